@@ -1,0 +1,68 @@
+//! A snapshot: everything that is known at one moment, and the number of that moment.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::model::Service;
+use super::shards::{Change, Shards};
+use super::source::Problem;
+
+/// What the catalog knew at one moment. Never changes once it is published.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Number of this state: Unix milliseconds at the start, one more per publish.
+    pub generation: u64,
+    /// Services by name.
+    pub services: Shards<Arc<str>, Service>,
+    /// How each configured registry stands, in the order of the configuration.
+    pub registries: Arc<[RegistryStatus]>,
+}
+
+/// How one registry stood when the snapshot was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RegistryStatus {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Whether it ever spoke, now or in the state on disk.
+    pub heard: bool,
+    /// Set while it does not answer.
+    pub stale: Option<Staleness>,
+    /// How many services it tells of.
+    pub services: usize,
+    /// What it said and what was refused, beyond single services.
+    pub problems: Arc<[Problem]>,
+}
+
+/// Since when a registry has not answered, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Staleness {
+    /// Last contact.
+    pub since: SystemTime,
+    /// What went wrong.
+    pub why: Arc<str>,
+}
+
+impl Snapshot {
+    /// The service called `name`, letter case included.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.get(name)
+    }
+
+    /// Calls `found` for each service that is not the same in `before`; costs what changed.
+    pub fn changes_since<'a>(
+        &'a self,
+        before: &'a Self,
+        found: impl FnMut(Change<'a, Arc<str>, Service>),
+    ) {
+        self.services.changes_since(&before.services, found);
+    }
+
+    /// Whether the registry called `name` ever spoke; one that is not configured never did.
+    #[must_use]
+    pub fn heard(&self, name: &str) -> bool {
+        self.registries.iter().any(|registry| &*registry.name == name && registry.heard)
+    }
+}

@@ -1,0 +1,140 @@
+//! What a registry says: its view of services, how fresh it is, and what it had to refuse.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{Instance, Meta};
+use super::shards::Shards;
+
+/// One service as one registry sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceService {
+    /// Name of the service.
+    pub name: Arc<str>,
+    /// Tags that the service itself bears; instances have them too, already added.
+    pub tags: Arc<[Arc<str>]>,
+    /// Facts about the service.
+    pub meta: Arc<Meta>,
+    /// Its instances, each with another id.
+    pub instances: Vec<Arc<Instance>>,
+    /// What was refused about it, in words.
+    #[serde(default)]
+    pub problems: Vec<Arc<str>>,
+}
+
+/// Something that a registry said and that was refused. It costs its owner only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Where it stands: `file:line:column`, a service, an id.
+    pub place: Arc<str>,
+    /// What is wrong and what to write instead.
+    pub message: Arc<str>,
+}
+
+/// All that a registry says at one moment. Cheap to clone; a new view shares with the one before
+/// it every service that did not change, and that sharing is how changes are found.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryView {
+    /// Services by name.
+    pub services: Shards<Arc<str>, SourceService>,
+    /// What was refused beyond single services.
+    pub problems: Arc<[Problem]>,
+}
+
+impl RegistryView {
+    /// The view that holds exactly `services`, sharing with `self` each one that is equal.
+    #[must_use]
+    pub fn replaced(&self, services: Vec<SourceService>, problems: Vec<Problem>) -> Self {
+        let mut next = self.services.clone();
+        let mut seen = std::collections::HashSet::with_capacity(services.len());
+        for service in services {
+            seen.insert(Arc::clone(&service.name));
+            let known = next.get(&*service.name);
+            if known.is_none_or(|known| **known != service) {
+                next.insert(Arc::clone(&service.name), Arc::new(service));
+            }
+        }
+        if next.len() != seen.len() {
+            let gone: Vec<_> =
+                next.iter().map(|(name, _)| name).filter(|n| !seen.contains(*n)).cloned().collect();
+            for name in gone {
+                next.remove(&*name);
+            }
+        }
+        Self { services: next, problems: problems.into() }
+    }
+
+    /// The view in which `service` stands as given and all else as before.
+    #[must_use]
+    pub fn with(&self, service: SourceService) -> Self {
+        let mut next = self.clone();
+        next.services.insert(Arc::clone(&service.name), Arc::new(service));
+        next
+    }
+}
+
+/// How a registry stands, with the view that goes with it. A failure never empties a view.
+#[derive(Debug, Clone)]
+pub enum RegistryState {
+    /// It has not answered yet, and nothing was on disk.
+    Syncing,
+    /// It answers; an empty view means that there are really no services.
+    Live(RegistryView),
+    /// It does not answer (any more); what it said last still counts.
+    Stale {
+        /// The last good view, perhaps from disk.
+        last: RegistryView,
+        /// When the last contact was.
+        since: SystemTime,
+        /// What went wrong, with the next step.
+        why: Arc<str>,
+    },
+}
+
+impl RegistryState {
+    /// The view that counts, if there ever was one.
+    #[must_use]
+    pub const fn view(&self) -> Option<&RegistryView> {
+        match self {
+            Self::Syncing => None,
+            Self::Live(view) | Self::Stale { last: view, .. } => Some(view),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str, tag: &str) -> SourceService {
+        SourceService {
+            name: name.into(),
+            tags: Arc::new([tag.into()]),
+            meta: Arc::default(),
+            instances: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_new_view_shares_what_is_equal_and_drops_what_is_gone() {
+        let first =
+            RegistryView::default().replaced(vec![service("a", "1"), service("b", "1")], vec![]);
+        let second = first.replaced(vec![service("a", "1"), service("c", "1")], vec![]);
+        let mut told = Vec::new();
+        second.services.changes_since(&first.services, |(name, before, now)| {
+            told.push((name.to_string(), before.is_some(), now.is_some()));
+        });
+        told.sort();
+        assert_eq!(told, [("b".into(), true, false), ("c".into(), false, true)]);
+    }
+
+    #[test]
+    fn an_unchanged_view_is_the_same_version() {
+        let first = RegistryView::default().replaced(vec![service("a", "1")], vec![]);
+        let second = first.replaced(vec![service("a", "1")], vec![]);
+        assert!(second.services.same(&first.services));
+    }
+}

@@ -1,0 +1,14 @@
+//! Portolan.
+#![allow(missing_docs)]
+pub mod api;
+pub mod app;
+pub mod catalog;
+pub mod config;
+pub mod dns;
+pub mod lifecycle;
+pub mod net;
+pub mod proxy;
+pub mod registry;
+pub mod render;
+pub mod telemetry;
+pub mod units;
