@@ -1,1 +1,341 @@
-//! Pure.
+//! From what the registries say to one snapshot. Pure: the same inputs give the same services.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::health::{WhenNoneHealthy, eligible};
+use super::model::{Instance, Meta, Port, Service};
+use super::snapshot::{RegistryStatus, Snapshot, Staleness};
+use super::source::{RegistryState, RegistryView, SourceService};
+
+/// What an operator says about one service beyond its registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub struct ServiceSettings {
+    /// Who is eligible when nobody is healthy.
+    pub when_none_healthy: WhenNoneHealthy,
+    /// Replaces every registered port by this one, unnamed.
+    pub port: Option<u16>,
+}
+
+/// Settings by service name.
+pub type Settings = BTreeMap<Arc<str>, ServiceSettings>;
+
+/// One registry as it stands at the moment of assembling.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Who wins for the same instance id; ties go to the one that stands first.
+    pub priority: i32,
+    /// What it says.
+    pub state: RegistryState,
+}
+
+/// Everything that decides about a snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// Registries, highest priority first (see [`Inputs::new`]).
+    pub sources: Vec<Source>,
+    /// Settings by service.
+    pub settings: Arc<Settings>,
+}
+
+impl Inputs {
+    /// Orders the sources by priority, highest first; equal ones keep their order.
+    #[must_use]
+    pub fn new(mut sources: Vec<Source>, settings: Arc<Settings>) -> Self {
+        sources.sort_by_key(|source| std::cmp::Reverse(source.priority));
+        Self { sources, settings }
+    }
+}
+
+/// The snapshot of `now`, or `None` when it would say the same as the one before.
+///
+/// With `before` (the inputs and the snapshot that came from them) only those services are looked
+/// at that a registry changed since; others are shared. New settings or another list of
+/// registries look at all. An equal service keeps its allocation, so that nobody after us takes
+/// it for a change.
+#[must_use]
+pub fn assemble(
+    before: Option<(&Inputs, &Snapshot)>,
+    now: &Inputs,
+    generation: u64,
+) -> Option<Snapshot> {
+    let registries: Arc<[RegistryStatus]> = now.sources.iter().map(status).collect();
+    let Some((inputs, snapshot)) = before else {
+        let mut snapshot = Snapshot { generation, registries, ..Snapshot::default() };
+        for name in all_names(now) {
+            refresh(&mut snapshot, &name, now);
+        }
+        return Some(snapshot);
+    };
+
+    let mut next = Snapshot { generation, registries, services: snapshot.services.clone() };
+    for name in touched(inputs, now) {
+        refresh(&mut next, &name, now);
+    }
+    let same_services = next.services.same(&snapshot.services);
+    let same_registries = next.registries.len() == snapshot.registries.len()
+        && next.registries.iter().zip(snapshot.registries.iter()).all(|(a, b)| says_the_same(a, b));
+    if same_services && same_registries { None } else { Some(next) }
+}
+
+/// Puts the united service under `name` into `snapshot`, or takes it out when nobody tells of it.
+fn refresh(snapshot: &mut Snapshot, name: &Arc<str>, inputs: &Inputs) {
+    let told: Vec<&Arc<SourceService>> =
+        views(inputs).filter_map(|view| view.services.get(&**name)).collect();
+    if told.is_empty() {
+        snapshot.services.remove(&**name);
+        return;
+    }
+    let settings = inputs.settings.get(name).copied().unwrap_or_default();
+    let service = unite(name, &told, settings);
+    if snapshot.services.get(&**name).is_none_or(|known| **known != service) {
+        snapshot.services.insert(Arc::clone(name), Arc::new(service));
+    }
+}
+
+/// Unites what several registries say of one name; the first one to name an id wins it.
+fn unite(name: &Arc<str>, told: &[&Arc<SourceService>], settings: ServiceSettings) -> Service {
+    let mut instances = Vec::with_capacity(told.iter().map(|t| t.instances.len()).sum());
+    let mut seen = HashSet::new();
+    for source in told {
+        let from = instances.len();
+        for instance in &source.instances {
+            if told.len() == 1 || seen.insert(Arc::clone(&instance.id)) {
+                instances.push(on_port(instance, settings.port));
+            }
+        }
+        instances[from..].sort_by(|a: &Arc<Instance>, b| a.id.cmp(&b.id));
+    }
+    let mut tags: Vec<Arc<str>> = told.iter().flat_map(|s| s.tags.iter()).cloned().collect();
+    tags.extend(instances.iter().flat_map(|i| i.tags.iter()).cloned());
+    tags.sort();
+    tags.dedup();
+    Service {
+        name: Arc::clone(name),
+        tags: tags.into(),
+        meta: told
+            .iter()
+            .find(|s| !s.meta.is_empty())
+            .map_or_else(|| Arc::new(Meta::new()), |s| Arc::clone(&s.meta)),
+        eligible: eligible(&instances, settings.when_none_healthy),
+        instances: instances.into(),
+        problems: told.iter().flat_map(|s| s.problems.iter()).cloned().collect(),
+    }
+}
+
+/// The instance on the `port` that its operator set, or as it is.
+fn on_port(instance: &Arc<Instance>, port: Option<u16>) -> Arc<Instance> {
+    match port {
+        None => Arc::clone(instance),
+        Some(number) => Arc::new(Instance {
+            ports: Arc::new([Port { name: Arc::from(""), number }]),
+            ..Instance::clone(instance)
+        }),
+    }
+}
+
+fn views(inputs: &Inputs) -> impl Iterator<Item = &RegistryView> {
+    inputs.sources.iter().filter_map(|source| source.state.view())
+}
+
+fn all_names(inputs: &Inputs) -> HashSet<Arc<str>> {
+    views(inputs).flat_map(|view| view.services.iter()).map(|(name, _)| Arc::clone(name)).collect()
+}
+
+/// Names of the services that may differ between the two.
+fn touched(before: &Inputs, now: &Inputs) -> HashSet<Arc<str>> {
+    let same_list = before.sources.len() == now.sources.len()
+        && before
+            .sources
+            .iter()
+            .zip(&now.sources)
+            .all(|(a, b)| a.name == b.name && a.priority == b.priority);
+    if !same_list || before.settings != now.settings {
+        let mut names = all_names(before);
+        names.extend(all_names(now));
+        return names;
+    }
+    let mut names = HashSet::new();
+    for (a, b) in before.sources.iter().zip(&now.sources) {
+        match (a.state.view(), b.state.view()) {
+            (Some(a), Some(b)) => b.services.changes_since(&a.services, |(name, _, _)| {
+                names.insert(Arc::clone(name));
+            }),
+            (None, Some(view)) | (Some(view), None) => {
+                names.extend(view.services.iter().map(|(name, _)| Arc::clone(name)));
+            }
+            (None, None) => {}
+        }
+    }
+    names
+}
+
+fn status(source: &Source) -> RegistryStatus {
+    let view = source.state.view();
+    RegistryStatus {
+        name: Arc::clone(&source.name),
+        heard: view.is_some(),
+        stale: match &source.state {
+            RegistryState::Stale { since, why, .. } => {
+                Some(Staleness { since: *since, why: Arc::clone(why) })
+            }
+            RegistryState::Syncing | RegistryState::Live(_) => None,
+        },
+        services: view.map_or(0, |view| view.services.len()),
+        problems: view.map(|view| Arc::clone(&view.problems)).unwrap_or_default(),
+    }
+}
+
+/// Whether nobody could act on the difference; a reason told in other words is none.
+fn says_the_same(a: &RegistryStatus, b: &RegistryStatus) -> bool {
+    a.name == b.name
+        && a.heard == b.heard
+        && a.stale.is_some() == b.stale.is_some()
+        && a.problems == b.problems
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::catalog::model::{Address, Health, Presence, Weight};
+
+    fn instance(registry: &str, id: &str, address: &str, health: Health) -> Arc<Instance> {
+        Arc::new(Instance {
+            id: id.into(),
+            registry: registry.into(),
+            address: Address::parse(address).unwrap(),
+            ports: Arc::new([Port { name: "".into(), number: 80 }]),
+            tags: Arc::new([]),
+            meta: Meta::new(),
+            weight: Weight::ONE,
+            group: None,
+            locality: None,
+            node: None,
+            health,
+            cause: "".into(),
+            presence: Presence::Active,
+        })
+    }
+
+    fn view(services: &[(&str, &[Arc<Instance>])]) -> RegistryView {
+        let services = services
+            .iter()
+            .map(|(name, instances)| SourceService {
+                name: (*name).into(),
+                tags: Arc::new([]),
+                meta: Arc::default(),
+                instances: instances.to_vec(),
+                problems: Vec::new(),
+            })
+            .collect();
+        RegistryView::default().replaced(services, Vec::new())
+    }
+
+    fn source(name: &str, priority: i32, state: RegistryState) -> Source {
+        Source { name: name.into(), priority, state }
+    }
+
+    fn addresses(snapshot: &Snapshot, service: &str) -> Vec<String> {
+        let service = snapshot.service(service).unwrap();
+        service.eligible.iter().map(|i| i.address.to_string()).collect()
+    }
+
+    #[test]
+    fn the_same_id_in_two_registries_is_won_by_the_higher_priority() {
+        let low = view(&[("web", &[
+            instance("low", "a", "10.0.0.1", Health::Unknown),
+            instance("low", "b", "10.0.0.2", Health::Unknown),
+        ])]);
+        let high = view(&[("web", &[instance("high", "a", "10.9.9.9", Health::Unknown)])]);
+        let inputs = Inputs::new(
+            vec![
+                source("low", 0, RegistryState::Live(low)),
+                source("high", 10, RegistryState::Live(high)),
+            ],
+            Arc::default(),
+        );
+        let snapshot = assemble(None, &inputs, 1).unwrap();
+        assert_eq!(addresses(&snapshot, "web"), ["10.9.9.9", "10.0.0.2"]);
+    }
+
+    #[test]
+    fn a_registry_that_fails_takes_nothing_away_and_its_failure_is_told_once() {
+        let live = view(&[("web", &[instance("r", "a", "10.0.0.1", Health::Unknown)])]);
+        let first =
+            Inputs::new(vec![source("r", 0, RegistryState::Live(live.clone()))], Arc::default());
+        let snapshot = assemble(None, &first, 1).unwrap();
+        let stale = |why: &str| {
+            let state = RegistryState::Stale {
+                last: live.clone(),
+                since: SystemTime::UNIX_EPOCH,
+                why: why.into(),
+            };
+            Inputs::new(vec![source("r", 0, state)], Arc::default())
+        };
+        let down = assemble(Some((&first, &snapshot)), &stale("refused"), 2).unwrap();
+        assert!(down.services.same(&snapshot.services));
+        assert!(down.registries[0].stale.is_some() && down.registries[0].heard);
+        let again = assemble(Some((&stale("refused"), &down)), &stale("still refused"), 3);
+        assert!(again.is_none(), "another reason is no other state");
+    }
+
+    #[test]
+    fn unchanged_input_gives_no_snapshot_and_a_change_shares_all_other_services() {
+        let web = [instance("r", "a", "10.0.0.1", Health::Unknown)];
+        let first = view(&[("web", &web), ("db", &web)]);
+        let inputs =
+            Inputs::new(vec![source("r", 0, RegistryState::Live(first.clone()))], Arc::default());
+        let snapshot = assemble(None, &inputs, 1).unwrap();
+        assert!(assemble(Some((&inputs, &snapshot)), &inputs, 2).is_none());
+
+        let mut changed = SourceService::clone(first.services.get("db").unwrap());
+        changed.instances = vec![instance("r", "a", "10.0.0.2", Health::Unknown)];
+        let second = Inputs::new(
+            vec![source("r", 0, RegistryState::Live(first.with(changed)))],
+            Arc::default(),
+        );
+        let next = assemble(Some((&inputs, &snapshot)), &second, 2).unwrap();
+        assert_eq!(addresses(&next, "db"), ["10.0.0.2"]);
+        assert!(Arc::ptr_eq(next.service("web").unwrap(), snapshot.service("web").unwrap()));
+    }
+
+    #[test]
+    fn the_last_instance_of_a_live_registry_goes_at_once() {
+        let one = view(&[("web", &[instance("r", "a", "10.0.0.1", Health::Unknown)])]);
+        let before = Inputs::new(vec![source("r", 0, RegistryState::Live(one))], Arc::default());
+        let snapshot = assemble(None, &before, 1).unwrap();
+        let empty = RegistryState::Live(RegistryView::default());
+        let now = Inputs::new(vec![source("r", 0, empty)], Arc::default());
+        let next = assemble(Some((&before, &snapshot)), &now, 2).unwrap();
+        assert!(next.service("web").is_none());
+    }
+
+    #[test]
+    fn settings_decide_about_the_port_and_about_who_is_eligible_when_all_fail() {
+        let down = view(&[("web", &[
+            instance("r", "a", "10.0.0.1", Health::Unhealthy),
+            instance("r", "b", "10.0.0.2", Health::Unhealthy),
+        ])]);
+        let with = |settings: ServiceSettings| {
+            let inputs = Inputs::new(
+                vec![source("r", 0, RegistryState::Live(down.clone()))],
+                Arc::new(Settings::from([("web".into(), settings)])),
+            );
+            assemble(None, &inputs, 1).unwrap()
+        };
+        let closed = with(ServiceSettings::default());
+        assert_eq!(addresses(&closed, "web"), [""; 0]);
+        let open = with(ServiceSettings {
+            when_none_healthy: WhenNoneHealthy::All,
+            port: Some(8761),
+        });
+        assert_eq!(addresses(&open, "web"), ["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(open.service("web").unwrap().eligible[0].port(""), Some(8761));
+    }
+}
