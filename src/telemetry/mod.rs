@@ -1,1 +1,3 @@
-//! Room `telemetry`.
+//! Logs and the registry of metrics.
+
+pub mod logs;

@@ -1,0 +1,156 @@
+//! Binding sockets, so that an address may come later and a port is only held once.
+//!
+//! One socket per port: workers share it by `dup`, which is also the form in which systemd and an
+//! upgrade hand sockets over. (Of several `SO_REUSEPORT` listeners, closing one resets what waits
+//! in its queue.)
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::adopt::Adopted;
+
+/// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// Receive buffer of a UDP socket, so that a burst waits in the kernel instead of being lost.
+const UDP_RECEIVE_BUFFER: usize = 4 << 20;
+
+/// A socket could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody else holds the port.
+    #[error(
+        "cannot listen on {protocol} {address} for {setting}: it is in use; see who holds it with \
+         `ss -lnp '( sport = :{port} )'`, then stop that or change {setting}",
+        port = address.port()
+    )]
+    InUse {
+        /// `TCP` or `UDP`.
+        protocol: &'static str,
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// The setting that asks for it, as it is written in the configuration.
+        setting: String,
+    },
+    /// The kernel said no.
+    #[error("cannot listen on {protocol} {address} for {setting}: {source}")]
+    Refused {
+        /// `TCP` or `UDP`.
+        protocol: &'static str,
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// The setting that asks for it.
+        setting: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A listening TCP socket on `address`, adopted if `adopted` holds it, else bound. Non-blocking.
+///
+/// An address that this host does not have is bound all the same (`IP_FREEBIND`): it may come
+/// later. IPv6 sockets take IPv6 only.
+///
+/// # Errors
+/// The port is taken, or the kernel refuses; both name `setting`.
+pub fn tcp(
+    address: SocketAddr,
+    setting: &str,
+    adopted: &mut Adopted,
+) -> Result<TcpListener, ListenError> {
+    if let Some(listener) = adopted.take_tcp(address) {
+        return Ok(listener);
+    }
+    let open = || {
+        let socket = open(address, Type::STREAM, Protocol::TCP)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    open().map_err(|source| refused("TCP", address, setting, source))
+}
+
+/// A UDP socket on `address`, adopted or bound as [`tcp`] does it. Non-blocking.
+///
+/// # Errors
+/// The port is taken, or the kernel refuses; both name `setting`.
+pub fn udp(
+    address: SocketAddr,
+    setting: &str,
+    adopted: &mut Adopted,
+) -> Result<UdpSocket, ListenError> {
+    if let Some(socket) = adopted.take_udp(address) {
+        return Ok(socket);
+    }
+    let open = || {
+        let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+        // A smaller buffer than asked for is no reason not to serve.
+        let _ = socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER);
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    open().map_err(|source| refused("UDP", address, setting, source))
+}
+
+fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    } else {
+        socket.set_freebind_v4(true)?;
+    }
+    Ok(socket)
+}
+
+fn refused(
+    protocol: &'static str,
+    address: SocketAddr,
+    setting: &str,
+    source: io::Error,
+) -> ListenError {
+    let setting = setting.to_owned();
+    match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::InUse { protocol, address, setting },
+        _ => ListenError::Refused { protocol, address, setting, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn localhost() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_refused_with_the_setting_that_moves_it() {
+        let first = tcp(localhost(), "[listener.web.http] bind", &mut Adopted::none()).unwrap();
+        let address = first.local_addr().unwrap();
+        let error = tcp(address, "[listener.api.http] bind", &mut Adopted::none()).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("is in use") && text.contains("change [listener.api.http] bind"));
+        assert!(text.contains(&format!("sport = :{}", address.port())), "{text}");
+    }
+
+    #[test]
+    fn an_address_that_this_host_does_not_have_is_bound_all_the_same() {
+        let later = SocketAddr::from(([192, 0, 2, 77], 0));
+        assert!(tcp(later, "test", &mut Adopted::none()).is_ok());
+        assert!(udp(later, "test", &mut Adopted::none()).is_ok());
+    }
+
+    #[test]
+    fn an_adopted_socket_is_used_instead_of_a_new_one() {
+        let held = tcp(localhost(), "test", &mut Adopted::none()).unwrap();
+        let address = held.local_addr().unwrap();
+        let mut adopted = Adopted::of(vec![held.into()]);
+        let taken = tcp(address, "test", &mut adopted).unwrap();
+        assert_eq!(taken.local_addr().unwrap(), address);
+        assert!(tcp(address, "test", &mut adopted).is_err(), "a socket is adopted only once");
+    }
+}
