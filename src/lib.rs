@@ -8,6 +8,7 @@ pub mod dns;
 pub mod lifecycle;
 pub mod net;
 pub mod proxy;
+pub mod random;
 pub mod registry;
 pub mod render;
 pub mod telemetry;

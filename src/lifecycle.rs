@@ -4,6 +4,8 @@
 //! called: data flows one way here too.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -74,6 +76,23 @@ impl Phases {
     }
 }
 
+/// Whether the process would serve a client well right now. Cheap to clone and to ask.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// Sets it; only the application does.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    /// Ready: serving, not draining, and every required registry was heard or restored.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// Pause before a task that panicked is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
@@ -96,8 +115,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 

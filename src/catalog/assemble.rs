@@ -248,10 +248,13 @@ mod tests {
 
     #[test]
     fn the_same_id_in_two_registries_is_won_by_the_higher_priority() {
-        let low = view(&[("web", &[
-            instance("low", "a", "10.0.0.1", Health::Unknown),
-            instance("low", "b", "10.0.0.2", Health::Unknown),
-        ])]);
+        let low = view(&[(
+            "web",
+            &[
+                instance("low", "a", "10.0.0.1", Health::Unknown),
+                instance("low", "b", "10.0.0.2", Health::Unknown),
+            ],
+        )]);
         let high = view(&[("web", &[instance("high", "a", "10.9.9.9", Health::Unknown)])]);
         let inputs = Inputs::new(
             vec![
@@ -318,10 +321,13 @@ mod tests {
 
     #[test]
     fn settings_decide_about_the_port_and_about_who_is_eligible_when_all_fail() {
-        let down = view(&[("web", &[
-            instance("r", "a", "10.0.0.1", Health::Unhealthy),
-            instance("r", "b", "10.0.0.2", Health::Unhealthy),
-        ])]);
+        let down = view(&[(
+            "web",
+            &[
+                instance("r", "a", "10.0.0.1", Health::Unhealthy),
+                instance("r", "b", "10.0.0.2", Health::Unhealthy),
+            ],
+        )]);
         let with = |settings: ServiceSettings| {
             let inputs = Inputs::new(
                 vec![source("r", 0, RegistryState::Live(down.clone()))],
@@ -331,10 +337,8 @@ mod tests {
         };
         let closed = with(ServiceSettings::default());
         assert_eq!(addresses(&closed, "web"), [""; 0]);
-        let open = with(ServiceSettings {
-            when_none_healthy: WhenNoneHealthy::All,
-            port: Some(8761),
-        });
+        let open =
+            with(ServiceSettings { when_none_healthy: WhenNoneHealthy::All, port: Some(8761) });
         assert_eq!(addresses(&open, "web"), ["10.0.0.1", "10.0.0.2"]);
         assert_eq!(open.service("web").unwrap().eligible[0].port(""), Some(8761));
     }

@@ -222,12 +222,8 @@ mod tests {
         let plan = Plan { feeds: vec![feed], settings: Arc::default(), compile: 0 };
         tokio::spawn(run(plan, receiver, 100, move |p| {
             let services = p.snapshot.services.len();
-            let _ = tell.send((
-                p.snapshot.generation,
-                services,
-                p.previous.is_some(),
-                Instant::now(),
-            ));
+            let _ =
+                tell.send((p.snapshot.generation, services, p.previous.is_some(), Instant::now()));
         }));
         Played { registry, plans, told }
     }

@@ -1,1 +1,19 @@
-//! Room `proxy`.
+//! The proxy: carries connections and requests to the endpoints of a service.
+//!
+//! What goes where is decided in pure code ([`route`], [`upstream`], [`balance`],
+//! [`http::sanitize`]) over one immutable [`table::ProxyTable`]; the lanes ([`http::full`],
+//! [`tcp`]) only carry.
+
+pub mod balance;
+pub mod config;
+pub mod forwarded;
+pub mod http;
+pub mod metrics;
+pub mod route;
+pub mod serve;
+pub mod table;
+pub mod tcp;
+pub mod upstream;
+
+pub use config::{HttpListenerConfig, ListenerConfig, RouteConfig, TcpListenerConfig};
+pub use table::{ProxyTable, Settings};

@@ -1,0 +1,169 @@
+//! What users write about listeners and routes.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::units::{Period, Size};
+
+/// `[listener.NAME.http]` or `[listener.NAME.tcp]`: exactly one kind.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerConfig {
+    /// Routed by host and path.
+    pub http: Option<HttpListenerConfig>,
+    /// Carried byte by byte to one service.
+    pub tcp: Option<TcpListenerConfig>,
+}
+
+impl ListenerConfig {
+    /// The addresses to listen on.
+    #[must_use]
+    pub fn bind(&self) -> &[SocketAddr] {
+        match (&self.http, &self.tcp) {
+            (Some(http), _) => &http.bind,
+            (None, Some(tcp)) => &tcp.bind,
+            (None, None) => &[],
+        }
+    }
+
+    /// `http` or `tcp`, the kind that is set.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        if self.http.is_some() { "http" } else { "tcp" }
+    }
+}
+
+/// `[listener.NAME.http]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpListenerConfig {
+    /// Addresses to listen on. One that this host doesn't have yet is bound all the same.
+    pub bind: Vec<SocketAddr>,
+    /// How long each step may take.
+    #[serde(default)]
+    pub timeouts: HttpTimeouts,
+    /// Whose `X-Forwarded-*` are kept and added to; those of others are replaced.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Who is shown the generation, in the response header `x-portolan-generation`.
+    #[serde(default)]
+    pub show_generation: Vec<IpNet>,
+    /// Largest head of a request; beyond it 431.
+    #[serde(default = "default_head_max")]
+    pub head_max: Size,
+    /// Most header lines of a request, at most 255; beyond it 431.
+    #[serde(default = "default_headers_max")]
+    pub headers_max: u8,
+}
+
+/// How long each step of an HTTP exchange may take.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpTimeouts {
+    /// From the first byte of a request to the end of its head; beyond it 408.
+    pub request_head: Period,
+    /// Between two reads from the endpoint, or from the client within a body.
+    pub read: Period,
+    /// Without a request, before the connection is closed.
+    pub idle: Period,
+    /// To connect to an endpoint.
+    pub connect: Period,
+    /// Without a byte in a tunnel (WebSocket), before it is cut.
+    pub tunnel: Period,
+}
+
+impl Default for HttpTimeouts {
+    fn default() -> Self {
+        Self {
+            request_head: Period::from_secs(10),
+            read: Period::from_secs(60),
+            idle: Period::from_secs(60),
+            connect: Period::from_secs(3),
+            tunnel: Period::from_secs(3600),
+        }
+    }
+}
+
+const fn default_head_max() -> Size {
+    Size(64 << 10)
+}
+
+const fn default_headers_max() -> u8 {
+    100
+}
+
+/// `[listener.NAME.tcp]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcpListenerConfig {
+    /// Addresses to listen on. One that this host doesn't have yet is bound all the same.
+    pub bind: Vec<SocketAddr>,
+    /// Who gets the connections: a service, or `service:port-name`.
+    pub service: String,
+    /// How long each step may take.
+    #[serde(default)]
+    pub timeouts: TcpTimeouts,
+}
+
+/// How long each step of a TCP connection may take.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TcpTimeouts {
+    /// To connect to an endpoint; another one is tried then.
+    pub connect: Period,
+    /// Without a byte in either direction, before the connection is closed.
+    pub idle: Period,
+}
+
+impl Default for TcpTimeouts {
+    fn default() -> Self {
+        Self { connect: Period::from_secs(3), idle: Period::from_secs(3600) }
+    }
+}
+
+/// `[route.NAME]`: the most specific route wins, by host, then by the longest path.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// Name of the HTTP listener it belongs to.
+    pub listener: String,
+    /// `shop.example`, or `*.shop.example` for every name below; absent: any.
+    pub host: Option<String>,
+    /// A prefix by segment: `/api` takes `/api` and `/api/x`, never `/apis`.
+    pub path: Option<String>,
+    /// This path only.
+    pub path_exact: Option<String>,
+    /// Who gets the requests: a service, or `service:port-name`.
+    pub service: Option<String>,
+    /// An answer given here, without any service.
+    pub respond: Option<RespondConfig>,
+    /// Taken off the front of the path before it goes on.
+    pub strip_prefix: Option<String>,
+}
+
+/// `respond = { … }`: an answer that the proxy gives by itself.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RespondConfig {
+    /// Status code of the answer, 200 to 599.
+    pub status: u16,
+    /// Body of the answer, as `text/plain`.
+    #[serde(default)]
+    pub body: String,
+    /// Always, or only while the process is ready (else 503): what an outer balancer asks.
+    #[serde(default)]
+    pub when: RespondWhen,
+}
+
+/// When a `respond` route gives its status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RespondWhen {
+    /// Always.
+    #[default]
+    Always,
+    /// While the process is ready and not draining; else 503.
+    Ready,
+}

@@ -1,0 +1,113 @@
+//! The life of one client connection: parked, a head read and checked, carried, parked again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::carrier::Carrier;
+use super::full::{Arrival, FullLane};
+use super::refusal::Refusal;
+use super::sanitize::{self, Limits};
+use crate::catalog::publish::Current;
+use crate::lifecycle::{Phase, Phases};
+use crate::net::park::{Unparked, park};
+use crate::proxy::metrics::ListenerMetrics;
+use crate::proxy::table::{Listener, ProxyTable};
+
+/// What the connections of one listener share within one worker.
+#[derive(Debug)]
+pub struct HttpService {
+    /// Name of the listener.
+    pub name: Arc<str>,
+    /// Port that clients connect to.
+    pub port: u16,
+    /// The tables.
+    pub current: Current<ProxyTable>,
+    /// Carries what is not refused.
+    pub lane: Arc<FullLane>,
+    /// Counters of this listener.
+    pub metrics: Arc<ListenerMetrics>,
+}
+
+/// Serves requests on `stream` until either side closes it, it is idle for too long, or the
+/// process drains.
+pub async fn serve(
+    service: Arc<HttpService>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut phases: Phases,
+) {
+    let mut carrier = Carrier::new(stream, peer);
+    while let Some(rules) = rules(&service) {
+        carrier.rest();
+        if carrier.unread().is_empty()
+            && park(carrier.stream(), rules.idle, &mut phases).await != Unparked::Readable
+        {
+            return;
+        }
+        let deadline = Instant::now() + rules.request_head;
+        let head = match read_head(&mut carrier, rules.limits, deadline).await {
+            Ok(Some(head)) => head,
+            Ok(None) => return,
+            Err(refusal) => {
+                service.metrics.refused(refusal.reason);
+                return carrier.refuse(&refusal.answer()).await;
+            }
+        };
+        carrier.carry(head);
+        let arrival = Arrival { service: Arc::clone(&service), peer };
+        let last = phases.now() >= Phase::Draining;
+        // Boxed, so that the parked task is as small as what it holds while it waits.
+        let carried = Box::pin(service.lane.carry(carrier, arrival, last)).await;
+        match carried {
+            Some(next) if next.finished() => carrier = next,
+            _ => return,
+        }
+    }
+}
+
+/// What the listener says about connections at this moment.
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    idle: Duration,
+    request_head: Duration,
+    limits: Limits,
+}
+
+/// The rules of now; none when a reload took the listener away.
+fn rules(service: &HttpService) -> Option<Rules> {
+    match &**service.current.load().listener(&service.name)? {
+        Listener::Http { config, .. } => Some(Rules {
+            idle: config.timeouts.idle.0,
+            request_head: config.timeouts.request_head.0,
+            limits: Limits {
+                head_max: config.head_max.0 as usize,
+                headers_max: usize::from(config.headers_max),
+            },
+        }),
+        Listener::Tcp { .. } => None,
+    }
+}
+
+/// Reads to the end of a head and checks it; `None` when the client closed before it began.
+async fn read_head(
+    carrier: &mut Carrier,
+    limits: Limits,
+    deadline: Instant,
+) -> Result<Option<sanitize::Head>, Refusal> {
+    loop {
+        if let Some(end) = sanitize::end_of_head(carrier.unread(), limits)? {
+            return sanitize::head(&carrier.unread()[..end], limits).map(Some);
+        }
+        match timeout_at(deadline, carrier.read_more()).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) => return Ok(None),
+            Err(_) => {
+                return Err(Refusal::new(408, "head-timeout", "the request head came too slowly"));
+            }
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! The full lane: one request at a time through pingora's proxy, with our decisions.
+//!
+//! Which route, endpoint and headers apply is asked of pure code; this file only tells pingora.
+//! Its own accept loop, balancing and upstream configuration are not used.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_core::apps::HttpServerApp;
+use pingora_core::prelude::{Error, ErrorType, HttpPeer};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::configuration::ServerConf;
+use pingora_error::ErrorSource;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::carrier::Carrier;
+use super::connection::HttpService;
+use super::refusal::Refusal;
+use crate::lifecycle::Readiness;
+use crate::proxy::balance::PickKey;
+use crate::proxy::config::{HttpListenerConfig, HttpTimeouts, RespondConfig, RespondWhen};
+use crate::proxy::forwarded;
+use crate::proxy::route::{Route, ServiceRef, Target, normalise};
+use crate::proxy::table::Listener;
+use crate::proxy::upstream::{Endpoint, Work};
+use crate::random;
+
+/// Endpoints that are tried in all when connecting fails: nothing has been sent by then, so
+/// that trying another one is safe for every method.
+const CONNECTS_MAX: usize = 3;
+/// Response header that shows the generation, to configured networks.
+const GENERATION: &str = "x-portolan-generation";
+
+/// The full lane of one worker, with the worker's own pool of connections to endpoints.
+pub struct FullLane {
+    proxy: Arc<HttpProxy<Full>>,
+    /// Pingora wants one; draining is told to it per request instead.
+    shutdown: watch::Receiver<bool>,
+    _never: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for FullLane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FullLane")
+    }
+}
+
+/// Where a request came in.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The listener, with its tables and counters.
+    pub service: Arc<HttpService>,
+    /// Who sent it.
+    pub peer: SocketAddr,
+}
+
+impl FullLane {
+    /// A lane that keeps at most `idle_max` idle connections to endpoints.
+    #[must_use]
+    pub fn new(idle_max: usize, readiness: Readiness) -> Arc<Self> {
+        let conf = ServerConf {
+            threads: 1,
+            upstream_keepalive_pool_size: idle_max,
+            max_retries: CONNECTS_MAX,
+            ..ServerConf::default()
+        };
+        let proxy = http_proxy(&Arc::new(conf), Full { readiness, started: Instant::now() });
+        let (never, shutdown) = watch::channel(false);
+        Arc::new(Self { proxy: Arc::new(proxy), shutdown, _never: never })
+    }
+
+    /// Carries the request at the front of `carrier`; gives the connection back when it can carry
+    /// another one. With `last`, the answer says that the connection closes.
+    pub async fn carry(&self, carrier: Carrier, arrival: Arrival, last: bool) -> Option<Carrier> {
+        let mut session = ServerSession::new_http1(Box::new(carrier));
+        // The library's own clock for idle connections never runs: they are parked with us.
+        session.set_keepalive(if last { None } else { Some(60) });
+        session.set_connection_user_context(Some(Box::new(arrival)));
+        let reused = self.proxy.process_new_http(session, &self.shutdown).await?;
+        let (stream, _) = reused.consume();
+        stream.into_any().downcast::<Carrier>().ok().map(|carrier| *carrier)
+    }
+}
+
+/// Our decisions as pingora's hooks.
+struct Full {
+    readiness: Readiness,
+    started: Instant,
+}
+
+/// What one request remembers between the hooks.
+#[derive(Default)]
+struct Exchange {
+    arrival: Option<Arrival>,
+    /// Generation of the table that decided.
+    generation: u64,
+    listener: Option<Arc<Listener>>,
+    route: Option<Arc<Route>>,
+    endpoint: Option<Arc<Endpoint>>,
+    work: Option<Work>,
+    tried: Vec<SocketAddr>,
+    began_micros: u64,
+    sent_micros: u64,
+    upgrade: bool,
+    status: u16,
+}
+
+impl Exchange {
+    fn config(&self) -> Option<&HttpListenerConfig> {
+        match self.listener.as_deref() {
+            Some(Listener::Http { config, .. }) => Some(config),
+            _ => None,
+        }
+    }
+}
+
+impl Full {
+    fn micros(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Loads the table of this moment and finds the route. All decisions of one request come from
+    /// this one table, except that a second try picks from the newest.
+    fn decide(&self, request: &RequestHeader, exchange: &mut Exchange) -> Result<(), Refusal> {
+        const GONE: Refusal = Refusal::new(503, "listener", "this listener is being removed");
+        const NO_ROUTE: Refusal = Refusal::new(404, "route", "no route leads there");
+        const PATH: Refusal = Refusal::new(400, "path", "the path can be read in two ways");
+        exchange.began_micros = self.micros();
+        exchange.upgrade = request.headers.contains_key("upgrade");
+        let Some(arrival) = &exchange.arrival else { return Err(GONE) };
+        let table = arrival.service.current.load();
+        exchange.generation = table.generation;
+        exchange.listener = table.listener(&arrival.service.name).cloned();
+        let Some(Listener::Http { routes, .. }) = exchange.listener.as_deref() else {
+            return Err(GONE);
+        };
+        let host = host_of(request);
+        let path = normalise(request.uri.path()).ok_or(PATH)?;
+        exchange.route = Some(Arc::clone(routes.route(host, &path).ok_or(NO_ROUTE)?));
+        Ok(())
+    }
+
+    /// Picks an endpoint that was not tried yet.
+    fn pick(&self, wanted: &ServiceRef, exchange: &mut Exchange) -> Option<Arc<Endpoint>> {
+        let table = exchange.arrival.as_ref()?.service.current.load();
+        let upstream = table.upstream(wanted)?;
+        let key = PickKey { random: random::bits(), now_micros: self.micros() };
+        let endpoint = Arc::clone(if exchange.tried.is_empty() {
+            upstream.pick(key)?
+        } else {
+            upstream.pick_another(key, &exchange.tried)?
+        });
+        if exchange.tried.is_empty() {
+            exchange.generation = table.generation;
+        }
+        exchange.work = Some(endpoint.begin());
+        exchange.sent_micros = key.now_micros;
+        exchange.endpoint = Some(Arc::clone(&endpoint));
+        Some(endpoint)
+    }
+
+    fn respond(&self, config: &RespondConfig) -> (u16, Bytes) {
+        let ready = config.when == RespondWhen::Always || self.readiness.ready();
+        let status = if ready { config.status } else { 503 };
+        (status, Bytes::copy_from_slice(config.body.as_bytes()))
+    }
+}
+
+fn host_of(request: &RequestHeader) -> &str {
+    let host = request.headers.get("host").and_then(|value| value.to_str().ok());
+    host.or_else(|| request.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default()
+}
+
+#[async_trait]
+impl ProxyHttp for Full {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::default()
+    }
+
+    fn on_connection_reuse(
+        &self,
+        _: &mut Session,
+        exchange: &mut Exchange,
+        arrival: Box<dyn Any + Send + Sync>,
+    ) {
+        exchange.arrival = arrival.downcast().ok().map(|arrival| *arrival);
+    }
+
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<bool> {
+        if let Err(refusal) = self.decide(session.req_header(), exchange) {
+            answer(session, exchange, refusal.status, refusal_body(refusal)).await?;
+            return Ok(true);
+        }
+        let timeouts = exchange.config().map(|config| config.timeouts.clone());
+        let timeouts = timeouts.unwrap_or_default();
+        session.as_downstream_mut().set_read_timeout(Some(patience(&timeouts, exchange.upgrade)));
+        let route = exchange.route.clone();
+        match route.as_ref().map(|route| &route.target) {
+            Some(Target::Respond(config)) => {
+                let (status, body) = self.respond(config);
+                answer(session, exchange, status, body).await?;
+                Ok(true)
+            }
+            Some(Target::Service(wanted)) if self.pick(wanted, exchange).is_none() => {
+                const NONE: Refusal =
+                    Refusal::new(503, "no-endpoint", "no instance of the service is eligible");
+                answer(session, exchange, NONE.status, refusal_body(NONE)).await?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        _: &mut Session,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<Box<HttpPeer>> {
+        let route = exchange.route.clone();
+        let again = exchange.endpoint.as_ref().is_some_and(|e| exchange.tried.contains(&e.address));
+        let endpoint = match (&route.as_ref().map(|route| &route.target), again) {
+            (Some(Target::Service(wanted)), true) => self.pick(wanted, exchange),
+            _ => exchange.endpoint.clone(),
+        };
+        let Some(endpoint) = endpoint else {
+            return Error::e_explain(ErrorType::HTTPStatus(503), "every endpoint was tried");
+        };
+        let timeouts = exchange.config().map(|config| config.timeouts.clone()).unwrap_or_default();
+        let mut peer = HttpPeer::new(endpoint.address, false, String::new());
+        peer.options.connection_timeout = Some(timeouts.connect.0);
+        peer.options.read_timeout = Some(patience(&timeouts, exchange.upgrade));
+        peer.options.write_timeout = Some(timeouts.read.0);
+        peer.options.idle_timeout = Some(timeouts.idle.0);
+        Ok(Box::new(peer))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        peer: &HttpPeer,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let Some(address) = peer._address.as_inet() else { return error };
+        exchange.tried.push(*address);
+        exchange.work = None;
+        if exchange.tried.len() < CONNECTS_MAX {
+            if let Some(arrival) = &exchange.arrival {
+                arrival.service.metrics.retries.inc();
+            }
+            error.set_retry(true);
+        }
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<()> {
+        to_origin_form(request, exchange.route.as_deref())?;
+        // Equal lengths in several lines were let through as one meaning; one line goes on.
+        let lengths = request.headers.get_all("content-length").iter().count();
+        if lengths > 1
+            && let Some(length) = request.headers.get("content-length").cloned()
+        {
+            request.insert_header("content-length", length)?;
+        }
+        let Some(arrival) = &exchange.arrival else { return Ok(()) };
+        let trusted = exchange
+            .config()
+            .is_some_and(|config| forwarded::within(arrival.peer.ip(), &config.trusted_proxies));
+        let told = session.req_header().headers.get_all(forwarded::FOR);
+        let told = told.iter().filter_map(|value| value.to_str().ok());
+        let chain = forwarded::chain(told, arrival.peer.ip(), trusted);
+        request.insert_header(forwarded::FOR, chain)?;
+        let told = |name| trusted && session.req_header().headers.contains_key(name);
+        if !told(forwarded::PROTO) {
+            request.insert_header(forwarded::PROTO, "http")?;
+        }
+        if !told(forwarded::PORT) {
+            request.insert_header(forwarded::PORT, arrival.service.port.to_string())?;
+        }
+        if !told(forwarded::HOST) {
+            request.insert_header(forwarded::HOST, host_of(session.req_header()))?;
+        }
+        if !trusted {
+            request.remove_header(forwarded::FORWARDED);
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<()> {
+        exchange.status = response.status.as_u16();
+        let now = self.micros();
+        if let Some(endpoint) = &exchange.endpoint {
+            endpoint.observe(now.saturating_sub(exchange.sent_micros), now);
+        }
+        show_generation(response, exchange)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
+        let status = status_for(error);
+        if status > 0 && session.response_written().is_none() {
+            let refusal = Refusal::new(status, "upstream", "the service did not answer");
+            session.set_keepalive(None);
+            // The client may be gone already; the status is counted all the same.
+            let _ = answer(session, exchange, status, refusal_body(refusal)).await;
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, _: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        exchange.work = None;
+        let Some(arrival) = &exchange.arrival else { return };
+        arrival.service.metrics.request(exchange.status);
+        let now = self.micros();
+        if now % 8 == 0 {
+            let micros = now.saturating_sub(exchange.began_micros);
+            arrival.service.metrics.duration.observe(micros as f64 / 1e6);
+        }
+        if let Some(error) = error
+            && *error.esource() == ErrorSource::Upstream
+        {
+            let endpoint = exchange.endpoint.as_ref().map(|endpoint| endpoint.address);
+            tracing::debug!(
+                listener = &*arrival.service.name,
+                ?endpoint,
+                %error,
+                "a request failed at its endpoint"
+            );
+        }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+        true
+    }
+}
+
+/// How long nothing may be read: in a tunnel much longer than within an exchange.
+fn patience(timeouts: &HttpTimeouts, upgrade: bool) -> std::time::Duration {
+    if upgrade { timeouts.tunnel.0 } else { timeouts.read.0 }
+}
+
+/// The path to ask the endpoint for: in origin form (RFC 9112 §3.2.1), without the route's prefix.
+fn to_origin_form(request: &mut RequestHeader, route: Option<&Route>) -> pingora_error::Result<()> {
+    let absolute = request.uri.scheme().is_some();
+    let strip = route.and_then(|route| route.strip_prefix.as_deref());
+    if !absolute && strip.is_none() {
+        return Ok(());
+    }
+    let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let rest = strip.and_then(|prefix| target.strip_prefix(prefix));
+    let target = match rest {
+        Some(rest) if rest.starts_with('/') => rest.to_owned(),
+        Some(rest) if rest.is_empty() || rest.starts_with('?') => format!("/{rest}"),
+        _ => target.to_owned(),
+    };
+    let uri = target.parse::<http::Uri>().map_err(|error| {
+        Error::because(ErrorType::InvalidHTTPHeader, "the target without its prefix", error)
+    })?;
+    request.set_uri(uri);
+    Ok(())
+}
+
+/// Answers here, in full.
+async fn answer(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    status: u16,
+    body: Bytes,
+) -> pingora_error::Result<()> {
+    exchange.status = status;
+    let mut response = ResponseHeader::build(status, Some(4))?;
+    response.insert_header("content-type", "text/plain")?;
+    response.insert_header("content-length", body.len().to_string())?;
+    show_generation(&mut response, exchange)?;
+    let head_only = session.req_header().method == http::Method::HEAD;
+    let bodyless = head_only || body.is_empty() || status == 204 || status == 304;
+    session.write_response_header(Box::new(response), bodyless).await?;
+    if !bodyless {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+fn refusal_body(refusal: Refusal) -> Bytes {
+    Bytes::from(format!("{}\n", refusal.message))
+}
+
+fn show_generation(
+    response: &mut ResponseHeader,
+    exchange: &Exchange,
+) -> pingora_error::Result<()> {
+    let (Some(config), Some(arrival)) = (exchange.config(), &exchange.arrival) else {
+        return Ok(());
+    };
+    if forwarded::within(arrival.peer.ip(), &config.show_generation) {
+        response.insert_header(GENERATION, exchange.generation.to_string())?;
+    }
+    Ok(())
+}
+
+/// The status that tells the client whose fault it was; 0 when the client itself is gone.
+fn status_for(error: &Error) -> u16 {
+    use ErrorType::{
+        ConnectTimedout, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError,
+        WriteTimedout,
+    };
+    match (error.esource(), error.etype()) {
+        (_, HTTPStatus(status)) => *status,
+        (ErrorSource::Downstream, ReadTimedout) => 408,
+        (ErrorSource::Downstream, WriteError | ConnectionClosed | WriteTimedout) => 0,
+        // A malformed body reaches us as a read error; answering to a closed socket harms nobody.
+        (ErrorSource::Downstream, ReadError) => 400,
+        (ErrorSource::Downstream, _) => 400,
+        (_, ConnectTimedout | ReadTimedout | WriteTimedout) => 504,
+        _ => 502,
+    }
+}

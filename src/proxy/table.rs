@@ -1,0 +1,313 @@
+//! The proxy's table: listeners with their routes, and the upstreams that they lead to.
+//!
+//! Compiled from one snapshot and swapped together with the tables of all other faces. Only
+//! services that some route or listener wants are compiled, and of those only what changed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::balance::{self, Build};
+use super::config::{HttpListenerConfig, ListenerConfig, RouteConfig, TcpListenerConfig};
+use super::route::{RouteTable, ServiceRef, Target};
+use super::upstream::Upstream;
+use crate::catalog::{Shards, Snapshot};
+
+/// Everything that the configuration says about the proxy, compiled once per configuration.
+#[derive(Debug, Default)]
+pub struct Settings {
+    listeners: HashMap<Arc<str>, Arc<Listener>>,
+    /// What routes and listeners want: the ports of each service.
+    wanted: HashMap<Arc<str>, Vec<ServiceRef>>,
+    policies: HashMap<Arc<str>, Build>,
+}
+
+/// One listener as its connections see it.
+#[derive(Debug)]
+pub enum Listener {
+    /// HTTP, by routes.
+    Http {
+        /// As it was configured.
+        config: HttpListenerConfig,
+        /// Its routes.
+        routes: RouteTable,
+    },
+    /// TCP, to one service.
+    Tcp {
+        /// As it was configured.
+        config: TcpListenerConfig,
+        /// The service.
+        target: ServiceRef,
+    },
+}
+
+/// A part of the proxy's configuration that can't be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// The table it stands in: `["route", "api"]`.
+    pub path: [String; 2],
+    /// The key within it, when one is to blame.
+    pub key: Option<&'static str>,
+    /// What is wrong, and what to write.
+    pub message: String,
+}
+
+impl Settings {
+    /// Compiles listeners and routes; `policies` gives the policy of services that name one.
+    ///
+    /// # Errors
+    /// Everything that can't be, all at once.
+    pub fn compile(
+        listeners: &BTreeMap<String, ListenerConfig>,
+        routes: &BTreeMap<String, RouteConfig>,
+        policies: &BTreeMap<String, String>,
+    ) -> Result<Self, Vec<Unfit>> {
+        let mut problems = Vec::new();
+        let mut settings = Self::default();
+        for (name, route) in routes {
+            let unfit = match listeners.get(&route.listener) {
+                Some(listener) if listener.http.is_some() => continue,
+                Some(_) => format!(
+                    "[listener.{}] is a tcp listener, which has a `service` instead of routes",
+                    route.listener
+                ),
+                None => no_listener(&route.listener, listeners),
+            };
+            problems.push(Unfit {
+                path: ["route".into(), name.clone()],
+                key: Some("listener"),
+                message: unfit,
+            });
+        }
+        for (name, listener) in listeners {
+            match settings.listener(name, listener, routes) {
+                Ok(listener) => {
+                    settings.want(&listener);
+                    settings.listeners.insert(name.as_str().into(), Arc::new(listener));
+                }
+                Err(unfit) => problems.extend(unfit),
+            }
+        }
+        for (service, name) in policies {
+            match balance::policy(name) {
+                Ok(build) => {
+                    settings.policies.insert(service.as_str().into(), build);
+                }
+                Err(message) => problems.push(Unfit {
+                    path: ["service".into(), service.clone()],
+                    key: Some("policy"),
+                    message,
+                }),
+            }
+        }
+        if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
+    fn listener(
+        &self,
+        name: &str,
+        listener: &ListenerConfig,
+        routes: &BTreeMap<String, RouteConfig>,
+    ) -> Result<Listener, Vec<Unfit>> {
+        let own = |key, message: &str| {
+            vec![Unfit {
+                path: ["listener".into(), name.to_owned()],
+                key,
+                message: message.to_owned(),
+            }]
+        };
+        if listener.bind().is_empty() && (listener.http.is_some() || listener.tcp.is_some()) {
+            return Err(own(None, "`bind` is empty; write it as bind = [\"0.0.0.0:8080\"]"));
+        }
+        match (&listener.http, &listener.tcp) {
+            (Some(config), None) => {
+                let routes = routes.iter().filter(|(_, route)| route.listener == name);
+                let routes = RouteTable::compile(routes.map(|(name, route)| (&**name, route)));
+                let routes = routes.map_err(|problems| {
+                    let unfit = |(name, message)| Unfit {
+                        path: ["route".into(), name],
+                        key: None,
+                        message,
+                    };
+                    problems.into_iter().map(unfit).collect::<Vec<_>>()
+                })?;
+                Ok(Listener::Http { config: config.clone(), routes })
+            }
+            (None, Some(config)) => Ok(Listener::Tcp {
+                target: ServiceRef::parse(&config.service),
+                config: config.clone(),
+            }),
+            _ => {
+                Err(own(None, "has exactly one kind: [listener.NAME.http] or [listener.NAME.tcp]"))
+            }
+        }
+    }
+
+    fn want(&mut self, listener: &Listener) {
+        let mut want = |wanted: &ServiceRef| {
+            let ports = self.wanted.entry(Arc::clone(&wanted.service)).or_default();
+            if !ports.contains(wanted) {
+                ports.push(wanted.clone());
+            }
+        };
+        match listener {
+            Listener::Tcp { target, .. } => want(target),
+            Listener::Http { routes, .. } => {
+                for route in routes.routes() {
+                    if let Target::Service(service) = &route.target {
+                        want(service);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn no_listener(name: &str, listeners: &BTreeMap<String, ListenerConfig>) -> String {
+    let near = listeners
+        .keys()
+        .map(|known| (strsim::damerau_levenshtein(known, name), known))
+        .min()
+        .filter(|(distance, _)| *distance <= 2)
+        .map(|(_, known)| format!("; did you mean {known:?}?"));
+    let known = listeners.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    format!("there is no listener {name:?}{} (there are: {known})", near.unwrap_or_default())
+}
+
+/// What the data workers read.
+#[derive(Debug, Default)]
+pub struct ProxyTable {
+    /// Generation of the snapshot that it was compiled from.
+    pub generation: u64,
+    settings: Arc<Settings>,
+    upstreams: Shards<Arc<str>, Upstream>,
+}
+
+impl ProxyTable {
+    /// Compiles the table of `snapshot`. With the table and the snapshot from before and the same
+    /// settings, only services that changed are compiled. Endpoints keep their load in any case.
+    #[must_use]
+    pub fn compile(
+        settings: &Arc<Settings>,
+        before: Option<(&Self, &Snapshot)>,
+        snapshot: &Snapshot,
+    ) -> Self {
+        let table = before.map(|(table, _)| table);
+        let unchanged = before.filter(|(table, _)| Arc::ptr_eq(&table.settings, settings));
+        let mut upstreams = match unchanged {
+            Some((table, _)) => table.upstreams.clone(),
+            None => Shards::new(),
+        };
+        let mut refresh = |service: &Arc<str>| {
+            let Some(ports) = settings.wanted.get(service) else { return };
+            let policy = settings.policies.get(service).copied().unwrap_or(balance::POLICIES[0].1);
+            for wanted in ports {
+                let previous = table.and_then(|table| table.upstreams.get(&*wanted.key));
+                let found = snapshot.service(service).map(|service| &**service);
+                let upstream =
+                    Upstream::compile(found, &wanted.port, policy, previous.map(|known| &**known));
+                upstreams.insert(Arc::clone(&wanted.key), Arc::new(upstream));
+            }
+        };
+        match unchanged {
+            Some((_, since)) => snapshot.changes_since(since, |(name, _, _)| refresh(name)),
+            None => settings.wanted.keys().for_each(refresh),
+        }
+        Self { generation: snapshot.generation, settings: Arc::clone(settings), upstreams }
+    }
+
+    /// The listener called `name`; none when a reload took it away.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
+        self.settings.listeners.get(name)
+    }
+
+    /// The upstream of a route's or listener's service.
+    #[must_use]
+    pub fn upstream(&self, wanted: &ServiceRef) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(&*wanted.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::upstream::tests::{instance, service};
+
+    fn settings(services: &[&str]) -> Arc<Settings> {
+        let tcp = |service: &&str| ListenerConfig {
+            http: None,
+            tcp: Some(TcpListenerConfig {
+                bind: vec!["127.0.0.1:0".parse().unwrap()],
+                service: (*service).to_owned(),
+                timeouts: Default::default(),
+            }),
+        };
+        let listeners = services.iter().map(|s| ((*s).to_owned(), tcp(s))).collect();
+        Arc::new(Settings::compile(&listeners, &BTreeMap::new(), &BTreeMap::new()).unwrap())
+    }
+
+    fn snapshot(generation: u64, services: &[(&str, &str)]) -> Snapshot {
+        let services = services
+            .iter()
+            .map(|(name, address)| {
+                (Arc::from(*name), service(name, &[instance("a", address, 80, 1)]))
+            })
+            .collect();
+        Snapshot { generation, services, registries: Arc::new([]) }
+    }
+
+    #[test]
+    fn only_what_changed_is_compiled_and_only_what_is_wanted() {
+        let settings = settings(&["web", "db"]);
+        let first = snapshot(1, &[("web", "10.0.0.1"), ("db", "10.0.0.2"), ("other", "10.0.0.3")]);
+        let table = ProxyTable::compile(&settings, None, &first);
+        assert_eq!(table.upstreams.len(), 2);
+
+        let mut second = first.clone();
+        second.services.insert("web".into(), service("web", &[instance("a", "10.0.0.9", 80, 1)]));
+        let next = ProxyTable::compile(&settings, Some((&table, &first)), &second);
+        let same = |name: &str| {
+            Arc::ptr_eq(table.upstreams.get(name).unwrap(), next.upstreams.get(name).unwrap())
+        };
+        assert!(!same("web") && same("db"));
+    }
+
+    #[test]
+    fn other_settings_keep_the_load_of_endpoints() {
+        let snapshot = snapshot(1, &[("web", "10.0.0.1")]);
+        let table = ProxyTable::compile(&settings(&["web"]), None, &snapshot);
+        let web = ServiceRef::parse("web");
+        let _work = table.upstream(&web).unwrap().endpoints[0].begin();
+        let next =
+            ProxyTable::compile(&settings(&["web", "db"]), Some((&table, &snapshot)), &snapshot);
+        assert_eq!(next.upstream(&web).unwrap().endpoints[0].in_flight(), 1);
+    }
+
+    #[test]
+    fn a_route_to_a_listener_that_is_not_there_is_refused_with_the_nearest_one() {
+        let route = RouteConfig {
+            listener: "wbe".into(),
+            host: None,
+            path: None,
+            path_exact: None,
+            service: Some("web".into()),
+            respond: None,
+            strip_prefix: None,
+        };
+        let config = ListenerConfig {
+            http: None,
+            tcp: Some(TcpListenerConfig {
+                bind: vec!["127.0.0.1:0".parse().unwrap()],
+                service: "web".into(),
+                timeouts: Default::default(),
+            }),
+        };
+        let listeners = BTreeMap::from([("web".to_owned(), config)]);
+        let routes = BTreeMap::from([("api".to_owned(), route)]);
+        let policies = BTreeMap::from([("web".to_owned(), "fastest".to_owned())]);
+        let problems = Settings::compile(&listeners, &routes, &policies).unwrap_err();
+        let messages: Vec<&str> = problems.iter().map(|p| &*p.message).collect();
+        assert!(messages[0].contains("did you mean \"web\"?"), "{messages:?}");
+        assert!(messages[1].contains("known are p2c, round-robin"), "{messages:?}");
+    }
+}
