@@ -10,5 +10,6 @@ pub mod net;
 pub mod proxy;
 pub mod registry;
 pub mod render;
+pub mod suggest;
 pub mod telemetry;
 pub mod units;
