@@ -11,5 +11,6 @@ pub mod proxy;
 pub mod random;
 pub mod registry;
 pub mod render;
+pub mod suggest;
 pub mod telemetry;
 pub mod units;

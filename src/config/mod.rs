@@ -1,1 +1,5 @@
 //! Room `config`.
+
+mod decode;
+pub mod document;
+mod environment;

@@ -1,0 +1,160 @@
+//! How a registry's task speaks: states by a channel, transitions in the log, counts in metrics.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use tokio::sync::watch;
+
+use crate::catalog::{RegistryState, RegistryView};
+
+/// Metrics of all registries.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    reads: IntCounterVec,
+    refused: IntGaugeVec,
+}
+
+/// Metrics of one registry.
+#[derive(Debug, Clone)]
+pub(super) struct Meters {
+    read: IntCounter,
+    failed: IntCounter,
+    refused: IntGauge,
+}
+
+impl Metrics {
+    /// Registers the metrics of this room.
+    ///
+    /// # Errors
+    /// When one of the names is taken.
+    pub fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let reads = IntCounterVec::new(
+            Opts::new(
+                "portolan_registry_reads_total",
+                "Complete reads of a registry that changed what is known, and failed ones, by result.",
+            ),
+            &["registry", "result"],
+        )?;
+        let refused = IntGaugeVec::new(
+            Opts::new(
+                "portolan_registry_refused_entries",
+                "Services, instances and keys that the registry states now and that are refused.",
+            ),
+            &["registry"],
+        )?;
+        registry.register(Box::new(reads.clone()))?;
+        registry.register(Box::new(refused.clone()))?;
+        Ok(Self { reads, refused })
+    }
+
+    pub(super) fn meters(&self, name: &str) -> Meters {
+        Meters {
+            read: self.reads.with_label_values(&[name, "ok"]),
+            failed: self.reads.with_label_values(&[name, "failed"]),
+            refused: self.refused.with_label_values(&[name]),
+        }
+    }
+}
+
+/// The mouth of one registry's task.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    name: Arc<str>,
+    states: Arc<watch::Sender<RegistryState>>,
+    /// Last contact, when there was one.
+    heard_at: Option<SystemTime>,
+    /// What was logged last, so that a failure is told once.
+    failure: Option<Arc<str>>,
+    meters: Meters,
+}
+
+impl Outlet {
+    pub(super) fn new(
+        name: Arc<str>,
+        states: Arc<watch::Sender<RegistryState>>,
+        meters: Meters,
+    ) -> Self {
+        let mut heard_at = None;
+        states.send_if_modified(|state| {
+            let (next, contact) = match state {
+                RegistryState::Syncing => return false,
+                RegistryState::Stale { since, .. } => {
+                    heard_at = Some(*since);
+                    return false;
+                }
+                // Only a task that panicked finds its registry live at its start.
+                RegistryState::Live(view) => {
+                    let since = SystemTime::now();
+                    let why = "its task failed and was started again; see the log".into();
+                    (RegistryState::Stale { last: view.clone(), since, why }, since)
+                }
+            };
+            heard_at = Some(contact);
+            *state = next;
+            true
+        });
+        Self { name, states, heard_at, failure: None, meters }
+    }
+
+    /// Name of the registry.
+    pub(super) const fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// What was said last, or an empty view: the one that the next view should share with.
+    pub(super) fn last(&self) -> RegistryView {
+        self.states.borrow().view().cloned().unwrap_or_default()
+    }
+
+    /// The registry answers, and this is all that it says.
+    pub(super) fn live(&mut self, view: RegistryView) {
+        self.heard_at = Some(SystemTime::now());
+        let refused: usize = view.services.values().map(|s| s.problems.len()).sum();
+        self.meters.read.inc();
+        self.meters.refused.set((refused + view.problems.len()) as i64);
+        if self.failure.take().is_some() {
+            tracing::info!(registry = &*self.name, "registry answers again");
+        }
+        self.states.send_if_modified(|state| {
+            if let RegistryState::Live(known) = state
+                && known.services.same(&view.services)
+                && known.problems == view.problems
+            {
+                return false;
+            }
+            tracing::info!(
+                registry = &*self.name,
+                services = view.services.len(),
+                refused,
+                "registry read"
+            );
+            *state = RegistryState::Live(view);
+            true
+        });
+    }
+
+    /// The registry does not answer, or nothing that can be read: what it said last stays.
+    pub(super) fn failed(&mut self, why: &str) {
+        self.meters.failed.inc();
+        if self.failure.as_deref() == Some(why) {
+            return;
+        }
+        let why: Arc<str> = why.into();
+        tracing::warn!(
+            registry = &*self.name,
+            why = &*why,
+            "registry cannot be read; keeping what it said last"
+        );
+        self.failure = Some(Arc::clone(&why));
+        let since = self.heard_at;
+        self.states.send_if_modified(|state| {
+            let (RegistryState::Live(last) | RegistryState::Stale { last, .. }) = state else {
+                return false;
+            };
+            let since = since.unwrap_or(SystemTime::UNIX_EPOCH);
+            *state = RegistryState::Stale { last: std::mem::take(last), since, why };
+            true
+        });
+    }
+}
