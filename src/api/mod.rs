@@ -1,1 +1,10 @@
-//! Room `api`.
+//! The admin face: health, readiness, metrics, status, services, and the one thing that can be
+//! done by it so far, a reload.
+
+mod admin;
+mod collect;
+mod config;
+
+pub use admin::{Admin, Reload, Report};
+pub use collect::Services;
+pub use config::AdminConfig;

@@ -1,1 +1,485 @@
-//! Room `app`.
+//! The application: wires the rooms together, and moves them through their life.
+//!
+//! Start, publish, reload, drain. Nothing here decides about an answer, a route or an instance.
+
+mod publish;
+mod reload;
+mod sockets;
+mod status;
+mod workers;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::api::{Admin, Reload, Services};
+use crate::catalog::publish::{Current, Feed, Plan, first_generation};
+use crate::catalog::store::{Loaded as Stored, Store, StoreError, writer};
+use crate::catalog::{RegistryView, Snapshot};
+use crate::config::{Config, Loaded, Problem};
+use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
+use crate::net::accept::Connections;
+use crate::net::adopt::Adopted;
+use crate::net::listen::ListenError;
+use crate::registry::Registry;
+use crate::render::Renderer;
+use crate::{api, dns, proxy, registry, render};
+
+pub use publish::Tables;
+use publish::{Compile, Publisher};
+use sockets::Sockets;
+use workers::Workers;
+
+/// Pause between two writes of the state on disk.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why the application cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket could not be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The directory of the state cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file that the configuration names cannot be read.
+    #[error("cannot read {setting} {path}: {source}", path = path.display())]
+    File {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The unix socket of the admin face cannot be made.
+    #[error("cannot make the admin socket {path}: {source}; set [admin] socket to a path that \
+             this user may write", path = path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A thread or a metric could not be made.
+    #[error("cannot start: {0}")]
+    System(String),
+}
+
+/// What a start may be given besides the configuration.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The file that a reload reads again; none: reloads come by [`App::reload`] only.
+    pub file: Option<PathBuf>,
+    /// Registries that no configuration names, for programs that embed us and for tests.
+    pub feeds: Vec<Feed>,
+    /// Sockets that somebody else opened.
+    pub adopted: Adopted,
+}
+
+/// The running application. Its threads end when it is stopped or dropped.
+#[derive(Debug)]
+pub struct App {
+    lifecycle: Lifecycle,
+    readiness: Readiness,
+    connections: Arc<Connections>,
+    tables: Arc<ArcSwap<Tables>>,
+    published: watch::Receiver<Arc<Snapshot>>,
+    running: Arc<Mutex<Running>>,
+    tasks: Vec<JoinHandle<()>>,
+    reloads: mpsc::Sender<Reload>,
+}
+
+/// What a reload replaces.
+#[derive(Debug)]
+struct Running {
+    config: Config,
+    registries: BTreeMap<String, Registry>,
+    feeds: Vec<Feed>,
+    sockets: Sockets,
+    renderer: Arc<std::sync::Mutex<Renderer>>,
+    plans: mpsc::Sender<Plan<Compile>>,
+    workers: Workers,
+    registry_metrics: registry::Metrics,
+    render_metrics: render::Metrics,
+    published: watch::Receiver<Arc<Snapshot>>,
+    phases: Phases,
+    connections: Arc<Connections>,
+    file: Option<PathBuf>,
+    last_reload: Arc<std::sync::Mutex<Option<status::LastReload>>>,
+}
+
+impl App {
+    /// Binds, compiles what is on disk, and serves. Must be called within a tokio runtime, which
+    /// becomes the control side.
+    ///
+    /// # Errors
+    /// A socket, a directory or a file cannot be had; nothing serves then.
+    pub async fn start(loaded: Loaded, options: Options) -> Result<Self, StartError> {
+        let Loaded { config, prepared } = loaded;
+        let metrics = prometheus::Registry::new();
+        let meters = Meters::register(&metrics).map_err(system)?;
+        let lifecycle = Lifecycle::new();
+        let readiness = Readiness::default();
+        let connections = Connections::new(config.limits.connections);
+
+        let data_dir = config.node.data_dir.as_ref().map(|dir| config.base_dir.join(dir));
+        let store = data_dir.as_deref().map(Store::open).transpose()?;
+        let stored = store.as_ref().map(Store::load).unwrap_or_default();
+        for refused in &stored.refused {
+            tracing::warn!(file = refused, "a state on disk is not used");
+        }
+        let first = first_generation(SystemTime::now(), stored.generation);
+
+        let mut adopted = options.adopted;
+        let token = read_token(&config)?;
+        let admin_listener = bind_admin(&config, &mut adopted)?;
+        let admin_socket = bind_socket(&config, data_dir.as_ref())?;
+        let mut sockets = Sockets::default();
+        let prepared_sockets = sockets.prepare(&config, &mut adopted)?;
+        if adopted.left() > 0 {
+            tracing::warn!(count = adopted.left(), "sockets were handed over that no setting asks for");
+        }
+
+        let registries = start_registries(&config, &stored, &meters.registry);
+        let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
+        feeds.extend(options.feeds.iter().cloned());
+        let plan = Plan {
+            feeds,
+            settings: Arc::clone(&prepared.services),
+            compile: Compile::new(&prepared, &registries),
+        };
+        let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
+        let (plans, plan_receiver) = mpsc::channel(1);
+        let publisher = Publisher::new(Arc::clone(&tables), readiness.clone(), lifecycle.phases());
+        let (mut published, to_save) = (publisher.published(), publisher.to_save());
+        publisher.start(plan, plan_receiver, first).map_err(system)?;
+
+        let mut tasks = Vec::new();
+        if let Some(store) = store {
+            let phases = lifecycle.phases();
+            tasks.push(writer::start(store, to_save, STORE_PAUSE, phases, &meters.store));
+        } else {
+            tracing::warn!("no [node] data_dir: nothing is known after a restart until it is heard");
+        }
+
+        // The first tables are compiled before anybody is answered from them.
+        let _ = published.wait_for(|snapshot| snapshot.generation >= first).await;
+        let workers = Workers::start(&config, &tables, &lifecycle, &readiness, &connections, &meters)
+            .map_err(system)?;
+        sockets.commit(prepared_sockets, &workers);
+        let renderer = Renderer::start(
+            prepared.resources,
+            &published,
+            &lifecycle.phases(),
+            &meters.render,
+        );
+        let renderer = Arc::new(std::sync::Mutex::new(renderer));
+        lifecycle.advance(Phase::Serving);
+        readiness_follows(&tables, &readiness, &lifecycle);
+
+        let (reloads, reload_receiver) = mpsc::channel(8);
+        let last_reload = Arc::default();
+        let admin = Admin {
+            snapshot: current(&tables, |tables| Arc::clone(&tables.snapshot)),
+            metrics: metrics.clone(),
+            readiness: readiness.clone(),
+            status: status::teller(
+                &prepared.node,
+                &lifecycle,
+                &connections,
+                &tables,
+                &renderer,
+                &last_reload,
+            ),
+            reloads: reloads.clone(),
+            token,
+        };
+        let services = Services::new(admin.snapshot.clone()).map_err(system)?;
+        metrics.register(Box::new(services)).map_err(system)?;
+        tasks.extend(serve_admin(admin, admin_listener, admin_socket, &lifecycle));
+
+        let running = Arc::new(Mutex::new(Running {
+            config,
+            registries,
+            feeds: options.feeds,
+            sockets,
+            renderer,
+            plans,
+            workers,
+            registry_metrics: meters.registry.clone(),
+            render_metrics: meters.render.clone(),
+            published: published.clone(),
+            phases: lifecycle.phases(),
+            connections: Arc::clone(&connections),
+            file: options.file,
+            last_reload,
+        }));
+        tasks.push(tokio::spawn(reload::answer(Arc::clone(&running), reload_receiver)));
+        Ok(Self { lifecycle, readiness, connections, tables, published, running, tasks, reloads })
+    }
+
+    /// Replaces the configuration, as a whole or not at all.
+    ///
+    /// # Errors
+    /// What is wrong with the new one; the old one goes on unchanged then.
+    pub async fn reload(&self, loaded: Loaded) -> Result<api::Report, Vec<String>> {
+        self.running.lock().await.reload(loaded).await
+    }
+
+    /// Where reloads of the configuration file are asked for: by a signal, or by the admin face.
+    #[must_use]
+    pub fn reloads(&self) -> mpsc::Sender<Reload> {
+        self.reloads.clone()
+    }
+
+    /// The addresses that the listener called `name` is bound to; DNS is called `dns`.
+    pub async fn addresses(&self, name: &str) -> Vec<SocketAddr> {
+        self.running.lock().await.sockets.addresses(name)
+    }
+
+    /// The tables of this moment.
+    #[must_use]
+    pub fn tables(&self) -> Arc<Tables> {
+        self.tables.load_full()
+    }
+
+    /// Whether the process would serve a client well right now.
+    #[must_use]
+    pub const fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Returns once `generation` or a later one has been published.
+    pub async fn applied(&self, generation: u64) {
+        let mut published = self.published.clone();
+        // An error means that nothing will be published any more.
+        let _ = published.wait_for(|snapshot| snapshot.generation >= generation).await;
+    }
+
+    /// Returns once `wanted` is true of a published snapshot.
+    pub async fn published(&self, wanted: impl Fn(&Snapshot) -> bool) {
+        let mut published = self.published.clone();
+        let _ = published.wait_for(|snapshot| wanted(snapshot)).await;
+    }
+
+    /// Stops accepting, lets what runs finish until `deadline` from now, and says how many
+    /// connections had to be cut. DNS answers until the last of them is gone.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        self.readiness.set(false);
+        self.lifecycle.advance(Phase::Draining);
+        // An error means that the deadline came first.
+        let _ = tokio::time::timeout(deadline, self.connections.empty()).await;
+        self.connections.open()
+    }
+
+    /// Ends everything: the last state goes to disk, the threads leave.
+    pub async fn stop(mut self) {
+        self.readiness.set(false);
+        self.lifecycle.advance(Phase::Stopped);
+        let workers = self.running.lock().await.workers.take();
+        // A thread that panicked has said so; joining blocks, so it is done aside.
+        let _ = tokio::task::spawn_blocking(move || {
+            for thread in workers {
+                let _ = thread.join();
+            }
+        })
+        .await;
+        self.reloads = mpsc::channel(1).0;
+        for task in self.tasks.drain(..) {
+            let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
+        }
+    }
+
+    /// How long a drain may take, as configured.
+    pub async fn drain_deadline(&self) -> Duration {
+        self.running.lock().await.config.limits.drain.0
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.lifecycle.advance(Phase::Stopped);
+    }
+}
+
+/// The metrics of every room, registered once.
+struct Meters {
+    accept: crate::net::accept::Metrics,
+    dns: dns::Metrics,
+    proxy: proxy::metrics::Metrics,
+    registry: registry::Metrics,
+    render: render::Metrics,
+    store: writer::Metrics,
+}
+
+impl Meters {
+    fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let build = prometheus::IntGaugeVec::new(
+            prometheus::Opts::new("portolan_build_info", "Always 1; the label tells the version."),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(build))?;
+        Ok(Self {
+            accept: crate::net::accept::Metrics::register(registry)?,
+            dns: dns::Metrics::register(registry)?,
+            proxy: proxy::metrics::Metrics::register(registry)?,
+            registry: registry::Metrics::register(registry)?,
+            render: render::Metrics::register(registry)?,
+            store: writer::Metrics::register(registry)?,
+        })
+    }
+}
+
+fn system(error: impl std::fmt::Display) -> StartError {
+    StartError::System(error.to_string())
+}
+
+/// A face's part of the tables.
+fn current<T: 'static>(
+    tables: &Arc<ArcSwap<Tables>>,
+    part: impl Fn(&Tables) -> Arc<T> + Send + Sync + 'static,
+) -> Current<T> {
+    let tables = Arc::clone(tables);
+    Current::new(move || part(&tables.load()))
+}
+
+fn feed(registry: &Registry) -> Feed {
+    Feed {
+        name: Arc::clone(&registry.name),
+        priority: registry.priority,
+        state: registry.states(),
+    }
+}
+
+fn start_registries(
+    config: &Config,
+    stored: &Stored,
+    metrics: &registry::Metrics,
+) -> BTreeMap<String, Registry> {
+    let start = |(name, registry): (&String, &registry::RegistryConfig)| {
+        let view = stored.views.get(name).cloned();
+        (name.clone(), registry.start(name, &config.base_dir, view, metrics))
+    };
+    config.registries.iter().map(start).collect()
+}
+
+/// Turns ready when the process serves and every required registry was heard, and says so once.
+fn readiness_follows(
+    tables: &Arc<ArcSwap<Tables>>,
+    readiness: &Readiness,
+    lifecycle: &Lifecycle,
+) {
+    let ready = tables.load().required_heard && lifecycle.phases().now() == Phase::Serving;
+    readiness.set(ready);
+}
+
+fn read_token(config: &Config) -> Result<Option<Arc<str>>, StartError> {
+    let Some(file) = config.admin.as_ref().and_then(|admin| admin.token_file.as_ref()) else {
+        return Ok(None);
+    };
+    let path = config.base_dir.join(file);
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim().is_empty() => Err(StartError::File {
+            setting: "[admin] token_file",
+            path,
+            source: std::io::Error::new(std::io::ErrorKind::InvalidData, "it is empty"),
+        }),
+        Ok(text) => Ok(Some(text.trim().into())),
+        Err(source) => Err(StartError::File { setting: "[admin] token_file", path, source }),
+    }
+}
+
+fn bind_admin(
+    config: &Config,
+    adopted: &mut Adopted,
+) -> Result<Option<std::net::TcpListener>, StartError> {
+    let listen = config.admin.as_ref().and_then(|admin| admin.listen);
+    let bind = |listen| crate::net::listen::tcp(listen, "[admin] listen", adopted);
+    Ok(listen.map(bind).transpose()?)
+}
+
+/// The unix socket, made anew; one that another process still answers on is left alone.
+fn bind_socket(
+    config: &Config,
+    data_dir: Option<&PathBuf>,
+) -> Result<Option<std::os::unix::net::UnixListener>, StartError> {
+    let Some(path) = admin_socket_path(config, data_dir) else { return Ok(None) };
+    let refused = |source| StartError::Socket { path: path.clone(), source };
+    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+        let taken = "another process answers on it; stop that one first";
+        return Err(refused(std::io::Error::new(std::io::ErrorKind::AddrInUse, taken)));
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
+        _ => {}
+    }
+    // The socket is made with the permissions that the mask leaves, so that nobody else can open
+    // it in between.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = std::os::unix::net::UnixListener::bind(&path);
+    rustix::process::umask(before);
+    let listener = bound.map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    Ok(Some(listener))
+}
+
+/// Where the admin face's unix socket lies, if it has one.
+#[must_use]
+pub fn admin_socket_path(config: &Config, data_dir: Option<&PathBuf>) -> Option<PathBuf> {
+    let told = config.admin.as_ref().and_then(|admin| admin.socket.as_ref());
+    told.map(|path| config.base_dir.join(path))
+        .or_else(|| data_dir.map(|dir| dir.join("admin.sock")))
+}
+
+fn serve_admin(
+    admin: Admin,
+    tcp: Option<std::net::TcpListener>,
+    socket: Option<std::os::unix::net::UnixListener>,
+    lifecycle: &Lifecycle,
+) -> Vec<JoinHandle<()>> {
+    let mut tasks = Vec::new();
+    let stopped = |mut phases: Phases| async move { phases.reached(Phase::Stopped).await };
+    if let Some(listener) = tcp {
+        let served = listener.local_addr().and_then(|address| {
+            let router = admin.clone().over_tcp(address);
+            Ok((tokio::net::TcpListener::from_std(listener)?, router))
+        });
+        match served {
+            Ok((listener, router)) => {
+                let ended = stopped(lifecycle.phases());
+                tasks.push(tokio::spawn(async move {
+                    let serve = axum::serve(listener, router);
+                    tokio::select! { _ = serve => {}, () = ended => {} }
+                }));
+            }
+            Err(error) => tracing::error!(%error, "the admin face is not served"),
+        }
+    }
+    if let Some(listener) = socket {
+        match tokio::net::UnixListener::from_std(listener) {
+            Ok(listener) => {
+                let (router, ended) = (admin.over_socket(), stopped(lifecycle.phases()));
+                tasks.push(tokio::spawn(async move {
+                    let serve = axum::serve(listener, router);
+                    tokio::select! { _ = serve => {}, () = ended => {} }
+                }));
+            }
+            Err(error) => tracing::error!(%error, "the admin socket is not served"),
+        }
+    }
+    tasks
+}
+
+/// The view of a registry that has nothing to say yet; for embedding programs.
+#[must_use]
+pub fn empty_view() -> RegistryView {
+    RegistryView::default()
+}

@@ -75,6 +75,8 @@ pub struct Publication<'a, C> {
     pub previous: Option<&'a Arc<Snapshot>>,
     /// The new one.
     pub snapshot: &'a Arc<Snapshot>,
+    /// What it was assembled from.
+    pub inputs: &'a Inputs,
     /// The plan's compile settings.
     pub compile: &'a C,
 }
@@ -102,7 +104,12 @@ pub async fn run<C>(
     let mut wakes = Wakes::of(&plan.feeds);
     let mut inputs = inputs_of(&plan);
     let mut snapshot = Arc::new(assemble(None, &inputs, generation).unwrap_or_default());
-    publish(Publication { previous: None, snapshot: &snapshot, compile: &plan.compile });
+    publish(Publication {
+        previous: None,
+        snapshot: &snapshot,
+        inputs: &inputs,
+        compile: &plan.compile,
+    });
     let mut quiet_from = Instant::now() + PAUSE;
 
     loop {
@@ -132,7 +139,12 @@ pub async fn run<C>(
         generation += 1;
         let next = Arc::new(next);
         let previous = if fresh { None } else { Some(&snapshot) };
-        publish(Publication { previous, snapshot: &next, compile: &plan.compile });
+        publish(Publication {
+            previous,
+            snapshot: &next,
+            inputs: &inputs,
+            compile: &plan.compile,
+        });
         snapshot = next;
         quiet_from = Instant::now() + PAUSE;
     }

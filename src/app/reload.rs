@@ -1,0 +1,200 @@
+//! Reload: prepared as a whole, then applied as a whole, or refused and nothing has changed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{Mutex, mpsc};
+
+use super::publish::Compile;
+use super::status::LastReload;
+use super::{Running, feed};
+use crate::api::{Reload, Report};
+use crate::catalog::RegistryState;
+use crate::catalog::publish::{Feed, Plan};
+use crate::catalog::store::StoredView;
+use crate::config::{self, Config, Loaded};
+use crate::net::adopt::Adopted;
+use crate::registry::Registry;
+use crate::render::Renderer;
+
+/// Answers wishes for a reload of the configuration file, one after the other.
+pub(super) async fn answer(running: Arc<Mutex<Running>>, mut wishes: mpsc::Receiver<Reload>) {
+    while let Some(wish) = wishes.recv().await {
+        let mut running = running.lock().await;
+        let result = match running.file.clone() {
+            None => Err(vec!["there is no configuration file to read again".to_owned()]),
+            Some(file) => match read(&file).await {
+                Ok(loaded) => running.reload(loaded).await,
+                Err(problems) => {
+                    running.note(&problems);
+                    Err(problems)
+                }
+            },
+        };
+        // Whoever asked may be gone; the reload stands all the same.
+        let _ = wish.send(result);
+    }
+}
+
+async fn read(file: &Path) -> Result<Loaded, Vec<String>> {
+    let file = file.to_path_buf();
+    match tokio::task::spawn_blocking(move || config::load(&file)).await {
+        Ok(Ok(loaded)) => Ok(loaded),
+        Ok(Err(problems)) => Err(problems.iter().map(ToString::to_string).collect()),
+        Err(error) => Err(vec![format!("reading the configuration failed: {error}")]),
+    }
+}
+
+impl Running {
+    /// Applies `loaded`, or says why it can't be and leaves everything as it is.
+    pub(super) async fn reload(&mut self, loaded: Loaded) -> Result<Report, Vec<String>> {
+        let result = self.apply(loaded).await;
+        match &result {
+            Ok(report) => {
+                self.note(&[]);
+                tracing::info!(
+                    generation = report.generation,
+                    changed = report.changed.join(", "),
+                    "configuration reloaded"
+                );
+            }
+            Err(problems) => self.note(problems),
+        }
+        result
+    }
+
+    fn note(&self, problems: &[String]) {
+        for problem in problems {
+            tracing::error!(problem, "reload refused; the configuration stays as it is");
+        }
+        let note = LastReload { at: SystemTime::now(), refused: problems.to_vec() };
+        let mut last = self.last_reload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *last = Some(note);
+    }
+
+    async fn apply(&mut self, loaded: Loaded) -> Result<Report, Vec<String>> {
+        let Loaded { config, prepared } = loaded;
+        let fixed = needs_a_restart(&self.config, &config);
+        if !fixed.is_empty() {
+            return Err(fixed);
+        }
+        // The last thing that can fail; from here on everything succeeds.
+        let bound = self
+            .sockets
+            .prepare(&config, &mut Adopted::none())
+            .map_err(|error| vec![error.to_string()])?;
+
+        let changed = differences(&self.config, &config);
+        let registries = self.follow(&config);
+        let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
+        feeds.extend(self.feeds.iter().cloned());
+        let before = self.published.borrow().generation;
+        let plan = Plan {
+            feeds,
+            settings: Arc::clone(&prepared.services),
+            compile: Compile::new(&prepared, &registries),
+        };
+        if self.plans.send(plan).await.is_err() {
+            return Err(vec!["the process is ending".to_owned()]);
+        }
+        // Listeners open and close only when the tables know of them.
+        let published = self.published.wait_for(|snapshot| snapshot.generation > before).await;
+        let generation = published.map_or(before, |snapshot| snapshot.generation);
+        self.sockets.commit(bound, &self.workers);
+        self.connections.set_max(config.limits.connections);
+        if self.config.templates != config.templates {
+            let renderer = Renderer::start(
+                prepared.resources,
+                &self.published,
+                &self.phases,
+                &self.render_metrics,
+            );
+            let mut running =
+                self.renderer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *running = renderer;
+        }
+        self.registries = registries;
+        self.config = config;
+        Ok(Report { generation, changed })
+    }
+
+    /// The registries of `config`: those that did not change go on, others start with what they
+    /// said last.
+    fn follow(&mut self, config: &Config) -> BTreeMap<String, Registry> {
+        let mut before = std::mem::take(&mut self.registries);
+        let start = |(name, wanted): (&String, &crate::registry::RegistryConfig)| {
+            let known = before.remove(name);
+            let same = self.config.registries.get(name) == Some(wanted);
+            let registry = match known {
+                Some(known) if same => known,
+                known => {
+                    let last = known.and_then(|known| last_view(&known));
+                    wanted.start(name, &config.base_dir, last, &self.registry_metrics)
+                }
+            };
+            (name.clone(), registry)
+        };
+        config.registries.iter().map(start).collect()
+    }
+}
+
+fn last_view(registry: &Registry) -> Option<StoredView> {
+    match &*registry.states().borrow() {
+        RegistryState::Syncing => None,
+        RegistryState::Live(view) => {
+            Some(StoredView { view: view.clone(), heard_at: SystemTime::now() })
+        }
+        RegistryState::Stale { last, since, .. } => {
+            Some(StoredView { view: last.clone(), heard_at: *since })
+        }
+    }
+}
+
+/// What can't change while the process runs, by setting.
+fn needs_a_restart(before: &Config, now: &Config) -> Vec<String> {
+    let mut fixed = Vec::new();
+    for (setting, same) in [
+        ("[node]", before.node == now.node),
+        ("[admin]", before.admin == now.admin),
+        (
+            "[limits] idle_endpoint_connections",
+            before.limits.idle_endpoint_connections == now.limits.idle_endpoint_connections,
+        ),
+    ] {
+        if !same {
+            fixed.push(format!(
+                "{setting} can't change while the process runs: undo the change, or restart"
+            ));
+        }
+    }
+    fixed
+}
+
+/// The tables that differ, for the report.
+fn differences(before: &Config, now: &Config) -> Vec<String> {
+    fn by_name<T: PartialEq>(
+        kind: &str,
+        before: &BTreeMap<String, T>,
+        now: &BTreeMap<String, T>,
+        changed: &mut Vec<String>,
+    ) {
+        let names = before.keys().chain(now.keys().filter(|name| !before.contains_key(*name)));
+        let differs = names.filter(|name| before.get(*name) != now.get(*name));
+        changed.extend(differs.map(|name| format!("{kind}.{name}")));
+    }
+    let mut changed = Vec::new();
+    by_name("registry", &before.registries, &now.registries, &mut changed);
+    by_name("service", &before.services, &now.services, &mut changed);
+    by_name("listener", &before.listeners, &now.listeners, &mut changed);
+    by_name("route", &before.routes, &now.routes, &mut changed);
+    by_name("template", &before.templates, &now.templates, &mut changed);
+    if before.dns != now.dns {
+        changed.push("dns".to_owned());
+    }
+    if before.limits != now.limits {
+        changed.push("limits".to_owned());
+    }
+    changed
+}

@@ -1,0 +1,179 @@
+//! Listening sockets, made to be what the configuration says: bound before anything changes,
+//! handed to the workers only when all of them could be had.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::workers::{DnsSocket, Workers};
+use crate::config::Config;
+use crate::net::adopt::Adopted;
+use crate::net::listen::{self, ListenError};
+use crate::proxy::serve::{Kind, Share};
+
+/// Which socket: the listener's name, what it carries, and the address as configured.
+type Key = (String, Carries, SocketAddr);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Carries {
+    Http,
+    Tcp,
+    DnsUdp,
+    DnsTcp,
+}
+
+/// The sockets that are open.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    open: BTreeMap<Key, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// The address with the port that the kernel chose.
+    bound: SocketAddr,
+    /// Set to true to close it.
+    close: watch::Sender<bool>,
+}
+
+/// Sockets that are bound and not served yet.
+#[derive(Debug)]
+pub(super) struct Bound {
+    wanted: Vec<Key>,
+    fresh: Vec<(Key, Socket)>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl Socket {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Udp(socket) => socket.local_addr(),
+        }
+    }
+}
+
+impl Sockets {
+    /// Binds what `config` asks for and is not open yet. Nothing is served and nothing closed.
+    ///
+    /// # Errors
+    /// One could not be had; those bound so far are let go again.
+    pub(super) fn prepare(
+        &self,
+        config: &Config,
+        adopted: &mut Adopted,
+    ) -> Result<Bound, ListenError> {
+        let wanted = wanted(config);
+        let mut fresh: Vec<(Key, Socket)> = Vec::new();
+        for key in &wanted {
+            if self.open.contains_key(key) {
+                continue;
+            }
+            let (name, carries, address) = key;
+            let socket = match carries {
+                Carries::Http | Carries::Tcp => {
+                    let kind = if *carries == Carries::Http { "http" } else { "tcp" };
+                    let setting = format!("[listener.{name}.{kind}] bind");
+                    Socket::Tcp(listen::tcp(*address, &setting, adopted)?)
+                }
+                Carries::DnsUdp => Socket::Udp(listen::udp(*address, "[dns] listen", adopted)?),
+                Carries::DnsTcp => {
+                    Socket::Tcp(listen::tcp(same_port(*address, &fresh), "[dns] listen", adopted)?)
+                }
+            };
+            fresh.push((key.clone(), socket));
+        }
+        Ok(Bound { wanted, fresh })
+    }
+
+    /// Serves what was bound and closes what is not wanted any more.
+    pub(super) fn commit(&mut self, bound: Bound, workers: &Workers) {
+        self.open.retain(|key, open| {
+            let keep = bound.wanted.contains(key);
+            if !keep {
+                open.close.send_replace(true);
+            }
+            keep
+        });
+        for (key, socket) in bound.fresh {
+            let (close, closed) = watch::channel(false);
+            let served = socket.local_addr().and_then(|bound| {
+                serve(&key, socket, &closed, workers)?;
+                Ok(bound)
+            });
+            match served {
+                Ok(bound) => {
+                    self.open.insert(key, Open { bound, close });
+                }
+                Err(error) => {
+                    tracing::error!(listener = key.0, address = %key.2, %error, "cannot serve");
+                }
+            }
+        }
+    }
+
+    /// Where the listener called `name` is bound; DNS is called `dns`.
+    pub(super) fn addresses(&self, name: &str) -> Vec<SocketAddr> {
+        let own = self.open.iter().filter(|((known, carries, _), _)| {
+            known == name && *carries != Carries::DnsTcp
+        });
+        own.map(|(_, open)| open.bound).collect()
+    }
+}
+
+fn wanted(config: &Config) -> Vec<Key> {
+    let mut wanted = Vec::new();
+    for (name, listener) in &config.listeners {
+        let carries = if listener.http.is_some() { Carries::Http } else { Carries::Tcp };
+        wanted.extend(listener.bind().iter().map(|bind| (name.clone(), carries, *bind)));
+    }
+    for address in config.dns.iter().flat_map(|dns| &dns.listen) {
+        // UDP first: with port 0 TCP then takes the port that UDP was given.
+        wanted.push(("dns".to_owned(), Carries::DnsUdp, *address));
+        wanted.push(("dns".to_owned(), Carries::DnsTcp, *address));
+    }
+    wanted
+}
+
+/// With port 0, the port that the UDP socket beside it has got.
+fn same_port(address: SocketAddr, fresh: &[(Key, Socket)]) -> SocketAddr {
+    if address.port() != 0 {
+        return address;
+    }
+    let udp = fresh.iter().rev().find(|((_, carries, asked), _)| {
+        *carries == Carries::DnsUdp && *asked == address
+    });
+    udp.and_then(|(_, socket)| socket.local_addr().ok()).unwrap_or(address)
+}
+
+fn serve(
+    (name, carries, _): &Key,
+    socket: Socket,
+    closed: &watch::Receiver<bool>,
+    workers: &Workers,
+) -> io::Result<()> {
+    let share = |kind, listener: &TcpListener| {
+        workers.share(|| {
+            Ok(Share {
+                name: Arc::from(&**name),
+                kind,
+                socket: listener.try_clone()?,
+                closed: closed.clone(),
+            })
+        })
+    };
+    match (carries, socket) {
+        (Carries::Http, Socket::Tcp(listener)) => share(Kind::Http, &listener),
+        (Carries::Tcp, Socket::Tcp(listener)) => share(Kind::Tcp, &listener),
+        (_, Socket::Tcp(listener)) => workers.dns(DnsSocket::Tcp(listener, closed.clone())),
+        (_, Socket::Udp(socket)) => workers.dns(DnsSocket::Udp(socket, closed.clone())),
+    }
+}

@@ -1,0 +1,156 @@
+//! Checks across tables, and the compiling of what the rooms need.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::document::{Document, Problem};
+use super::tables::Config;
+use crate::catalog::assemble::{ServiceSettings, Settings};
+use crate::dns;
+use crate::proxy;
+use crate::render::Resource;
+
+/// What the rooms compiled from a configuration that has no problem.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// Settings by service, for the catalog.
+    pub services: Arc<Settings>,
+    /// DNS, when it is configured.
+    pub dns: Arc<dns::Settings>,
+    /// Listeners and routes.
+    pub proxy: Arc<proxy::Settings>,
+    /// Templates, parsed.
+    pub resources: Vec<Resource>,
+}
+
+/// Checks what concerns several tables and compiles the rooms' settings.
+///
+/// # Errors
+/// Every problem, each at its key.
+pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared, Vec<Problem>> {
+    let mut problems = Vec::new();
+    ports_twice(document, config, &mut problems);
+    services(document, config, &mut problems);
+    zones(document, config, &mut problems);
+    for unsafe_admin in config.admin.iter().filter_map(|admin| admin.problem()) {
+        problems.push(document.problem(&["admin", "listen"], unsafe_admin));
+    }
+    if config.node.workers == Some(0) {
+        let message = "workers = 0 would carry nothing; leave it out for one per core";
+        problems.push(document.problem(&["node", "workers"], message));
+    }
+
+    let node = node_name(config);
+    let nothing = dns::DnsConfig::default();
+    let dns = dns::Settings::compile(config.dns.as_ref().unwrap_or(&nothing), &node);
+    let dns = dns.unwrap_or_else(|found| {
+        problems.extend(found.into_iter().map(|message| document.problem(&["dns"], message)));
+        dns::Settings::default()
+    });
+    let policies = config.services.iter().filter_map(|(name, service)| {
+        service.policy.clone().map(|policy| (name.clone(), policy))
+    });
+    let proxy =
+        proxy::Settings::compile(&config.listeners, &config.routes, &policies.collect());
+    let proxy = proxy.unwrap_or_else(|found| {
+        problems.extend(found.into_iter().map(|unfit| {
+            let mut path: Vec<&str> = unfit.path.iter().map(String::as_str).collect();
+            path.extend(unfit.key);
+            document.problem(&path, unfit.message)
+        }));
+        proxy::Settings::default()
+    });
+    let mut resources = Vec::new();
+    for (name, template) in &config.templates {
+        match Resource::load(name, template, &config.base_dir) {
+            Ok(resource) => resources.push(resource),
+            Err(error) => {
+                problems.push(document.problem(&["template", name, "source"], error.to_string()));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let services = config.services.iter().map(|(name, service)| {
+        let settings = ServiceSettings {
+            when_none_healthy: service.when_none_healthy,
+            port: service.port,
+        };
+        (Arc::from(&**name), settings)
+    });
+    Ok(Prepared {
+        node,
+        services: Arc::new(services.collect()),
+        dns: Arc::new(dns),
+        proxy: Arc::new(proxy),
+        resources,
+    })
+}
+
+/// The configured name, else the host's.
+fn node_name(config: &Config) -> Arc<str> {
+    config.node.name.as_deref().map_or_else(
+        || rustix::system::uname().nodename().to_string_lossy().into_owned().into(),
+        Into::into,
+    )
+}
+
+/// Each TCP address may be asked for once; a wildcard takes its port on every address.
+fn ports_twice(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) {
+    let mut asked: Vec<(SocketAddr, Vec<&str>)> = Vec::new();
+    for (name, listener) in &config.listeners {
+        for address in listener.bind() {
+            asked.push((*address, vec!["listener", name, listener.kind(), "bind"]));
+        }
+    }
+    for address in config.dns.iter().flat_map(|dns| &dns.listen) {
+        asked.push((*address, vec!["dns", "listen"]));
+    }
+    if let Some(listen) = config.admin.as_ref().and_then(|admin| admin.listen) {
+        asked.push((listen, vec!["admin", "listen"]));
+    }
+    for (index, (address, path)) in asked.iter().enumerate() {
+        let same_port = |other: &SocketAddr| {
+            let wildcard = address.ip().is_unspecified() || other.ip().is_unspecified();
+            address.port() != 0
+                && address.port() == other.port()
+                && address.is_ipv4() == other.is_ipv4()
+                && (wildcard || address.ip() == other.ip())
+        };
+        if let Some((other, taken)) = asked[..index].iter().find(|(other, _)| same_port(other)) {
+            let holder = taken.join(".");
+            let message = format!("{address} is taken by {holder} ({other}); choose another port");
+            problems.push(document.problem(path, message));
+        }
+    }
+}
+
+fn services(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) {
+    for (name, service) in &config.services {
+        if service.port == Some(0) {
+            let message = "port 0 is not between 1 and 65535";
+            problems.push(document.problem(&["service", name, "port"], message));
+        }
+    }
+}
+
+/// A zone shows registries that are there.
+fn zones(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) {
+    let zones = config.dns.iter().flat_map(|dns| &dns.zone);
+    for (name, zone) in zones {
+        for wanted in zone.registries.iter().flatten() {
+            if !config.registries.contains_key(wanted) {
+                let known: Vec<&str> = config.registries.keys().map(String::as_str).collect();
+                let message = format!(
+                    "there is no [registry.{wanted}]; there are: {}",
+                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                );
+                let path = ["dns", "zone", name, "registries"];
+                problems.push(document.problem(&path, message));
+            }
+        }
+    }
+}

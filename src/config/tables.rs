@@ -1,0 +1,141 @@
+//! The tables of a configuration, each decoded by the struct of its room.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::document::{Document, Problem};
+use crate::api::AdminConfig;
+use crate::catalog::health::WhenNoneHealthy;
+use crate::dns::DnsConfig;
+use crate::proxy::{ListenerConfig, RouteConfig};
+use crate::registry::RegistryConfig;
+use crate::render::ResourceConfig;
+use crate::units::Period;
+
+/// A whole configuration, as it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where relative paths begin: the directory of the file.
+    pub base_dir: PathBuf,
+    /// `[node]`.
+    pub node: NodeConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+    /// `[registry.NAME]`, by name.
+    pub registries: BTreeMap<String, RegistryConfig>,
+    /// `[service.NAME]`, by name.
+    pub services: BTreeMap<String, ServiceConfig>,
+    /// `[dns]`.
+    pub dns: Option<DnsConfig>,
+    /// `[listener.NAME]`, by name.
+    pub listeners: BTreeMap<String, ListenerConfig>,
+    /// `[route.NAME]`, by name.
+    pub routes: BTreeMap<String, RouteConfig>,
+    /// `[template.NAME]`, by name.
+    pub templates: BTreeMap<String, ResourceConfig>,
+    /// `[admin]`.
+    pub admin: Option<AdminConfig>,
+}
+
+/// `[node]`: this process among others.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// Its name, in the status and in DNS (NSID). Default: the host name.
+    pub name: Option<String>,
+    /// Where the last good state is kept; without it, nothing survives a restart.
+    pub data_dir: Option<PathBuf>,
+    /// Threads that carry requests and connections. Default: one per core.
+    pub workers: Option<u8>,
+}
+
+/// `[limits]`: what belongs to no single room.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Open client connections over all listeners; beyond it a new one is closed at once.
+    pub connections: usize,
+    /// Idle connections to endpoints that each worker keeps.
+    pub idle_endpoint_connections: usize,
+    /// How long a drain waits for what runs before it is cut.
+    pub drain: Period,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            idle_endpoint_connections: 1024,
+            drain: Period::from_secs(30),
+        }
+    }
+}
+
+/// `[service.NAME]`: what the registries do not say.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceConfig {
+    /// How endpoints are picked.
+    pub policy: Option<String>,
+    /// Who is eligible when nobody is healthy.
+    pub when_none_healthy: WhenNoneHealthy,
+    /// Replaces the registered ports.
+    pub port: Option<u16>,
+}
+
+impl Config {
+    /// Decodes every table; those that can't be are told in `problems` and left out.
+    pub(super) fn decode(
+        document: &Document<'_>,
+        base_dir: &Path,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        Self {
+            base_dir: base_dir.to_path_buf(),
+            node: one(document, "node", problems).unwrap_or_default(),
+            limits: one(document, "limits", problems).unwrap_or_default(),
+            registries: each(document, "registry", problems),
+            services: each(document, "service", problems),
+            dns: one(document, "dns", problems),
+            listeners: each(document, "listener", problems),
+            routes: each(document, "route", problems),
+            templates: each(document, "template", problems),
+            admin: one(document, "admin", problems),
+        }
+    }
+}
+
+fn one<T: DeserializeOwned>(
+    document: &Document<'_>,
+    kind: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    match document.table(&[kind])? {
+        Ok(decoded) => Some(decoded),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    }
+}
+
+fn each<T: DeserializeOwned>(
+    document: &Document<'_>,
+    kind: &str,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, T> {
+    let mut decoded = BTreeMap::new();
+    for (name, _) in document.names(kind) {
+        match document.table(&[kind, &name]) {
+            Some(Ok(table)) => {
+                decoded.insert(name, table);
+            }
+            Some(Err(problem)) => problems.push(problem),
+            None => {}
+        }
+    }
+    decoded
+}
