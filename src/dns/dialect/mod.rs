@@ -161,7 +161,7 @@ pub(crate) mod testing {
     use std::sync::Arc;
 
     use super::*;
-    use crate::catalog::assemble::{WhenNoneHealthy, eligible};
+    use crate::catalog::health::{WhenNoneHealthy, eligible};
     use crate::catalog::model::{Address, Health, Node, Port, Presence, Weight};
     use crate::dns::config::DnsConfig;
     use crate::dns::settings::Settings;
