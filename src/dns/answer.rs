@@ -199,4 +199,3 @@ pub(super) fn bare(out: &mut Vec<u8>, header: Header, rcode: u16) {
     put16(out, Header::QR | (header.flags & (Header::RD | 0x7800)) | (rcode & 0xf));
     out.extend_from_slice(&[0; 8]);
 }
-

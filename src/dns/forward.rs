@@ -127,7 +127,11 @@ impl Asked<'_> {
     }
 }
 
-async fn by_udp(upstream: SocketAddr, asked: &Asked<'_>, listen: &[SocketAddr]) -> io::Result<Vec<u8>> {
+async fn by_udp(
+    upstream: SocketAddr,
+    asked: &Asked<'_>,
+    listen: &[SocketAddr],
+) -> io::Result<Vec<u8>> {
     let any: IpAddr = match upstream {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -147,7 +151,11 @@ async fn by_udp(upstream: SocketAddr, asked: &Asked<'_>, listen: &[SocketAddr]) 
     }
 }
 
-async fn by_tcp(upstream: SocketAddr, asked: &Asked<'_>, listen: &[SocketAddr]) -> io::Result<Vec<u8>> {
+async fn by_tcp(
+    upstream: SocketAddr,
+    asked: &Asked<'_>,
+    listen: &[SocketAddr],
+) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(upstream).await?;
     refuse_loop(upstream, stream.local_addr()?, listen)?;
     let query = asked.bytes();
@@ -222,8 +230,7 @@ mod tests {
             }
             buffer[..2].to_vec()
         });
-        let settings =
-            settings(&format!("listen = []\n[forward]\nupstreams = [\"{addr}\"]"));
+        let settings = settings(&format!("listen = []\n[forward]\nupstreams = [\"{addr}\"]"));
         let forwarder = Forwarder::new(metrics());
         let sent = query(0x1234);
         let reply = forwarder.forward(&settings, &sent, Transport::Udp).await;
@@ -254,9 +261,8 @@ mod tests {
 
     #[tokio::test]
     async fn beyond_the_limit_of_queries_under_way_it_is_servfail_at_once() {
-        let settings = settings(
-            "listen = []\n[forward]\nupstreams = [\"127.0.0.1:9\"]\nmax_in_flight = 1",
-        );
+        let settings =
+            settings("listen = []\n[forward]\nupstreams = [\"127.0.0.1:9\"]\nmax_in_flight = 1");
         let forwarder = Forwarder::new(metrics());
         let _taken = Place::take(&forwarder.in_flight, 1).unwrap();
         let reply = forwarder.forward(&settings, &query(7), Transport::Udp).await;
@@ -272,7 +278,13 @@ mod tests {
             ("wildcard", "10.0.0.1:53", "10.0.0.1:4000", "0.0.0.0:53", false),
             ("other port", "10.0.0.1:53", "10.0.0.1:4000", "0.0.0.0:5300", true),
             ("other host", "10.0.0.2:53", "10.0.0.1:4000", "0.0.0.0:53", true),
-            ("a server of its own on this host", "127.0.0.1:53", "127.0.0.1:4000", "10.0.0.1:53", true),
+            (
+                "a server of its own on this host",
+                "127.0.0.1:53",
+                "127.0.0.1:4000",
+                "10.0.0.1:53",
+                true,
+            ),
         ] {
             let got = refuse_loop(addr(upstream), addr(local), &[addr(listen)]);
             assert_eq!(got.is_ok(), ok, "{case}");

@@ -372,3 +372,184 @@ fn framed(reply: &[u8]) -> Vec<u8> {
     framed.extend_from_slice(reply);
     framed
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener as StdListener, UdpSocket as StdSocket};
+    use std::sync::Mutex;
+
+    use super::super::dialect::testing::{service, settings};
+    use super::super::hostile::ask;
+    use super::super::wire::rtype;
+    use super::*;
+    use crate::catalog::Snapshot;
+    use crate::lifecycle::Lifecycle;
+
+    struct Running {
+        server: DnsServer,
+        lifecycle: Lifecycle,
+        close: watch::Sender<bool>,
+        udp: SocketAddr,
+        tcp: SocketAddr,
+        ends: [tokio::task::JoinHandle<io::Result<()>>; 2],
+        table: Arc<Mutex<Arc<ZoneTable>>>,
+    }
+
+    fn table(more: &str, address: &str) -> Arc<ZoneTable> {
+        let web = service("web", &[&format!("a {address} 80")]);
+        let services = [(Arc::clone(&web.name), Arc::new(web))].into_iter().collect();
+        let snapshot = Snapshot { generation: 1, services, ..Snapshot::default() };
+        Arc::new(ZoneTable::compile(
+            &settings(&format!("listen = []\n{more}\n[zone.svc]")),
+            None,
+            &snapshot,
+        ))
+    }
+
+    fn start(more: &str) -> Running {
+        let published = Arc::new(Mutex::new(table(more, "10.0.0.1")));
+        let read = Arc::clone(&published);
+        let lifecycle = Lifecycle::new();
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let current = Current::new(move || Arc::clone(&read.lock().unwrap()));
+        let server = DnsServer::new(current, metrics, lifecycle.phases());
+        let socket = StdSocket::bind("127.0.0.1:0").unwrap();
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let (udp, tcp) = (socket.local_addr().unwrap(), listener.local_addr().unwrap());
+        let (close, closing) = watch::channel(false);
+        let (a, b, closing2) = (server.clone(), server.clone(), closing.clone());
+        let ends = [
+            tokio::spawn(async move { a.serve_udp(socket, closing).await }),
+            tokio::spawn(async move { b.serve_tcp(listener, closing2).await }),
+        ];
+        Running { server, lifecycle, close, udp, tcp, ends, table: published }
+    }
+
+    async fn by_udp(server: SocketAddr, query: &[u8]) -> Vec<u8> {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(query, server).await.unwrap();
+        let mut reply = vec![0; 1500];
+        let length = socket.recv(&mut reply).await.unwrap();
+        reply.truncate(length);
+        reply
+    }
+
+    async fn read_reply(stream: &mut TcpStream) -> Vec<u8> {
+        let length = stream.read_u16().await.unwrap();
+        let mut reply = vec![0; usize::from(length)];
+        stream.read_exact(&mut reply).await.unwrap();
+        reply
+    }
+
+    #[tokio::test]
+    async fn it_answers_from_the_table_of_the_moment_while_draining_and_ends_when_stopped() {
+        let running = start("");
+        let web = ask("web.svc", rtype::A);
+        assert!(by_udp(running.udp, &web).await.ends_with(&[10, 0, 0, 1]));
+        *running.table.lock().unwrap() = table("", "10.0.0.2");
+        assert!(by_udp(running.udp, &web).await.ends_with(&[10, 0, 0, 2]));
+        running.lifecycle.advance(Phase::Draining);
+        assert!(by_udp(running.udp, &web).await.ends_with(&[10, 0, 0, 2]));
+        running.lifecycle.advance(Phase::Stopped);
+        for end in running.ends {
+            end.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_can_be_closed_alone_and_open_connections_are_served_to_their_end() {
+        let running = start("");
+        let mut stream = TcpStream::connect(running.tcp).await.unwrap();
+        let query = framed(&ask("web.svc", rtype::A));
+        stream.write_all(&query).await.unwrap();
+        read_reply(&mut stream).await;
+        running.close.send(true).unwrap();
+        let [udp, tcp] = running.ends;
+        udp.await.unwrap().unwrap();
+        stream.write_all(&query).await.unwrap();
+        assert!(read_reply(&mut stream).await.ends_with(&[10, 0, 0, 1]));
+        drop(stream);
+        tcp.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn ten_queries_in_a_row_by_tcp_get_ten_replies_however_they_are_cut() {
+        let running = start("");
+        let mut stream = TcpStream::connect(running.tcp).await.unwrap();
+        let mut bytes = Vec::new();
+        for id in 0..10 {
+            let mut query = ask("web.svc", rtype::A);
+            query[1] = id;
+            bytes.extend(framed(&query));
+        }
+        for part in bytes.chunks(7) {
+            stream.write_all(part).await.unwrap();
+            stream.flush().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        for id in 0..10 {
+            assert_eq!(read_reply(&mut stream).await[1], id);
+        }
+        assert_eq!(running.server.0.metrics.tcp_connections.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_useful_are_closed() {
+        let running = start("tcp_idle = \"200ms\"");
+        for (case, bytes) in [
+            ("a length of zero", &[0, 0][..]),
+            ("a response", &[0, 12, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            ("ten bytes of many, then nothing", &[255, 255, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+            ("half a length", &[0]),
+            ("nothing", &[]),
+        ] {
+            let mut stream = TcpStream::connect(running.tcp).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+            assert!(rest.is_empty(), "{case}: {rest:?}");
+        }
+        assert_eq!(running.server.0.metrics.tcp_timeouts.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_is_closed_at_once_and_counted() {
+        let running = start("tcp_max_connections = 1");
+        let query = framed(&ask("web.svc", rtype::A));
+        let mut first = TcpStream::connect(running.tcp).await.unwrap();
+        first.write_all(&query).await.unwrap();
+        read_reply(&mut first).await;
+        let mut second = TcpStream::connect(running.tcp).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = second.read_to_end(&mut rest).await;
+        assert_eq!(running.server.0.metrics.tcp_refused.get(), 1);
+        first.write_all(&query).await.unwrap();
+        read_reply(&mut first).await;
+    }
+
+    #[tokio::test]
+    async fn names_outside_come_back_from_the_upstream_by_both_transports() {
+        // The upstream is another server of ours, with a zone that the first one lacks.
+        let upstream = start("");
+        for (tcp, addr) in [(false, upstream.udp), (true, upstream.tcp)] {
+            let front = start("");
+            *front.table.lock().unwrap() = Arc::new(ZoneTable::compile(
+                &settings(&format!("listen = []\n[forward]\nupstreams = [\"{addr}\"]")),
+                None,
+                &Snapshot::default(),
+            ));
+            let query = ask("wEb.svc", rtype::A);
+            let reply = if tcp {
+                let mut stream = TcpStream::connect(front.tcp).await.unwrap();
+                stream.write_all(&framed(&query)).await.unwrap();
+                read_reply(&mut stream).await
+            } else {
+                by_udp(front.udp, &query).await
+            };
+            assert_eq!(reply[..2], query[..2]);
+            assert_eq!(reply[12..query.len()], query[12..]);
+            assert!(reply.ends_with(&[10, 0, 0, 1]));
+            assert_eq!(front.server.0.metrics.forwards_answered.get(), 1);
+        }
+    }
+}

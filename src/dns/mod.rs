@@ -10,6 +10,8 @@ pub mod config;
 pub mod dialect;
 pub mod forward;
 pub mod full;
+#[cfg(test)]
+mod hostile;
 pub mod metrics;
 pub mod node;
 #[cfg(test)]

@@ -303,8 +303,7 @@ impl Set {
 }
 
 fn compile(records: &Counted, ttl: u32) -> Arc<[Set]> {
-    let has_address =
-        records.iter().any(|data| matches!(data, Data::A(_) | Data::Aaaa(_)));
+    let has_address = records.iter().any(|data| matches!(data, Data::A(_) | Data::Aaaa(_)));
     let mut sets: Vec<Set> = Vec::new();
     let mut open: Vec<&Data> = Vec::new();
     for data in records.iter() {

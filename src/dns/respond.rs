@@ -92,11 +92,7 @@ pub fn respond(
         (Transport::Udp, None) => UDP_PLAIN,
         (Transport::Udp, Some(edns)) => usize::from(edns.payload.min(payload)).max(UDP_PLAIN),
     };
-    let opt = edns.map(|edns| OptReply {
-        edns,
-        payload,
-        nsid: edns.nsid.then(|| table.nsid()),
-    });
+    let opt = edns.map(|edns| OptReply { edns, payload, nsid: edns.nsid.then(|| table.nsid()) });
     let may_recurse = header.flags & Header::RD != 0 && may_recurse(settings, client);
     let mut reply = Reply::new(out, query, &question, opt, limit);
     if may_recurse {

@@ -104,7 +104,8 @@ impl Settings {
     /// All problems at once, each with its key, its value and what to write instead.
     pub fn compile(config: &DnsConfig, node: &str) -> Result<Self, Vec<String>> {
         Self::compile_with(config, node, || {
-            std::fs::read(RESOLV_CONF).map_err(|error| format!("cannot read {RESOLV_CONF}: {error}"))
+            std::fs::read(RESOLV_CONF)
+                .map_err(|error| format!("cannot read {RESOLV_CONF}: {error}"))
         })
     }
 
@@ -118,7 +119,8 @@ impl Settings {
         for (name, zone) in &config.zone {
             match check_zone(name, zone) {
                 Ok(checked) if zones.iter().any(|known| known.apex == checked.apex) => {
-                    problems.push(format!("[dns.zone.{name:?}] is there twice; remove one of them"));
+                    problems
+                        .push(format!("[dns.zone.{name:?}] is there twice; remove one of them"));
                 }
                 Ok(checked) => zones.push(checked),
                 Err(found) => problems.extend(found),
@@ -160,7 +162,9 @@ fn check_zone(name: &str, config: &ZoneConfig) -> Result<ZoneSettings, Vec<Strin
         .and_then(|apex| {
             // Room for the names that every zone has below its apex.
             if apex.wire().len() > 200 {
-                return Err(format!("{name:?} leaves no room for names below it; use a shorter one"));
+                return Err(format!(
+                    "{name:?} leaves no room for names below it; use a shorter one"
+                ));
             }
             Ok(apex)
         })
@@ -279,7 +283,9 @@ fn upstream(
                 format!("{text:?} is neither \"system\" nor an address such as \"10.0.0.2:53\"")
             })?;
         if own(&addr) {
-            return Err(format!("{text:?} is an address of [dns] listen: questions would go round"));
+            return Err(format!(
+                "{text:?} is an address of [dns] listen: questions would go round"
+            ));
         }
         return Ok(vec![addr]);
     }
@@ -302,8 +308,8 @@ fn upstream(
 /// Whether what is sent to `addr` comes in at `listen`, as far as the two addresses tell.
 #[must_use]
 pub fn is_own(addr: SocketAddr, listen: SocketAddr) -> bool {
-    let wildcard = listen.ip().is_unspecified()
-        && (addr.ip().is_loopback() || addr.ip().is_unspecified());
+    let wildcard =
+        listen.ip().is_unspecified() && (addr.ip().is_loopback() || addr.ip().is_unspecified());
     addr.port() == listen.port() && (addr.ip() == listen.ip() || wildcard)
 }
 

@@ -105,8 +105,10 @@ impl ZoneTable {
         Self {
             generation: snapshot.generation,
             zones: zones.collect(),
-            index: previous
-                .map_or_else(|| Arc::new(Index::new(settings)), |(table, _)| Arc::clone(&table.index)),
+            index: previous.map_or_else(
+                || Arc::new(Index::new(settings)),
+                |(table, _)| Arc::clone(&table.index),
+            ),
             reverse: build.reverse,
             reverse_soa: settings
                 .zones
@@ -303,12 +305,7 @@ impl<'a> Build<'a> {
         }
     }
 
-    fn change(
-        &mut self,
-        name: &Arc<str>,
-        old: Option<&Arc<Service>>,
-        new: Option<&Arc<Service>>,
-    ) {
+    fn change(&mut self, name: &Arc<str>, old: Option<&Arc<Service>>, new: Option<&Arc<Service>>) {
         let settings = self.settings;
         let mut problems = Vec::new();
         for (index, zone) in settings.zones.iter().enumerate() {
@@ -402,15 +399,18 @@ fn apply(
         let Some(parent) = name.parent() else { return };
         let came = now;
         (before, now) = edit(nodes, &parent, |node| {
-            node.children =
-                if came { node.children + 1 } else { node.children.saturating_sub(1) };
+            node.children = if came { node.children + 1 } else { node.children.saturating_sub(1) };
         });
         name = parent;
     }
 }
 
 /// Changes the node of `name`. Returns whether it existed and whether it does.
-fn edit(nodes: &mut Shards<Name, Node>, name: &Name, change: impl FnOnce(&mut Node)) -> (bool, bool) {
+fn edit(
+    nodes: &mut Shards<Name, Node>,
+    name: &Name,
+    change: impl FnOnce(&mut Node),
+) -> (bool, bool) {
     let known = nodes.get(name.wire());
     let before = known.is_some();
     let mut node = known.map(|node| Node::clone(node)).unwrap_or_default();
@@ -473,7 +473,9 @@ mod tests {
     fn the_innermost_zone_holds_a_name() {
         let settings = settings("listen = []\n[zone.a]\n[zone.\"b.a\"]");
         let table = ZoneTable::compile(&settings, None, &Snapshot::default());
-        for (name, want) in [("x.a", Some("a.")), ("x.b.a", Some("b.a.")), ("b.a", Some("b.a.")), ("c", None)] {
+        for (name, want) in
+            [("x.a", Some("a.")), ("x.b.a", Some("b.a.")), ("b.a", Some("b.a.")), ("c", None)]
+        {
             let name = Name::parse(name).unwrap();
             let apex = table.zone_of(name.wire()).map(|(zone, _)| zone.apex.to_string());
             assert_eq!(apex.as_deref(), want, "{name}");
@@ -507,7 +509,8 @@ mod tests {
     fn problems_stay_with_their_service_and_go_with_it() {
         let settings = settings("listen = []\n[zone.a]");
         let long = "x".repeat(64);
-        let mut now = snapshot(&[service(&long, &["a 10.0.0.1 80"]), service("ok", &["a 10.0.0.2 80"])]);
+        let mut now =
+            snapshot(&[service(&long, &["a 10.0.0.1 80"]), service("ok", &["a 10.0.0.2 80"])]);
         let table = ZoneTable::compile(&settings, None, &now);
         let told: Vec<_> = table.problems().collect();
         assert_eq!(told.len(), 1);

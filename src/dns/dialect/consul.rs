@@ -123,18 +123,16 @@ fn list_node(zone: &ZoneSettings, instance: &Instance, out: &mut Records) {
     };
     out.put(&name, Data::address(ip));
     for (key, value) in &node.meta {
-        let text = if key.starts_with(VALUE_ONLY) {
-            value.to_string()
-        } else {
-            format!("{key}={value}")
-        };
+        let text =
+            if key.starts_with(VALUE_ONLY) { value.to_string() } else { format!("{key}={value}") };
         out.put(&name, Data::text(&text));
     }
 }
 
 fn list_reverse(zone: &ZoneSettings, service: &Service, instance: &Instance, out: &mut Records) {
     let Some(ip) = instance.address.ip() else { return };
-    let on_node = instance.node.as_ref().filter(|node| node.address.as_ref() == Some(&instance.address));
+    let on_node =
+        instance.node.as_ref().filter(|node| node.address.as_ref() == Some(&instance.address));
     let name = match on_node {
         Some(node) => full(zone).child("node").and_then(|all| all.under(&node.name)),
         None => full(zone).child("service").and_then(|all| all.child(&service.name)),
