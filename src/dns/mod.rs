@@ -1,1 +1,30 @@
-//! Room `dns`.
+//! Authoritative DNS for services: questions in, precompiled answers out.
+//!
+//! [`ZoneTable::compile`] turns a snapshot into bytes on the control side; [`respond`] picks among
+//! them for each question without waiting or allocating; [`DnsServer`] carries questions and
+//! replies. Which names a service has is the matter of a [`dialect`], one file each. Names outside
+//! the zones are forwarded for those who may, and REFUSED for all others.
+
+mod answer;
+pub mod config;
+pub mod dialect;
+pub mod forward;
+pub mod full;
+#[cfg(test)]
+mod hostile;
+pub mod metrics;
+pub mod node;
+#[cfg(test)]
+mod oracle;
+pub mod respond;
+pub mod settings;
+mod soa;
+pub mod wire;
+pub mod zone;
+
+pub use config::{DnsConfig, ForwardConfig, WhenEmpty, ZoneConfig};
+pub use full::DnsServer;
+pub use metrics::Metrics;
+pub use respond::{Action, Transport, respond};
+pub use settings::{Settings, ZoneSettings};
+pub use zone::ZoneTable;

@@ -1,0 +1,154 @@
+//! The `[dns]` table as users write it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+use crate::units::Period;
+
+/// `[dns]`: where questions are taken, which zones are answered, and who may ask for the rest.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DnsConfig {
+    /// Addresses for UDP and TCP alike.
+    pub listen: Vec<SocketAddr>,
+    /// Zones by their domain.
+    #[serde(default)]
+    pub zone: BTreeMap<String, ZoneConfig>,
+    /// What happens to names outside the zones; without it they are REFUSED.
+    pub forward: Option<ForwardConfig>,
+    /// Most TCP connections at a time; one more is closed at once. Default: 1000.
+    #[serde(default = "tcp_max_connections")]
+    pub tcp_max_connections: usize,
+    /// How long a TCP connection may be idle, a message may take to arrive, and a reply may take
+    /// to be read. Default: 10 s.
+    #[serde(default = "tcp_idle")]
+    pub tcp_idle: Period,
+    /// Largest reply by UDP in bytes, 512 to 4096. Default: 1232, which passes unfragmented
+    /// (RFC 9715).
+    #[serde(default = "udp_payload_max")]
+    pub udp_payload_max: u16,
+}
+
+/// `[dns.zone.NAME]`: how the services show below one domain.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZoneConfig {
+    /// Naming scheme: `plain` (default) or `consul`.
+    #[serde(default = "dialect")]
+    pub dialect: String,
+    /// Registries whose instances show; default: all.
+    pub registries: Option<Vec<String>>,
+    /// How long answers may be kept. Default: `0s`, so that nobody asks a place that is gone.
+    #[serde(default = "ttl")]
+    pub ttl: Period,
+    /// How long the news that a name does not exist may be kept (RFC 2308 §5). Default: `5s`.
+    #[serde(default = "negative_ttl")]
+    pub negative_ttl: Period,
+    /// How a service without an eligible instance is spelled. Default: `nxdomain`.
+    #[serde(default)]
+    pub when_empty: WhenEmpty,
+    /// Name of the datacenter in the `consul` dialect. Default: `dc1`.
+    pub datacenter: Option<String>,
+}
+
+/// What the name of a service says while none of its instances is eligible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenEmpty {
+    /// There is no such name.
+    #[default]
+    Nxdomain,
+    /// The name exists and has nothing to show.
+    Nodata,
+}
+
+/// `[dns.forward]`: who is asked for names outside the zones, and for whom.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForwardConfig {
+    /// `"system"` (those of `/etc/resolv.conf`), `"address"` or `"address:port"`, asked in turn.
+    #[serde(default = "system")]
+    pub upstreams: Vec<String>,
+    /// Who may ask: `"private"` (loopback and private networks, the default) or networks such as
+    /// `"10.0.0.0/8"`.
+    #[serde(default = "private")]
+    pub allow: Vec<String>,
+    /// How long one upstream has to answer before the next is asked. Default: `2s`.
+    #[serde(default = "forward_timeout")]
+    pub timeout: Period,
+    /// Most questions that wait for upstreams at a time; beyond it SERVFAIL. Default: 1000.
+    #[serde(default = "forward_max_in_flight")]
+    pub max_in_flight: usize,
+}
+
+const fn tcp_max_connections() -> usize {
+    1000
+}
+
+const fn tcp_idle() -> Period {
+    Period::from_secs(10)
+}
+
+const fn udp_payload_max() -> u16 {
+    1232
+}
+
+fn dialect() -> String {
+    "plain".to_owned()
+}
+
+const fn ttl() -> Period {
+    Period::from_secs(0)
+}
+
+const fn negative_ttl() -> Period {
+    Period::from_secs(5)
+}
+
+fn system() -> Vec<String> {
+    vec!["system".to_owned()]
+}
+
+fn private() -> Vec<String> {
+    vec!["private".to_owned()]
+}
+
+const fn forward_timeout() -> Period {
+    Period::from_secs(2)
+}
+
+const fn forward_max_in_flight() -> usize {
+    1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_without_keys_has_the_stated_defaults() {
+        let config: DnsConfig =
+            toml::from_str("listen = [\"127.0.0.1:5300\"]\n[zone.consul]\n[forward]").unwrap();
+        let zone = &config.zone["consul"];
+        assert_eq!(zone.dialect, "plain");
+        assert_eq!(zone.ttl, Period::from_secs(0));
+        assert_eq!(zone.negative_ttl, Period::from_secs(5));
+        assert_eq!(zone.when_empty, WhenEmpty::Nxdomain);
+        assert_eq!(config.udp_payload_max, 1232);
+        assert_eq!(config.forward.unwrap().upstreams, ["system"]);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_in_every_table() {
+        for (case, text) in [
+            ("dns", "listen = []\nnope = 1"),
+            ("zone", "listen = []\n[zone.a]\nnope = 1"),
+            ("forward", "listen = []\n[forward]\nnope = 1"),
+        ] {
+            let error = toml::from_str::<DnsConfig>(text).unwrap_err().to_string();
+            assert!(error.contains("nope"), "{case}: {error}");
+        }
+    }
+}

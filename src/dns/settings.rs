@@ -1,0 +1,370 @@
+//! The `[dns]` table once it is checked: names parsed, dialects found, upstreams known.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::config::{DnsConfig, ForwardConfig, WhenEmpty, ZoneConfig};
+use super::dialect::{self, Dialect};
+use super::wire::Name;
+
+/// Where the system's own upstreams are listed.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Longest time that DNS can state, in seconds (RFC 2181 §8).
+const TTL_MAX: u64 = 0x7fff_ffff;
+/// Networks that `"private"` stands for: loopback, RFC 1918, link-local and unique local ones.
+const PRIVATE: [&str; 8] = [
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+/// A checked `[dns]` table. Never changes; a reload makes another one.
+#[derive(Debug)]
+pub struct Settings {
+    /// Name of this node, as NSID tells it.
+    pub node: Arc<str>,
+    /// Addresses that are listened on.
+    pub listen: Vec<SocketAddr>,
+    /// Zones, by their domain in the configuration.
+    pub zones: Vec<ZoneSettings>,
+    /// Set when names outside the zones are forwarded.
+    pub forward: Option<ForwardSettings>,
+    /// Most TCP connections at a time.
+    pub tcp_max_connections: usize,
+    /// Patience with a TCP connection.
+    pub tcp_idle: Duration,
+    /// Largest reply by UDP, in bytes.
+    pub udp_payload_max: u16,
+}
+
+/// One checked zone.
+#[derive(Debug, Clone)]
+pub struct ZoneSettings {
+    /// Its domain.
+    pub apex: Name,
+    /// Its naming scheme.
+    pub dialect: &'static Dialect,
+    /// Registries whose instances show; none: all.
+    pub registries: Option<Vec<Arc<str>>>,
+    /// TTL of its records, in seconds.
+    pub ttl: u32,
+    /// TTL of its negative answers, in seconds.
+    pub negative_ttl: u32,
+    /// How an empty service is spelled.
+    pub when_empty: WhenEmpty,
+    /// Name below the apex that means the same as the apex (`dc1.consul` in `consul`).
+    pub datacenter: Option<Name>,
+    /// Name below which every address has a name, spelled in hexadecimal (`addr.consul`).
+    pub addresses: Option<Name>,
+}
+
+impl ZoneSettings {
+    /// Whether instances of `registry` show in this zone.
+    #[must_use]
+    pub fn shows(&self, registry: &str) -> bool {
+        self.registries.as_ref().is_none_or(|names| names.iter().any(|name| **name == *registry))
+    }
+}
+
+/// Checked forwarding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForwardSettings {
+    /// Who is asked, in turn.
+    pub upstreams: Vec<SocketAddr>,
+    /// Who may ask.
+    pub allow: Vec<IpNet>,
+    /// How long one upstream has.
+    pub timeout: Duration,
+    /// Most questions under way at a time.
+    pub max_in_flight: usize,
+}
+
+impl ForwardSettings {
+    /// Whether `client` may have its questions forwarded.
+    #[must_use]
+    pub fn allows(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.allow.iter().any(|network| network.contains(&client))
+    }
+}
+
+impl Settings {
+    /// Checks `config` for the node called `node`. Reads `/etc/resolv.conf` when an upstream is
+    /// `"system"`.
+    ///
+    /// # Errors
+    /// All problems at once, each with its key, its value and what to write instead.
+    pub fn compile(config: &DnsConfig, node: &str) -> Result<Self, Vec<String>> {
+        Self::compile_with(config, node, || {
+            std::fs::read(RESOLV_CONF)
+                .map_err(|error| format!("cannot read {RESOLV_CONF}: {error}"))
+        })
+    }
+
+    fn compile_with(
+        config: &DnsConfig,
+        node: &str,
+        resolv_conf: impl Fn() -> Result<Vec<u8>, String>,
+    ) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut zones: Vec<ZoneSettings> = Vec::new();
+        for (name, zone) in &config.zone {
+            match check_zone(name, zone) {
+                Ok(checked) if zones.iter().any(|known| known.apex == checked.apex) => {
+                    problems
+                        .push(format!("[dns.zone.{name:?}] is there twice; remove one of them"));
+                }
+                Ok(checked) => zones.push(checked),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if !(512..=4096).contains(&config.udp_payload_max) {
+            problems.push(format!(
+                "[dns] udp_payload_max = {} is not between 512 and 4096; 1232 suits most networks",
+                config.udp_payload_max
+            ));
+        }
+        if config.tcp_idle.0.is_zero() {
+            problems.push("[dns] tcp_idle is zero; write at least \"1s\"".to_owned());
+        }
+        let forward = config.forward.as_ref().and_then(|forward| {
+            check_forward(forward, &config.listen, &resolv_conf)
+                .map_err(|found| problems.extend(found))
+                .ok()
+        });
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            node: Arc::from(node),
+            listen: config.listen.clone(),
+            zones,
+            forward,
+            tcp_max_connections: config.tcp_max_connections,
+            tcp_idle: config.tcp_idle.0,
+            udp_payload_max: config.udp_payload_max,
+        })
+    }
+}
+
+fn check_zone(name: &str, config: &ZoneConfig) -> Result<ZoneSettings, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut refuse = |message: String| problems.push(format!("[dns.zone.{name:?}] {message}"));
+    let apex = Name::parse(name)
+        .and_then(|apex| {
+            // Room for the names that every zone has below its apex.
+            if apex.wire().len() > 200 {
+                return Err(format!(
+                    "{name:?} leaves no room for names below it; use a shorter one"
+                ));
+            }
+            Ok(apex)
+        })
+        .map_err(|error| refuse(format!("is no domain: {error}")));
+    let dialect = dialect::by_name(&config.dialect).map_err(&mut refuse);
+    let mut seconds = |key: &str, length: Duration| {
+        if length.as_secs() > TTL_MAX || length.subsec_nanos() != 0 {
+            refuse(format!("{key} is not a whole number of seconds, as DNS counts them"));
+        }
+        length.as_secs().min(TTL_MAX) as u32
+    };
+    let ttl = seconds("ttl", config.ttl.0);
+    let negative_ttl = seconds("negative_ttl", config.negative_ttl.0);
+    let mut datacenter = None;
+    if let (Ok(apex), Ok(dialect)) = (&apex, &dialect) {
+        match (dialect.datacenter, &config.datacenter) {
+            (None, Some(given)) => refuse(format!(
+                "datacenter = {given:?}: the dialect {:?} has none; remove the key",
+                config.dialect
+            )),
+            (None, None) => {}
+            (Some(usual), given) => {
+                let label = given.as_deref().unwrap_or(usual);
+                match apex.child(label) {
+                    Ok(below) => datacenter = Some(below),
+                    Err(error) => refuse(format!("datacenter: {error}")),
+                }
+            }
+        }
+    }
+    let mut addresses = None;
+    if let (Ok(apex), Ok(Dialect { addresses: Some(label), .. })) = (&apex, &dialect) {
+        addresses = apex.child(label).map_err(&mut refuse).ok();
+    }
+    match (apex, dialect) {
+        (Ok(apex), Ok(dialect)) if problems.is_empty() => Ok(ZoneSettings {
+            apex,
+            dialect,
+            registries: config
+                .registries
+                .as_ref()
+                .map(|names| names.iter().map(|name| Arc::from(name.as_str())).collect()),
+            ttl,
+            negative_ttl,
+            when_empty: config.when_empty,
+            datacenter,
+            addresses,
+        }),
+        _ => Err(problems),
+    }
+}
+
+fn check_forward(
+    config: &ForwardConfig,
+    listen: &[SocketAddr],
+    resolv_conf: &impl Fn() -> Result<Vec<u8>, String>,
+) -> Result<ForwardSettings, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut upstreams = Vec::new();
+    for text in &config.upstreams {
+        match upstream(text, listen, resolv_conf) {
+            Ok(found) => upstreams.extend(found),
+            Err(error) => problems.push(format!("[dns.forward] upstreams: {error}")),
+        }
+    }
+    if upstreams.is_empty() && problems.is_empty() {
+        problems.push(
+            "[dns.forward] upstreams is empty; name one, or remove the table to refuse names \
+             outside the zones"
+                .to_owned(),
+        );
+    }
+    let mut allow = Vec::new();
+    for text in &config.allow {
+        if text == "private" {
+            allow.extend(PRIVATE.iter().filter_map(|network| network.parse::<IpNet>().ok()));
+        } else if let Ok(network) = text.parse::<IpNet>() {
+            allow.push(network);
+        } else if let Ok(address) = text.parse::<IpAddr>() {
+            allow.push(IpNet::from(address));
+        } else {
+            problems.push(format!(
+                "[dns.forward] allow: {text:?} is no network; write \"private\", or one such as \
+                 \"10.0.0.0/8\""
+            ));
+        }
+    }
+    if config.timeout.0.is_zero() {
+        problems.push("[dns.forward] timeout is zero; write at least \"100ms\"".to_owned());
+    }
+    if config.max_in_flight == 0 {
+        problems.push("[dns.forward] max_in_flight is 0; write at least 1".to_owned());
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(ForwardSettings {
+        upstreams,
+        allow,
+        timeout: config.timeout.0,
+        max_in_flight: config.max_in_flight,
+    })
+}
+
+fn upstream(
+    text: &str,
+    listen: &[SocketAddr],
+    resolv_conf: &impl Fn() -> Result<Vec<u8>, String>,
+) -> Result<Vec<SocketAddr>, String> {
+    let own = |addr: &SocketAddr| listen.iter().any(|listen| is_own(*addr, *listen));
+    if text != "system" {
+        let addr = text
+            .parse()
+            .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)))
+            .map_err(|_| {
+                format!("{text:?} is neither \"system\" nor an address such as \"10.0.0.2:53\"")
+            })?;
+        if own(&addr) {
+            return Err(format!(
+                "{text:?} is an address of [dns] listen: questions would go round"
+            ));
+        }
+        return Ok(vec![addr]);
+    }
+    let parsed = resolv_conf::Config::parse(resolv_conf()?)
+        .map_err(|error| format!("{RESOLV_CONF}: {error}; name upstreams instead of \"system\""))?;
+    let found: Vec<_> = parsed
+        .nameservers
+        .iter()
+        .map(|server| SocketAddr::new(IpAddr::from(server), 53))
+        .filter(|addr| !own(addr))
+        .collect();
+    if found.is_empty() {
+        return Err(format!(
+            "{RESOLV_CONF} names no server but Portolan itself; name upstreams instead of \"system\""
+        ));
+    }
+    Ok(found)
+}
+
+/// Whether what is sent to `addr` comes in at `listen`, as far as the two addresses tell.
+#[must_use]
+pub fn is_own(addr: SocketAddr, listen: SocketAddr) -> bool {
+    let wildcard =
+        listen.ip().is_unspecified() && (addr.ip().is_loopback() || addr.ip().is_unspecified());
+    addr.port() == listen.port() && (addr.ip() == listen.ip() || wildcard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compile(text: &str) -> Result<Settings, Vec<String>> {
+        let config: DnsConfig = toml::from_str(text).unwrap();
+        Settings::compile_with(&config, "edge-1", || Ok(b"nameserver 10.9.9.9\n".to_vec()))
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once_with_its_place() {
+        let problems = compile(
+            "listen = [\"0.0.0.0:53\"]\nudp_payload_max = 100\n\
+             [zone.\"a..b\"]\n[zone.c]\ndialect = \"konsul\"\n[zone.d]\nttl = \"1500ms\"\n\
+             datacenter = \"dc1\"\n\
+             [forward]\nupstreams = [\"tls://1.1.1.1\", \"127.0.0.1:53\"]\nallow = [\"world\"]",
+        )
+        .unwrap_err();
+        for want in [
+            "[dns.zone.\"a..b\"] is no domain",
+            "did you mean \"consul\"",
+            "[dns.zone.\"d\"] ttl is not a whole number of seconds",
+            "[dns.zone.\"d\"] datacenter = \"dc1\": the dialect \"plain\" has none",
+            "udp_payload_max = 100",
+            "\"tls://1.1.1.1\" is neither",
+            "questions would go round",
+            "\"world\" is no network",
+        ] {
+            assert!(problems.iter().any(|p| p.contains(want)), "{want} not in {problems:#?}");
+        }
+        assert_eq!(problems.len(), 8, "{problems:#?}");
+    }
+
+    #[test]
+    fn the_upstreams_of_the_system_are_those_of_its_resolv_conf() {
+        let forward = compile("listen = []\n[forward]").unwrap().forward.unwrap();
+        assert_eq!(forward.upstreams, ["10.9.9.9:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn private_clients_may_recurse_and_the_world_may_not() {
+        let forward = compile("listen = []\n[forward]").unwrap().forward.unwrap();
+        for (client, want) in [
+            ("127.0.0.1", true),
+            ("10.1.2.3", true),
+            ("::ffff:192.168.1.1", true),
+            ("fd00::1", true),
+            ("8.8.8.8", false),
+            ("172.32.0.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(forward.allows(client.parse().unwrap()), want, "{client}");
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! Names and questions as they stand on the wire.
+//!
+//! Everything here is binary-safe: a label may hold any byte, a dot too. Nothing is copied but the
+//! name, once, in lower case, for the look-up (RFC 4343). The question itself stays where it is:
+//! the reply repeats it byte for byte, and owner names point at it, so that a client which mixes
+//! upper and lower case gets its own spelling back.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// Longest name on the wire, the root label included (RFC 1035 §2.3.4).
+pub const NAME_MAX: usize = 255;
+/// Longest label (RFC 1035 §2.3.4).
+pub const LABEL_MAX: usize = 63;
+/// Length of the header, and so the offset of the question (RFC 1035 §4.1.1).
+pub const HEADER: usize = 12;
+/// Largest offset that a compression pointer can hold (RFC 1035 §4.1.4).
+pub const POINTER_MAX: usize = 0x3fff;
+
+/// Types of records that have a meaning here.
+pub mod rtype {
+    /// IPv4 address (RFC 1035).
+    pub const A: u16 = 1;
+    /// Name server (RFC 1035).
+    pub const NS: u16 = 2;
+    /// Canonical name (RFC 1035).
+    pub const CNAME: u16 = 5;
+    /// Start of a zone (RFC 1035).
+    pub const SOA: u16 = 6;
+    /// Name of an address (RFC 1035).
+    pub const PTR: u16 = 12;
+    /// Mail exchanger; only counted, never served.
+    pub const MX: u16 = 15;
+    /// Text (RFC 1035).
+    pub const TXT: u16 = 16;
+    /// IPv6 address (RFC 3596).
+    pub const AAAA: u16 = 28;
+    /// Service (RFC 2782).
+    pub const SRV: u16 = 33;
+    /// Carrier of EDNS (RFC 6891).
+    pub const OPT: u16 = 41;
+    /// HTTPS binding; only counted, never served.
+    pub const HTTPS: u16 = 65;
+    /// Incremental transfer (RFC 1995).
+    pub const IXFR: u16 = 251;
+    /// Full transfer (RFC 5936).
+    pub const AXFR: u16 = 252;
+    /// Any type (RFC 8482).
+    pub const ANY: u16 = 255;
+}
+
+/// Response codes that are sent here.
+pub mod rcode {
+    /// All is well.
+    pub const NOERROR: u16 = 0;
+    /// The question cannot be read.
+    pub const FORMERR: u16 = 1;
+    /// The answer is not known now.
+    pub const SERVFAIL: u16 = 2;
+    /// There is no such name.
+    pub const NXDOMAIN: u16 = 3;
+    /// This kind of question is not served.
+    pub const NOTIMP: u16 = 4;
+    /// Not for you, or not here.
+    pub const REFUSED: u16 = 5;
+    /// This zone is not served here (RFC 2136 §2.2).
+    pub const NOTAUTH: u16 = 9;
+    /// Unknown EDNS version (RFC 6891 §9).
+    pub const BADVERS: u16 = 16;
+}
+
+/// Class Internet.
+pub const CLASS_IN: u16 = 1;
+
+/// A whole name in wire format and lower case, the root label at its end. At most [`NAME_MAX`]
+/// bytes; labels of 1 to [`LABEL_MAX`] bytes of any value. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Arc<[u8]>);
+
+impl Name {
+    /// The root.
+    #[must_use]
+    pub fn root() -> Self {
+        Self(Arc::from(&[0u8][..]))
+    }
+
+    /// The name that `text` spells, its labels parted by dots; a dot at its end changes nothing.
+    ///
+    /// # Errors
+    /// Names the label, or the length, that is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.strip_suffix('.').unwrap_or(text);
+        if text.is_empty() { Ok(Self::root()) } else { Self::root().under(text) }
+    }
+
+    /// The name of the one `label` below this one.
+    ///
+    /// # Errors
+    /// Says that the label is empty, too long or has a dot, or that the whole name is too long.
+    pub fn child(&self, label: &str) -> Result<Self, String> {
+        if label.contains('.') {
+            return Err(format!("{label:?} has a dot; it has to be one label of a DNS name"));
+        }
+        if label.is_empty() {
+            return Err("a label of a DNS name is empty".to_owned());
+        }
+        if label.len() > LABEL_MAX {
+            return Err(format!(
+                "{label:?} has {} bytes; a label of a DNS name has at most {LABEL_MAX}",
+                label.len()
+            ));
+        }
+        let length = self.0.len() + label.len() + 1;
+        if length > NAME_MAX {
+            return Err(format!(
+                "{label:?} below {self} makes a name of {length} bytes; a DNS name has at most \
+                 {NAME_MAX}"
+            ));
+        }
+        let mut wire = Vec::with_capacity(length);
+        wire.push(label.len() as u8);
+        wire.extend(label.bytes().map(|byte| byte.to_ascii_lowercase()));
+        wire.extend_from_slice(&self.0);
+        Ok(Self(wire.into()))
+    }
+
+    /// The name of the labels of `text`, parted by dots, below this one.
+    ///
+    /// # Errors
+    /// As [`Name::child`].
+    pub fn under(&self, text: &str) -> Result<Self, String> {
+        text.rsplit('.').try_fold(self.clone(), |name, label| name.child(label))
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn wire(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The name one label up, in wire format; none for the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        parent(&self.0).map(|wire| Self(Arc::from(wire)))
+    }
+
+    /// Whether this is `apex` or a name below it.
+    #[must_use]
+    pub fn is_in(&self, apex: &Self) -> bool {
+        ends_with_labels(&self.0, &apex.0)
+    }
+}
+
+/// The wire name without its first label; none for the root.
+#[must_use]
+pub fn parent(wire: &[u8]) -> Option<&[u8]> {
+    match wire.first() {
+        None | Some(0) => None,
+        Some(length) => wire.get(usize::from(*length) + 1..),
+    }
+}
+
+/// Whether `name` ends with the labels of `suffix`; both in wire format and lower case.
+#[must_use]
+pub fn ends_with_labels(name: &[u8], suffix: &[u8]) -> bool {
+    if !name.ends_with(suffix) {
+        return false;
+    }
+    // The bytes of a label may look like the start of a suffix: only label starts count.
+    let wanted = name.len() - suffix.len();
+    let mut at = 0;
+    while at < wanted {
+        at += usize::from(name[at]) + 1;
+    }
+    at == wanted
+}
+
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = &*self.0;
+        if rest == [0] {
+            return f.write_str(".");
+        }
+        while let (Some(length), Some(after)) = (rest.first(), parent(rest)) {
+            for byte in &rest[1..=usize::from(*length)] {
+                match byte {
+                    b'.' | b'\\' => write!(f, "\\{}", char::from(*byte))?,
+                    0x21..=0x7e => write!(f, "{}", char::from(*byte))?,
+                    _ => write!(f, "\\{byte:03}")?,
+                }
+            }
+            f.write_str(".")?;
+            rest = after;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The header of a message (RFC 1035 §4.1.1).
+#[derive(Debug, Clone, Copy)]
+pub struct Header {
+    /// Which query a reply belongs to.
+    pub id: u16,
+    /// QR, opcode, AA, TC, RD, RA, Z, AD, CD, RCODE.
+    pub flags: u16,
+    /// Questions, answers, authority records, additional records.
+    pub counts: [u16; 4],
+}
+
+impl Header {
+    /// Whether this is a reply.
+    pub const QR: u16 = 0x8000;
+    /// An authority speaks.
+    pub const AA: u16 = 0x0400;
+    /// Something was left out.
+    pub const TC: u16 = 0x0200;
+    /// Recursion is wanted.
+    pub const RD: u16 = 0x0100;
+    /// Recursion is to be had.
+    pub const RA: u16 = 0x0080;
+
+    /// The header of `message`; none below [`HEADER`] bytes.
+    #[must_use]
+    pub fn read(message: &[u8]) -> Option<Self> {
+        let word = |index: usize| be16(message, index * 2);
+        Some(Self {
+            id: word(0)?,
+            flags: word(1)?,
+            counts: [word(2)?, word(3)?, word(4)?, word(5)?],
+        })
+    }
+
+    /// The four bits that say what kind of question this is.
+    #[must_use]
+    pub const fn opcode(self) -> u16 {
+        (self.flags >> 11) & 0xf
+    }
+}
+
+/// What EDNS says of the client (RFC 6891 §6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edns {
+    /// Largest reply by UDP, in bytes, as sent; below 512 it counts as 512.
+    pub payload: u16,
+    /// Version; only 0 is known.
+    pub version: u8,
+    /// The client understands DNSSEC: repeated in the reply (RFC 3225 §3).
+    pub dnssec_ok: bool,
+    /// The client asks who answers (RFC 5001).
+    pub nsid: bool,
+}
+
+/// One question as it was read.
+#[derive(Debug, Clone)]
+pub struct Question {
+    key: [u8; NAME_MAX],
+    key_len: u8,
+    /// Type asked for.
+    pub qtype: u16,
+    /// Class asked for.
+    pub qclass: u16,
+    /// Where the question ends in the message.
+    pub end: usize,
+}
+
+impl Question {
+    /// The name in lower case, in wire format.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key[..usize::from(self.key_len)]
+    }
+
+    /// Reads the one question behind the header. None when it is cut, when the name is longer than
+    /// [`NAME_MAX`], or when a label is of another kind than plain: pointers too, for there is
+    /// nothing before the first name that they could point at.
+    #[must_use]
+    pub fn read(message: &[u8]) -> Option<Self> {
+        let mut key = [0; NAME_MAX];
+        let mut length = 0;
+        loop {
+            let label = usize::from(*message.get(HEADER + length)?);
+            if label > LABEL_MAX {
+                return None;
+            }
+            let next = length + label + 1;
+            if next > NAME_MAX {
+                return None;
+            }
+            let bytes = message.get(HEADER + length..HEADER + next)?;
+            key[length..next].copy_from_slice(bytes);
+            // A length is at most 63, below 'A': lower-casing all at once leaves it alone.
+            length = next;
+            if label == 0 {
+                break;
+            }
+        }
+        key[..length].make_ascii_lowercase();
+        let end = HEADER + length + 4;
+        Some(Self {
+            key,
+            key_len: length as u8,
+            qtype: be16(message, end - 4)?,
+            qclass: be16(message, end - 2)?,
+            end,
+        })
+    }
+}
+
+/// A query that cannot be answered because its records cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+/// Reads the records behind the question and returns the one EDNS record among them, if any.
+///
+/// Counts are believed only as far as bytes follow. What stands behind the last record is ignored.
+///
+/// # Errors
+/// When a record or an option is cut, when there are two EDNS records, when one has an owner other
+/// than the root, or when it stands outside the additional section (RFC 6891 §6.1.1).
+pub fn read_edns(message: &[u8], header: Header, mut at: usize) -> Result<Option<Edns>, Malformed> {
+    let mut edns = None;
+    for section in 1..4 {
+        for _ in 0..header.counts[section] {
+            let owner = at;
+            at = skip_name(message, at).ok_or(Malformed)?;
+            let kind = be16(message, at).ok_or(Malformed)?;
+            let length = usize::from(be16(message, at + 8).ok_or(Malformed)?);
+            let data = message.get(at + 10..at + 10 + length).ok_or(Malformed)?;
+            if kind == rtype::OPT {
+                if section != 3 || edns.is_some() || message.get(owner) != Some(&0) {
+                    return Err(Malformed);
+                }
+                edns = Some(read_opt(message, at, data)?);
+            }
+            at += 10 + length;
+        }
+    }
+    Ok(edns)
+}
+
+fn read_opt(message: &[u8], at: usize, mut options: &[u8]) -> Result<Edns, Malformed> {
+    let mut edns = Edns {
+        payload: be16(message, at + 2).ok_or(Malformed)?,
+        version: *message.get(at + 5).ok_or(Malformed)?,
+        dnssec_ok: message.get(at + 6).is_some_and(|flags| flags & 0x80 != 0),
+        nsid: false,
+    };
+    while !options.is_empty() {
+        let code = be16(options, 0).ok_or(Malformed)?;
+        let length = usize::from(be16(options, 2).ok_or(Malformed)?);
+        options = options.get(4 + length..).ok_or(Malformed)?;
+        edns.nsid |= code == option::NSID;
+    }
+    Ok(edns)
+}
+
+/// Codes of EDNS options.
+pub mod option {
+    /// Who answers (RFC 5001).
+    pub const NSID: u16 = 3;
+}
+
+/// Where the name that starts at `at` ends. A pointer ends it and is not followed.
+fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *message.get(at)? {
+            0 => return Some(at + 1),
+            length @ 1..=63 => at += usize::from(length) + 1,
+            0xc0..=0xff => return Some(at + 2),
+            _ => return None,
+        }
+    }
+}
+
+/// The number of two bytes at `at`, the high one first.
+#[must_use]
+pub fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    match bytes.get(at..at.checked_add(2)?)? {
+        [high, low] => Some(u16::from_be_bytes([*high, *low])),
+        _ => None,
+    }
+}
+
+/// Appends a number of two bytes, the high one first.
+pub fn put16(out: &mut Vec<u8>, value: u16) {
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
+/// Puts a number of two bytes at `at`; does nothing where there is no room for it.
+pub fn set16(out: &mut [u8], at: usize, value: u16) {
+    if let Some(place) = out.get_mut(at..at + 2) {
+        place.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_lower_case_and_print_what_they_are() {
+        for (case, text, want) in [
+            ("plain", "Web.Service.Consul", Ok("web.service.consul.")),
+            ("final dot", "consul.", Ok("consul.")),
+            ("root", ".", Ok(".")),
+            ("odd bytes", "a b.c", Ok("a\\032b.c.")),
+            ("empty label", "a..b", Err("empty")),
+            ("63 bytes", &"x".repeat(63), Ok("")),
+            ("64 bytes", &"x".repeat(64), Err("at most 63")),
+            ("long name", &["x"; 128].join("."), Err("at most 255")),
+            ("255 bytes", &["x"; 127].join("."), Ok("")),
+        ] {
+            match (Name::parse(text), want) {
+                (Ok(name), Ok("")) => assert!(name.wire().len() <= NAME_MAX, "{case}"),
+                (Ok(name), Ok(want)) => assert_eq!(name.to_string(), want, "{case}"),
+                (Err(error), Err(want)) => assert!(error.contains(want), "{case}: {error}"),
+                (got, want) => panic!("{case}: {got:?}, not {want:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn only_whole_labels_make_a_suffix() {
+        let apex = Name::parse("consul").unwrap();
+        assert!(Name::parse("a.consul").unwrap().is_in(&apex));
+        assert!(apex.is_in(&apex));
+        assert!(!Name::parse("aconsul").unwrap().is_in(&apex));
+        // One label whose bytes end like the apex does.
+        assert!(!ends_with_labels(b"\x08a\x06consul\0", apex.wire()));
+    }
+
+    #[test]
+    fn the_parent_of_a_name_is_one_label_up_until_the_root() {
+        let name = Name::parse("a.b").unwrap();
+        let up = name.parent().unwrap();
+        assert_eq!(up, Name::parse("b").unwrap());
+        assert_eq!(up.parent(), Some(Name::root()));
+        assert_eq!(Name::root().parent(), None);
+    }
+}

@@ -1,0 +1,523 @@
+//! The table that questions are answered from: every zone compiled from one snapshot.
+//!
+//! A table never changes. The next one shares with it all names that did not change: of each
+//! service that is another one now, the dialect lists the records of then and of now, and only the
+//! difference is applied. What one change costs therefore does not depend on how many services
+//! there are.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::dialect::Records;
+use super::node::{Data, Node};
+use super::settings::{Settings, ZoneSettings};
+use super::soa;
+use super::wire::{self, NAME_MAX, Name};
+use crate::catalog::model::Service;
+use crate::catalog::{Shards, Snapshot};
+
+/// Names changed before they are applied, so that compiling a large catalog needs no second one.
+const PENDING_MAX: usize = 8192;
+/// Longest node name that NSID tells, in bytes: a reply of 512 bytes has room for it always.
+const NSID_NODE_MAX: usize = 100;
+
+/// All zones, compiled from one snapshot.
+#[derive(Debug)]
+pub struct ZoneTable {
+    generation: u64,
+    settings: Arc<Settings>,
+    zones: Vec<Zone>,
+    index: Arc<Index>,
+    reverse: Shards<Name, Node>,
+    reverse_soa: Box<[u8]>,
+    nsid: Box<[u8]>,
+    problems: Shards<Arc<str>, Vec<Arc<str>>>,
+}
+
+/// One zone of a table.
+#[derive(Debug)]
+pub(super) struct Zone {
+    nodes: Shards<Name, Node>,
+    /// SOA record whose names point into the question; see [`soa`].
+    pub(super) soa: soa::Compiled,
+    /// One of its registries has never spoken: what is not known may yet exist.
+    pub(super) unheard: bool,
+}
+
+/// Which zone a name is in.
+#[derive(Debug)]
+struct Index {
+    by_apex: HashMap<Name, usize, foldhash::fast::FixedState>,
+    /// Bit `n` is set when an apex has `n` bytes: other lengths need no look-up.
+    lengths: [u64; 4],
+}
+
+/// What stands under a name of a zone.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Found<'a> {
+    /// The apex itself.
+    Apex(Option<&'a Node>),
+    /// A name with records or with names below it.
+    Node(&'a Node),
+    /// The name of an address.
+    Address(IpAddr),
+    /// A name that exists and has no records.
+    Bare,
+    /// No name.
+    Missing,
+}
+
+impl ZoneTable {
+    /// Compiles the zones of `settings` from `snapshot`.
+    ///
+    /// With the table before and the snapshot that it was compiled from, only services that differ
+    /// between the two snapshots are looked at. The table before counts only when its settings are
+    /// the same allocation; after a reload everything is compiled once.
+    #[must_use]
+    pub fn compile(
+        settings: &Arc<Settings>,
+        previous: Option<(&Self, &Snapshot)>,
+        snapshot: &Snapshot,
+    ) -> Self {
+        let previous = previous.filter(|(table, _)| Arc::ptr_eq(&table.settings, settings));
+        let mut build = match previous {
+            Some((table, _)) => Build::upon(table),
+            None => Build::new(settings),
+        };
+        match previous {
+            Some((_, before)) => {
+                snapshot.changes_since(before, |(name, old, new)| build.change(name, old, new));
+            }
+            None => {
+                for (name, service) in snapshot.services.iter() {
+                    build.change(name, None, Some(service));
+                }
+            }
+        }
+        build.flush();
+        let serial = snapshot.generation as u32;
+        let zones = settings.zones.iter().zip(build.nodes).map(|(zone, nodes)| Zone {
+            nodes,
+            soa: soa::Compiled::new(zone.negative_ttl, serial),
+            unheard: unheard(zone, snapshot),
+        });
+        Self {
+            generation: snapshot.generation,
+            zones: zones.collect(),
+            index: previous.map_or_else(
+                || Arc::new(Index::new(settings)),
+                |(table, _)| Arc::clone(&table.index),
+            ),
+            reverse: build.reverse,
+            reverse_soa: settings
+                .zones
+                .first()
+                .map(|zone| soa::in_full(&zone.apex, zone.negative_ttl, serial))
+                .unwrap_or_default(),
+            nsid: nsid(&settings.node, snapshot.generation),
+            problems: build.problems,
+            settings: Arc::clone(settings),
+        }
+    }
+
+    /// Generation of the snapshot that this was compiled from.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The settings that this was compiled with.
+    #[must_use]
+    pub const fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// What could not be put into a zone: service and reason, in no order that means anything.
+    pub fn problems(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.problems
+            .iter()
+            .flat_map(|(service, all)| all.iter().map(move |problem| (service, problem)))
+    }
+
+    /// Names that exist in all zones, those of addresses left out; for tests and the status.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        self.zones.iter().map(|zone| zone.nodes.len()).sum()
+    }
+
+    /// Who answers and from which generation, as the data of an NSID option (RFC 5001).
+    pub(super) const fn nsid(&self) -> &[u8] {
+        &self.nsid
+    }
+
+    /// The innermost zone that holds the name `key`.
+    pub(super) fn zone_of(&self, key: &[u8]) -> Option<(&ZoneSettings, &Zone)> {
+        let mut rest = Some(key);
+        while let Some(suffix) = rest {
+            if let Some(index) = self.index.get(suffix) {
+                return Some((self.settings.zones.get(index)?, self.zones.get(index)?));
+            }
+            rest = wire::parent(suffix);
+        }
+        None
+    }
+
+    /// The name of an address backwards, and the SOA that goes with it.
+    pub(super) fn reverse(&self, key: &[u8]) -> Option<(&Node, &[u8])> {
+        if !key.ends_with(b"\x04arpa\0") {
+            return None;
+        }
+        Some((self.reverse.get(key)?, &self.reverse_soa))
+    }
+
+    #[cfg(test)]
+    pub(super) fn all_keys(&self) -> Vec<Name> {
+        let zones = self.zones.iter().flat_map(|zone| zone.nodes.iter());
+        zones.chain(self.reverse.iter()).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+impl Zone {
+    /// What stands under `key`, a name in this zone. Allocates nothing.
+    pub(super) fn find(&self, settings: &ZoneSettings, key: &[u8]) -> Found<'_> {
+        let apex = settings.apex.wire();
+        if key == apex {
+            return Found::Apex(self.nodes.get(key).map(|node| &**node));
+        }
+        let mut short = [0; NAME_MAX];
+        let key = match settings.datacenter.as_ref().map(Name::wire) {
+            Some(below) if key == below => return Found::Bare,
+            // Names with the datacenter and without are the same: only the latter are kept.
+            Some(below) if wire::ends_with_labels(key, below) => {
+                let head = key.len() - below.len();
+                let whole = head + apex.len();
+                short[..head].copy_from_slice(&key[..head]);
+                short[head..whole].copy_from_slice(apex);
+                &short[..whole]
+            }
+            _ => key,
+        };
+        if let Some(node) = self.nodes.get(key) {
+            return Found::Node(node);
+        }
+        match &settings.addresses {
+            Some(addresses) if wire::parent(key) == Some(addresses.wire()) => {
+                spelled_address(key).map_or(Found::Missing, Found::Address)
+            }
+            _ => Found::Missing,
+        }
+    }
+}
+
+/// The address that the first label spells in 8 or 32 hexadecimal digits.
+fn spelled_address(key: &[u8]) -> Option<IpAddr> {
+    let digits = key.get(1..=usize::from(*key.first()?))?;
+    let value = digits.iter().try_fold(0u128, |value, digit| {
+        Some((value << 4) | u128::from(char::from(*digit).to_digit(16)?))
+    });
+    match digits.len() {
+        8 => Some(IpAddr::from((value? as u32).to_be_bytes())),
+        32 => Some(IpAddr::from(value?.to_be_bytes())),
+        _ => None,
+    }
+}
+
+fn unheard(zone: &ZoneSettings, snapshot: &Snapshot) -> bool {
+    match &zone.registries {
+        Some(names) => names.iter().any(|name| !snapshot.heard(name)),
+        None => snapshot.registries.iter().any(|registry| !registry.heard),
+    }
+}
+
+fn nsid(node: &str, generation: u64) -> Box<[u8]> {
+    let mut end = node.len().min(NSID_NODE_MAX);
+    while !node.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{} gen={generation}", &node[..end]).into_bytes().into()
+}
+
+impl Index {
+    fn new(settings: &Settings) -> Self {
+        let mut lengths = [0; 4];
+        for zone in &settings.zones {
+            let length = zone.apex.wire().len();
+            lengths[length / 64] |= 1 << (length % 64);
+        }
+        let by_apex =
+            settings.zones.iter().enumerate().map(|(index, zone)| (zone.apex.clone(), index));
+        Self { by_apex: by_apex.collect(), lengths }
+    }
+
+    fn get(&self, name: &[u8]) -> Option<usize> {
+        let length = name.len();
+        if self.lengths.get(length / 64)? & (1 << (length % 64)) == 0 {
+            return None;
+        }
+        self.by_apex.get(name).copied()
+    }
+}
+
+/// Changes of records by name: how many more or fewer tell each.
+type Pending = HashMap<Name, Vec<(Data, i64)>, foldhash::fast::FixedState>;
+
+/// A table on its way.
+struct Build<'a> {
+    settings: &'a Settings,
+    nodes: Vec<Shards<Name, Node>>,
+    reverse: Shards<Name, Node>,
+    problems: Shards<Arc<str>, Vec<Arc<str>>>,
+    pending: Vec<Pending>,
+    pending_reverse: Pending,
+    pending_names: usize,
+}
+
+impl<'a> Build<'a> {
+    fn new(settings: &'a Settings) -> Self {
+        let zones = settings.zones.len();
+        let mut build = Self {
+            settings,
+            nodes: vec![Shards::new(); zones],
+            reverse: Shards::new(),
+            problems: Shards::new(),
+            pending: vec![Pending::default(); zones],
+            pending_reverse: Pending::default(),
+            pending_names: 0,
+        };
+        for (index, zone) in settings.zones.iter().enumerate() {
+            let mut records = Records::default();
+            own_records(settings, zone, &mut records);
+            build.note(index, records, 1);
+        }
+        build
+    }
+
+    fn upon(table: &'a ZoneTable) -> Self {
+        Self {
+            settings: &table.settings,
+            nodes: table.zones.iter().map(|zone| zone.nodes.clone()).collect(),
+            reverse: table.reverse.clone(),
+            problems: table.problems.clone(),
+            pending: vec![Pending::default(); table.zones.len()],
+            pending_reverse: Pending::default(),
+            pending_names: 0,
+        }
+    }
+
+    fn change(&mut self, name: &Arc<str>, old: Option<&Arc<Service>>, new: Option<&Arc<Service>>) {
+        let settings = self.settings;
+        let mut problems = Vec::new();
+        for (index, zone) in settings.zones.iter().enumerate() {
+            for (service, by) in [(old, -1), (new, 1)] {
+                let Some(service) = service else { continue };
+                let mut records = Records::default();
+                (zone.dialect.list)(zone, service, &mut records);
+                if by > 0 {
+                    let told = records.problems.drain(..);
+                    problems.extend(
+                        told.map(|problem| Arc::from(format!("zone {}: {problem}", zone.apex))),
+                    );
+                }
+                self.note(index, records, by);
+            }
+        }
+        if problems.is_empty() {
+            self.problems.remove(&**name);
+        } else {
+            self.problems.insert(Arc::clone(name), Arc::new(problems));
+        }
+        // Only between services: within one, counts may be below zero for a moment.
+        if self.pending_names > PENDING_MAX {
+            self.flush();
+        }
+    }
+
+    fn note(&mut self, zone: usize, records: Records, by: i64) {
+        self.pending_names += records.zone.len() + records.reverse.len();
+        for (owner, data) in records.zone {
+            self.pending[zone].entry(owner).or_default().push((data, by));
+        }
+        for (owner, data) in records.reverse {
+            self.pending_reverse.entry(owner).or_default().push((data, by));
+        }
+    }
+
+    fn flush(&mut self) {
+        self.pending_names = 0;
+        for (index, zone) in self.settings.zones.iter().enumerate() {
+            for (name, changes) in std::mem::take(&mut self.pending[index]) {
+                apply(&mut self.nodes[index], Some(&zone.apex), &name, changes, zone.ttl);
+            }
+        }
+        // All zones name addresses together, and the TTL of one RRset is one (RFC 2181 §5.2).
+        let ttl = self.settings.zones.iter().map(|zone| zone.ttl).min().unwrap_or(0);
+        for (name, changes) in std::mem::take(&mut self.pending_reverse) {
+            apply(&mut self.reverse, None, &name, changes, ttl);
+        }
+    }
+}
+
+/// The records that every zone has: its name server, with the addresses that are listened on.
+fn own_records(settings: &Settings, zone: &ZoneSettings, records: &mut Records) {
+    if let Some(server) = records.checked(zone.apex.child(soa::SERVER)) {
+        records.put(&zone.apex, Data::Ns(server.clone()));
+        records.put(&server, Data::Here);
+        for addr in settings.listen.iter().filter(|addr| !addr.ip().is_unspecified()) {
+            records.put(&server, Data::address(addr.ip()));
+        }
+    }
+    if let Some(addresses) = &zone.addresses {
+        records.put(addresses, Data::Here);
+    }
+}
+
+/// Applies the changes of one name, and counts it in or out with the name above it.
+fn apply(
+    nodes: &mut Shards<Name, Node>,
+    apex: Option<&Name>,
+    name: &Name,
+    mut changes: Vec<(Data, i64)>,
+    ttl: u32,
+) {
+    changes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    changes.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        if same {
+            kept.1 += next.1;
+        }
+        same
+    });
+    changes.retain(|(_, by)| *by != 0);
+    if changes.is_empty() {
+        return;
+    }
+    let (before, now) = edit(nodes, name, |node| node.change(changes, ttl));
+    let Some(apex) = apex else { return };
+    let (mut name, mut before, mut now) = (name.clone(), before, now);
+    while before != now && name != *apex {
+        let Some(parent) = name.parent() else { return };
+        let came = now;
+        (before, now) = edit(nodes, &parent, |node| {
+            node.children = if came { node.children + 1 } else { node.children.saturating_sub(1) };
+        });
+        name = parent;
+    }
+}
+
+/// Changes the node of `name`. Returns whether it existed and whether it does.
+fn edit(
+    nodes: &mut Shards<Name, Node>,
+    name: &Name,
+    change: impl FnOnce(&mut Node),
+) -> (bool, bool) {
+    let known = nodes.get(name.wire());
+    let before = known.is_some();
+    let mut node = known.map(|node| Node::clone(node)).unwrap_or_default();
+    change(&mut node);
+    let now = node.exists();
+    if now {
+        nodes.insert(name.clone(), Arc::new(node));
+    } else {
+        nodes.remove(name.wire());
+    }
+    (before, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dialect::testing::{service, settings};
+    use super::*;
+    use crate::catalog::RegistryStatus;
+
+    pub(crate) fn snapshot(services: &[Service]) -> Snapshot {
+        let services = services.iter().map(|service| {
+            let copy = Service {
+                name: Arc::clone(&service.name),
+                tags: Arc::clone(&service.tags),
+                meta: Arc::clone(&service.meta),
+                instances: Arc::clone(&service.instances),
+                eligible: Arc::clone(&service.eligible),
+                problems: Arc::clone(&service.problems),
+            };
+            (Arc::clone(&service.name), Arc::new(copy))
+        });
+        Snapshot { generation: 7, services: services.collect(), registries: Arc::new([]) }
+    }
+
+    fn exists(table: &ZoneTable, name: &str) -> bool {
+        let name = Name::parse(name).unwrap();
+        let (settings, zone) = table.zone_of(name.wire()).unwrap();
+        !matches!(zone.find(settings, name.wire()), Found::Missing)
+    }
+
+    #[test]
+    fn names_between_a_record_and_the_apex_exist_as_long_as_something_is_below_them() {
+        let settings = settings("listen = []\n[zone.consul]\ndialect = \"consul\"");
+        let mut now = snapshot(&[service("web", &["a 10.0.0.1 80 v1.2"])]);
+        let table = ZoneTable::compile(&settings, None, &now);
+        let between = ["service.consul", "2.web.service.consul", "_tcp.consul", "dc1.consul"];
+        for name in between {
+            assert!(exists(&table, name), "{name}");
+        }
+        let before = now.clone();
+        now.services.remove("web");
+        let table = ZoneTable::compile(&settings, Some((&table, &before)), &now);
+        for name in &between[..3] {
+            assert!(!exists(&table, name), "{name}");
+        }
+        assert_eq!(table.names(), ZoneTable::compile(&settings, None, &now).names());
+    }
+
+    #[test]
+    fn the_innermost_zone_holds_a_name() {
+        let settings = settings("listen = []\n[zone.a]\n[zone.\"b.a\"]");
+        let table = ZoneTable::compile(&settings, None, &Snapshot::default());
+        for (name, want) in
+            [("x.a", Some("a.")), ("x.b.a", Some("b.a.")), ("b.a", Some("b.a.")), ("c", None)]
+        {
+            let name = Name::parse(name).unwrap();
+            let apex = table.zone_of(name.wire()).map(|(zone, _)| zone.apex.to_string());
+            assert_eq!(apex.as_deref(), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_zone_is_unheard_until_each_of_its_registries_spoke() {
+        let status = |name: &str, heard| RegistryStatus {
+            name: name.into(),
+            heard,
+            stale: None,
+            services: 0,
+            problems: Arc::new([]),
+        };
+        let registries: Arc<[_]> = Arc::new([status("one", true), status("two", false)]);
+        let snapshot = Snapshot { registries, ..Snapshot::default() };
+        for (case, list, want) in [
+            ("all", "", true),
+            ("the one heard", "registries = [\"one\"]", false),
+            ("the other", "registries = [\"two\"]", true),
+            ("not configured", "registries = [\"three\"]", true),
+        ] {
+            let settings = settings(&format!("listen = []\n[zone.a]\n{list}"));
+            let table = ZoneTable::compile(&settings, None, &snapshot);
+            assert_eq!(table.zones[0].unheard, want, "{case}");
+        }
+    }
+
+    #[test]
+    fn problems_stay_with_their_service_and_go_with_it() {
+        let settings = settings("listen = []\n[zone.a]");
+        let long = "x".repeat(64);
+        let mut now =
+            snapshot(&[service(&long, &["a 10.0.0.1 80"]), service("ok", &["a 10.0.0.2 80"])]);
+        let table = ZoneTable::compile(&settings, None, &now);
+        let told: Vec<_> = table.problems().collect();
+        assert_eq!(told.len(), 1);
+        assert!(told[0].1.starts_with("zone a.: ") && **told[0].0 == *long, "{told:?}");
+        let before = now.clone();
+        now.services.remove(&*long);
+        let table = ZoneTable::compile(&settings, Some((&table, &before)), &now);
+        assert_eq!(table.problems().count(), 0);
+    }
+}
