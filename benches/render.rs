@@ -1,6 +1,9 @@
 //! What a template over one service costs among ten thousand services, and what a change of
 //! another service costs it.
 
+// A benchmark that cannot set up its input has nothing to go on with.
+#![allow(clippy::expect_used)]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -35,7 +35,7 @@ impl Asked {
         let mut named_otherwise = false;
         if self.names {
             now.changes_since(before, |(_, was, is)| {
-                named_otherwise |= was.is_some() != is.is_some()
+                named_otherwise |= was.is_some() != is.is_some();
             });
         }
         named_otherwise

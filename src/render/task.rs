@@ -239,9 +239,9 @@ impl Task {
         let template = &*self.resource.name;
         let refused = matches!(rendered, Rendered::Refused(_));
         if refused {
-            self.meters.render_failed.inc()
+            self.meters.render_failed.inc();
         } else {
-            self.meters.rendered.inc()
+            self.meters.rendered.inc();
         }
         let (error, waiting_for, wrote) = match rendered {
             Rendered::Current(wrote) => (None, None, wrote),

@@ -161,7 +161,7 @@ fn a_template_sees_instances_with_all_their_fields_and_keeps_its_last_newline() 
             "{{ service(\"web\") | map(attribute=\"address\") | join(\" \") }}",
             "10.0.0.1 10.0.0.2",
         ),
-        ("json", "{{ service(\"db\")[0].meta | tojson }}", "{\"team\":\"shop\"}"),
+        ("json", "{{ service(\"db\")[0].meta | tojson }}", "{\"team\": \"shop\"}"),
         ("macro", "{% macro m(n) %}{{ service(n) | length }}{% endmacro %}{{ m(\"web\") }}", "2"),
         ("no escaping", "{{ \"<&>\" }}\n", "<&>\n"),
         ("default", "{{ service(\"db\")[0].meta.gone | default(\"-\") }}", "-"),

@@ -199,16 +199,19 @@ impl Object for OneInstance {
             "weight" => Value::from(instance.weight.value()),
             "health" => Value::from(instance.health.word()),
             "presence" => Value::from(presence(instance)),
-            "node" => instance.node.as_ref().map_or(Value::from(()), |node| {
-                map([
-                    (Arc::from("name"), Value::from(&node.name)),
-                    (
-                        Arc::from("address"),
-                        Value::from(node.address.as_ref().map(ToString::to_string)),
-                    ),
-                    (Arc::from("meta"), of_meta(&node.meta)),
-                ])
-            }),
+            "node" => instance.node.as_ref().map_or_else(
+                || Value::from(()),
+                |node| {
+                    map([
+                        (Arc::from("name"), Value::from(&node.name)),
+                        (
+                            Arc::from("address"),
+                            Value::from(node.address.as_ref().map(ToString::to_string)),
+                        ),
+                        (Arc::from("meta"), of_meta(&node.meta)),
+                    ])
+                },
+            ),
             "locality" => Value::from(instance.locality.as_ref()),
             "group" => Value::from(instance.group.as_ref()),
             "registry" => Value::from(&instance.registry),
