@@ -30,13 +30,10 @@ fn in_words(
     if message.starts_with("unknown field ")
         && let [key, known @ ..] = &words[..]
     {
-        let place = key_at().map_or_else(
-            || value_at(),
-            |mut at| {
-                at.pop();
-                at
-            },
-        );
+        let place = key_at().map_or_else(value_at, |mut at| {
+            at.pop();
+            at
+        });
         return suggest::unknown_key(key, &label(&place), known);
     }
     if message.starts_with("unknown variant ")

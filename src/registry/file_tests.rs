@@ -17,7 +17,8 @@ struct Stage {
 fn services(addresses: &[&str]) -> String {
     let mut text = "[service.web]\n".to_owned();
     for address in addresses {
-        text += &format!("[[service.web.instance]]\naddress = \"{address}\"\nport = 80\n");
+        let instance = format!("[[service.web.instance]]\naddress = \"{address}\"\nport = 80\n");
+        text.push_str(&instance);
     }
     text
 }

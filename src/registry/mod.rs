@@ -124,17 +124,19 @@ impl RegistryConfig {
                 let outlet =
                     Outlet::new(Arc::clone(&name), Arc::clone(&states), Meters::clone(&meters));
                 let run = config.clone().run(base_dir.clone(), outlet);
-                let mut gone = gone.clone();
-                async move {
-                    tokio::select! {
-                        () = run => {}
-                        // Nothing is ever sent: a change is the end of the handle.
-                        _ = gone.changed() => {}
-                    }
-                }
+                until_gone(run, gone.clone())
             })
             .await;
         });
         registry
+    }
+}
+
+/// Runs `task` to its end, or until the other side of `gone` is dropped.
+async fn until_gone(task: impl Future<Output = ()>, mut gone: watch::Receiver<()>) {
+    tokio::select! {
+        () = task => {}
+        // Nothing is ever sent: a change is the end of the handle.
+        _ = gone.changed() => {}
     }
 }

@@ -112,7 +112,8 @@ impl Outlet {
         self.heard_at = Some(SystemTime::now());
         let refused: usize = view.services.values().map(|s| s.problems.len()).sum();
         self.meters.read.inc();
-        self.meters.refused.set((refused + view.problems.len()) as i64);
+        let all = refused + view.problems.len();
+        self.meters.refused.set(i64::try_from(all).unwrap_or(i64::MAX));
         if self.failure.take().is_some() {
             tracing::info!(registry = &*self.name, "registry answers again");
         }

@@ -1,0 +1,224 @@
+//! A resource: one template, its file, its check and reload.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::data::{Asked, View};
+use super::engine::{self, Engine, Limits};
+use crate::catalog::Snapshot;
+use crate::units::{Period, Size};
+
+/// `[template.NAME]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceConfig {
+    /// The template; `.j2` is Jinja. A relative path begins at the configuration.
+    pub source: PathBuf,
+    /// The file that it makes. Its directory must be there and writable.
+    pub destination: PathBuf,
+    /// Shell command on the staged file, which stands for `{{.src}}`; when it fails or takes
+    /// longer than `timeout`, the old file stays.
+    #[serde(default)]
+    pub check: Option<String>,
+    /// Shell command after the file was replaced; repeated until it succeeds once.
+    #[serde(default)]
+    pub reload: Option<String>,
+    /// How long to wait for a change to be followed by others.
+    #[serde(default)]
+    pub wait: Wait,
+    /// Permissions of the file; by default those it has, or `"0644"` for a new one.
+    #[serde(default)]
+    pub mode: Option<Mode>,
+    /// Longest time for the check and for the reload, each; then its processes are killed.
+    #[serde(default = "half_a_minute")]
+    pub timeout: Period,
+    /// Largest output of the template.
+    #[serde(default = "sixteen_mebibytes")]
+    pub output_max: Size,
+    /// Most steps of the template's machine in one evaluation, about a hundred for an instance.
+    #[serde(default = "twenty_million")]
+    pub steps_max: u64,
+}
+
+impl ResourceConfig {
+    /// The configuration that states these two and nothing else.
+    #[must_use]
+    pub const fn new(source: PathBuf, destination: PathBuf) -> Self {
+        Self {
+            source,
+            destination,
+            check: None,
+            reload: None,
+            wait: Wait { min: Period::from_millis(0), max: None },
+            mode: None,
+            timeout: half_a_minute(),
+            output_max: sixteen_mebibytes(),
+            steps_max: twenty_million(),
+        }
+    }
+}
+
+const fn half_a_minute() -> Period {
+    Period::from_secs(30)
+}
+
+const fn sixteen_mebibytes() -> Size {
+    Size(16 << 20)
+}
+
+const fn twenty_million() -> u64 {
+    20_000_000
+}
+
+const fn at_once() -> Period {
+    Period::from_millis(0)
+}
+
+/// How long changes are gathered before they are rendered together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// Quiet time that must pass after a change; none by default.
+    #[serde(default = "at_once")]
+    pub min: Period,
+    /// Longest delay of the first change of a row; by default four times `min`.
+    #[serde(default)]
+    pub max: Option<Period>,
+}
+
+impl Default for Wait {
+    fn default() -> Self {
+        Self { min: at_once(), max: None }
+    }
+}
+
+/// Permissions of a file, written in octal: `"0644"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Mode(pub u32);
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let octal = |text: &str| text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+        u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|mode| octal(text) && (3..=4).contains(&text.len()) && *mode <= 0o777)
+            .map(Self)
+            .ok_or_else(|| {
+                format!("{text:?} are no permissions; write them in octal, like \"0644\"")
+            })
+    }
+}
+
+impl TryFrom<String> for Mode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Why a resource cannot be loaded, evaluated or written. Each says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// The template cannot be read.
+    #[error("cannot read the template {path} of [template.{name}]: {source}; correct `source`")]
+    Source {
+        /// Name of the resource.
+        name: Arc<str>,
+        /// The template.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The template does not parse, or its evaluation fails; with file, line and column.
+    #[error("{0}")]
+    Template(String),
+    /// A step on the way to the file fails.
+    #[error("cannot {step} {path}: {source}; {remedy}")]
+    Write {
+        /// What was tried.
+        step: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// The check refuses the staged file.
+    #[error(
+        "the check of [template.{name}] {outcome}; the old file stays, the refused one is {kept}"
+    )]
+    Check {
+        /// Name of the resource.
+        name: Arc<str>,
+        /// How the command ended, and what it wrote.
+        outcome: String,
+        /// Where the refused file is.
+        kept: PathBuf,
+    },
+}
+
+/// A template that parsed, with all that is needed to keep its file up to date.
+pub struct Resource {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Its configuration.
+    pub config: ResourceConfig,
+    /// The template.
+    pub source: PathBuf,
+    /// The file.
+    pub destination: PathBuf,
+    engine: Box<dyn Engine>,
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What an evaluation came to.
+#[derive(Debug)]
+pub struct Evaluation {
+    /// What the template asked for, also when it failed then.
+    pub asked: Asked,
+    /// The output.
+    pub output: Result<Vec<u8>, RenderError>,
+}
+
+impl Resource {
+    /// Reads and parses the template of `config`; relative paths begin at `base_dir`. Blocks.
+    ///
+    /// # Errors
+    /// When the template cannot be read, is of an unknown language or does not parse.
+    pub fn load(name: &str, config: &ResourceConfig, base_dir: &Path) -> Result<Self, RenderError> {
+        let name: Arc<str> = name.into();
+        let path = base_dir.join(&config.source);
+        let text = std::fs::read_to_string(&path).map_err(|source| RenderError::Source {
+            name: Arc::clone(&name),
+            path: path.clone(),
+            source,
+        })?;
+        let limits = Limits { output_max: config.output_max, steps_max: config.steps_max };
+        let engine = engine::parse(&path, text, limits).map_err(RenderError::Template)?;
+        let destination = base_dir.join(&config.destination);
+        Ok(Self { name, config: config.clone(), source: path, destination, engine })
+    }
+
+    /// What the file should say at `snapshot`. Pure, and not cheap: not for an async thread.
+    #[must_use]
+    pub fn evaluate(&self, snapshot: &Arc<Snapshot>) -> Evaluation {
+        let view = Arc::new(View::new(Arc::clone(snapshot)));
+        let output = self.engine.evaluate(&view).map_err(RenderError::Template);
+        Evaluation { asked: view.asked(), output }
+    }
+}
