@@ -1,0 +1,29 @@
+//! Portolan beside the servers it replaces: CPU time per operation and memory per connection,
+//! measured in one run on one machine, so that the ratios hold where the figures don't.
+//!
+//! `make bench` runs all of it, `make bench-check` judges it by `bounds.toml`. CPU time of the
+//! server's processes is compared, not throughput: on a small machine the load generator shares
+//! the cores with the server, and what gets through says more about the generator.
+
+// What a harness finds goes to the terminal: that is its job.
+#![allow(clippy::print_stdout)]
+
+mod bounds;
+mod helpers;
+mod idle;
+mod load;
+mod machine;
+mod peer;
+mod peers;
+mod probe;
+mod process;
+mod report;
+mod rounds;
+mod run;
+mod tasks;
+mod trouble;
+mod zone;
+
+fn main() -> std::process::ExitCode {
+    run::main()
+}
