@@ -27,9 +27,9 @@ pub(crate) struct Idle {
     pub(crate) bytes_each: f64,
     /// The same with shared pages counted once.
     pub(crate) pss_each: f64,
-    /// Share of that which was gone after the connections had closed, 0 to 1.
+    /// The largest share of that which was gone at any look after they had closed, 0 to 1.
     pub(crate) given_back: f64,
-    /// Seconds until then.
+    /// Seconds from closing until that was seen.
     pub(crate) after_seconds: f64,
     pub(crate) before: Memory,
     pub(crate) with: Memory,
@@ -48,7 +48,7 @@ pub(crate) fn measure(
     for server in servers {
         match open(server, connections) {
             Ok((before, with)) => {
-                measured.push((server, Idle::new(server, connections, before, with)))
+                measured.push((server, Idle::new(server, connections, before, with)));
             }
             Err(trouble) => failed.push((server.name, trouble)),
         }
@@ -109,8 +109,8 @@ impl Idle {
         let share = given_back(self.before.rss, self.with.rss, now.rss);
         if share > self.given_back {
             (self.given_back, self.after_seconds) = (share, since.as_secs_f64());
-            self.after = now;
         }
+        self.after = now;
     }
 }
 

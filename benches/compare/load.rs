@@ -44,7 +44,8 @@ pub(crate) fn dnsperf(
 ) -> Result<Load, Trouble> {
     let mut command = generator(machine, "dnsperf", "apt-get install dnsperf")?;
     command
-        .args(["-e", "-T", "1", "-c", "8", "-q", "400", "-t", "2"])
+        // More under way than 200 overflows a socket's default buffer, and is lost.
+        .args(["-e", "-T", "1", "-c", "8", "-q", "200", "-t", "2"])
         .args(["-s", &address.ip().to_string(), "-p", &address.port().to_string()])
         .args(["-l", &seconds.to_string(), "-d"])
         .arg(questions);
@@ -122,8 +123,7 @@ fn parse_dnsperf(text: &str, rcode: &str) -> Option<Load> {
     let operations = field("Response codes:")
         .into_iter()
         .flat_map(|codes| codes.split(','))
-        .filter_map(|code| code.trim().strip_prefix(rcode)?.split_whitespace().next()?.parse().ok())
-        .next()
+        .find_map(|code| code.trim().strip_prefix(rcode)?.split_whitespace().next()?.parse().ok())
         .unwrap_or(0);
     Some(Load {
         operations,

@@ -20,7 +20,8 @@ impl Machine {
     pub(crate) fn here(portolan: Option<PathBuf>) -> Result<Self, Trouble> {
         let harness = std::env::current_exe().doing(|| "find this program's own path".into())?;
         // target/PROFILE/deps/compare-HASH
-        let target = harness.ancestors().nth(3).unwrap_or(Path::new("target")).to_path_buf();
+        let target =
+            harness.ancestors().nth(3).unwrap_or_else(|| Path::new("target")).to_path_buf();
         let portolan = portolan.unwrap_or_else(|| env!("CARGO_BIN_EXE_portolan").into());
         Ok(Self { portolan, target })
     }

@@ -7,6 +7,9 @@
 
 // What a harness finds goes to the terminal: that is its job.
 #![allow(clippy::print_stdout)]
+// Cargo sets `cfg(test)` for a bench without a test runner too: the tests are dropped, what only
+// they use is not. `tests.rs` has the same modules and is checked for both.
+#![allow(dead_code, unused_imports)]
 
 mod bounds;
 mod helpers;

@@ -78,7 +78,7 @@ pub(crate) fn print(outcome: &Outcome) {
         println!(
             "  VOID: {} round {}: {} of {} failed",
             round.peer,
-            round.round + 1,
+            round.number + 1,
             round.load.errors,
             round.load.errors + round.load.operations
         );

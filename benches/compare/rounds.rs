@@ -20,7 +20,7 @@ const VOID_ABOVE: f64 = 0.001;
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Round {
     pub(crate) peer: &'static str,
-    pub(crate) round: u32,
+    pub(crate) number: u32,
     /// CPU time per operation in microseconds.
     pub(crate) user_us: f64,
     pub(crate) system_us: f64,
@@ -74,7 +74,7 @@ pub(crate) fn play(
                     let operations = load.operations.max(1) as f64;
                     played.push(Round {
                         peer: server.name,
-                        round,
+                        number: round,
                         user_us: user * 1e6 / operations,
                         system_us: system * 1e6 / operations,
                         void: load.error_share() > VOID_ABOVE,
@@ -147,14 +147,15 @@ mod tests {
     fn round(peer: &'static str, user_us: f64, errors: u64) -> Round {
         let load = Load { operations: 1000, errors, seconds: 1.0, answer_bytes: None };
         let void = load.error_share() > VOID_ABOVE;
-        Round { peer, round: 0, user_us, system_us: 1.0, void, rss: 1, load }
+        Round { peer, number: 0, user_us, system_us: 1.0, void, rss: 1, load }
     }
 
     #[test]
     fn the_median_ignores_one_wild_round_and_the_spread_shows_it() {
         let spread = spread(vec![9.0, 1.0, 2.0]).unwrap();
         assert_eq!(spread, Spread { median: 2.0, min: 1.0, max: 9.0 });
-        assert_eq!(super::spread(vec![1.0, 3.0]).unwrap().median, 2.0);
+        let even = Spread { median: 2.0, min: 1.0, max: 3.0 };
+        assert_eq!(super::spread(vec![1.0, 3.0]), Some(even));
         assert_eq!(super::spread(Vec::new()), None);
     }
 

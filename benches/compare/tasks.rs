@@ -146,11 +146,10 @@ mod tests {
     use crate::peers::PEERS;
 
     #[test]
-    fn every_peer_of_a_task_exists_and_can_play_its_role() {
+    fn every_peer_of_a_task_exists() {
         for task in TASKS {
             for name in task.peers {
-                let peer = PEERS.iter().find(|peer| peer.name == *name).unwrap();
-                assert!(peer.roles.contains(&task.role), "{}: {name}", task.name);
+                assert!(PEERS.iter().any(|peer| peer.name == *name), "{}: {name}", task.name);
             }
         }
     }

@@ -50,8 +50,11 @@ impl Helping {
             .spawn()
             .doing(doing)?;
         let stdin = child.stdin.take();
-        let stdout =
-            child.stdout.take().ok_or(std::io::ErrorKind::BrokenPipe.into()).doing(doing)?;
+        let stdout = child
+            .stdout
+            .take()
+            .ok_or_else(|| std::io::ErrorKind::BrokenPipe.into())
+            .doing(doing)?;
         Ok(Self { child, stdin, stdout: BufReader::new(stdout) })
     }
 

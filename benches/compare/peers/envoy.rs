@@ -9,14 +9,8 @@ use super::{Peer, Role, Site};
 use crate::machine::Machine;
 use crate::trouble::Trouble;
 
-pub(super) const PEER: Peer = Peer {
-    name: "envoy",
-    install: "scripts/install-peers",
-    roles: &[Role::Http, Role::Tcp],
-    find,
-    prepare,
-    readyz: false,
-};
+pub(super) const PEER: Peer =
+    Peer { name: "envoy", install: "scripts/install-peers", find, prepare, readyz: false };
 
 /// The program in the wheel itself: what pip puts into `bin` is a Python script that starts it,
 /// whose memory would be counted.

@@ -9,7 +9,6 @@ use crate::trouble::Trouble;
 pub(super) const PEER: Peer = Peer {
     name: "haproxy",
     install: "apt-get install haproxy",
-    roles: &[Role::Http, Role::Tcp],
     find: |machine, _| machine.program("haproxy"),
     prepare,
     readyz: false,

@@ -10,7 +10,6 @@ use crate::zone::ZONE;
 pub(super) const PEER: Peer = Peer {
     name: "knot",
     install: "apt-get install knot",
-    roles: &[Role::Dns],
     find: |machine, _| machine.program("knotd"),
     prepare,
     readyz: false,

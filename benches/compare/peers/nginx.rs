@@ -12,7 +12,6 @@ const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 pub(super) const PEER: Peer = Peer {
     name: "nginx",
     install: "apt-get install nginx libnginx-mod-stream",
-    roles: &[Role::Http, Role::Tcp],
     find: |machine, role| {
         let complete = role != Role::Tcp || Path::new(STREAM).is_file();
         machine.program("nginx").filter(|_| complete)

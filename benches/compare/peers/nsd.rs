@@ -10,7 +10,6 @@ use crate::zone::ZONE;
 pub(super) const PEER: Peer = Peer {
     name: "nsd",
     install: "apt-get install nsd",
-    roles: &[Role::Dns],
     find: |machine, _| machine.program("nsd"),
     prepare,
     readyz: false,

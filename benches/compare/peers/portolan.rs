@@ -10,7 +10,6 @@ use crate::zone::{TTL, ZONE};
 pub(super) const PEER: Peer = Peer {
     name: super::PORTOLAN,
     install: "cargo build --release",
-    roles: &[Role::Dns, Role::Http, Role::Tcp],
     find: |machine, _| machine.portolan.is_file().then(|| machine.portolan.clone()),
     prepare,
     readyz: true,
@@ -43,11 +42,11 @@ fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Troub
         }
     };
     let text = format!(
-        "[node]\nname = \"bench\"\nworkers = 1\ndata_dir = {:?}\n\
-         [registry.bench.file]\npath = {:?}\n\
+        "[node]\nname = \"bench\"\nworkers = 1\ndata_dir = \"{}\"\n\
+         [registry.bench.file]\npath = \"{}\"\n\
          [admin]\nlisten = \"{admin}\"\n{face}",
-        site.dir.join("data"),
-        services,
+        site.dir.join("data").display(),
+        services.display(),
     );
     let mut command = Command::new(program);
     command.arg("run").arg("--config").arg(site.write("portolan.toml", &text)?);

@@ -11,7 +11,6 @@ use crate::trouble::Trouble;
 pub(super) const PEER: Peer = Peer {
     name: "traefik",
     install: "scripts/install-peers",
-    roles: &[Role::Http],
     find: |machine, _| machine.program("traefik"),
     prepare,
     readyz: false,
