@@ -1,0 +1,47 @@
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help run test bench bench-check soak fmt build-deps
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# More arguments for the comparison, as in: make bench BENCH="--tasks dns-hit --rounds 3"
+BENCH ?=
+# A round of the soak is ten seconds for each server of each task.
+SOAK_ROUNDS ?= 40
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build-deps ## build, and start the demo
+	cargo build --locked --release
+	$(TARGET)/release/portolan demo
+
+# Two profiles are built: dev for the tests, release for the short comparison. A third one, lighter
+# than release, would build nearly all of it a third time (every dependency, optimised) to save the
+# linking, would measure a program that nobody runs, and `make run` would then build release anew.
+test: build-deps ## format, lints, docs, all tests, and a short comparison
+	scripts/install-peers --debian
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --doc
+	cargo test --locked --lib --bins --tests --no-fail-fast
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo bench --locked --bench compare -- --smoke
+
+bench: build-deps ## compare with the servers that Portolan replaces
+	scripts/install-peers
+	cargo bench --locked --bench compare -- $(BENCH)
+
+bench-check: build-deps ## the same, held to benches/compare/bounds.toml
+	scripts/install-peers
+	cargo bench --locked --bench compare -- --check $(BENCH)
+
+soak: build-deps ## about an hour of load; the tables show the memory after the first and the last round
+	scripts/install-peers --debian
+	cargo bench --locked --bench compare -- --rounds $(SOAK_ROUNDS) --seconds 10 \
+		--peers portolan,knot,haproxy --tasks dns-hit,http-keepalive,tcp-small $(BENCH)
+
+fmt: ## format the code
+	cargo fmt --all
+
+build-deps:
+	@scripts/install-build-deps

@@ -1,0 +1,54 @@
+//! Portolan itself, from the same file registry that its users have.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{Peer, Role, Site};
+use crate::trouble::Trouble;
+use crate::zone::{TTL, ZONE};
+
+pub(super) const PEER: Peer = Peer {
+    name: super::PORTOLAN,
+    install: "cargo build --release",
+    find: |machine, _| machine.portolan.is_file().then(|| machine.portolan.clone()),
+    prepare,
+    readyz: true,
+};
+
+fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Trouble> {
+    let Site { listen, admin, origin, .. } = site;
+    let services = match role {
+        Role::Dns => site.zone.services.clone(),
+        Role::Http | Role::Tcp => site.write(
+            "services.toml",
+            &format!(
+                "[[service.origin.instance]]\naddress = \"{}\"\nport = {}\n",
+                origin.ip(),
+                origin.port()
+            ),
+        )?,
+    };
+    let face = match role {
+        Role::Dns => format!(
+            "[dns]\nlisten = [\"{listen}\"]\n\
+             [dns.zone.\"{ZONE}\"]\ndialect = \"plain\"\nttl = \"{TTL}s\"\n"
+        ),
+        Role::Http => format!(
+            "[listener.bench.http]\nbind = [\"{listen}\"]\n\
+             [route.all]\nlistener = \"bench\"\npath = \"/\"\nservice = \"origin\"\n"
+        ),
+        Role::Tcp => {
+            format!("[listener.bench.tcp]\nbind = [\"{listen}\"]\nservice = \"origin\"\n")
+        }
+    };
+    let text = format!(
+        "[node]\nname = \"bench\"\nworkers = 1\ndata_dir = \"{}\"\n\
+         [registry.bench.file]\npath = \"{}\"\n\
+         [admin]\nlisten = \"{admin}\"\n{face}",
+        site.dir.join("data").display(),
+        services.display(),
+    );
+    let mut command = Command::new(program);
+    command.arg("run").arg("--config").arg(site.write("portolan.toml", &text)?);
+    Ok(command)
+}

@@ -1,0 +1,163 @@
+//! What is measured, and with whom.
+
+use crate::load::{self, Load};
+use crate::machine::Machine;
+use crate::peers::Role;
+use crate::trouble::Trouble;
+use crate::zone::Zone;
+use std::net::SocketAddr;
+
+/// A question that a table of results answers.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) name: &'static str,
+    /// What one operation is.
+    pub(crate) title: &'static str,
+    pub(crate) role: Role,
+    pub(crate) peers: &'static [&'static str],
+    pub(crate) work: Work,
+    /// Whether the short check in the tests has it.
+    pub(crate) smoke: bool,
+}
+
+/// How a task loads a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Names that exist; `rate`: questions a second, or as fast as it goes.
+    Hits { rate: Option<u32> },
+    /// Names that don't.
+    Misses { rate: Option<u32> },
+    /// HTTP requests over kept connections.
+    Requests,
+    /// Messages of 64 bytes.
+    Messages,
+    /// Connections that have made one request each and wait.
+    Idle { connections: u32 },
+}
+
+const DNS: &[&str] = &["portolan", "knot", "nsd", "unbound"];
+const HTTP: &[&str] = &["portolan", "haproxy", "nginx", "envoy", "traefik"];
+const TCP: &[&str] = &["portolan", "haproxy", "nginx", "envoy"];
+/// Far below saturation: here a server pays for waking up once per question.
+const FIXED: Option<u32> = Some(20_000);
+
+/// All tasks, in the order in which they run.
+pub(crate) const TASKS: &[Task] = &[
+    Task {
+        name: "dns-hit",
+        title: "DNS over UDP, a name with 3 A of 10,000 names, saturated",
+        role: Role::Dns,
+        peers: DNS,
+        work: Work::Hits { rate: None },
+        smoke: true,
+    },
+    Task {
+        name: "dns-hit-20k",
+        title: "the same at 20,000 questions a second",
+        role: Role::Dns,
+        peers: DNS,
+        work: Work::Hits { rate: FIXED },
+        smoke: false,
+    },
+    Task {
+        name: "dns-nxdomain",
+        title: "DNS over UDP, names that don't exist, saturated",
+        role: Role::Dns,
+        peers: DNS,
+        work: Work::Misses { rate: None },
+        smoke: true,
+    },
+    Task {
+        name: "dns-nxdomain-20k",
+        title: "the same at 20,000 questions a second",
+        role: Role::Dns,
+        peers: DNS,
+        work: Work::Misses { rate: FIXED },
+        smoke: false,
+    },
+    Task {
+        name: "http-keepalive",
+        title: "HTTP/1.1 requests over 32 kept connections, 64-byte body",
+        role: Role::Http,
+        peers: HTTP,
+        work: Work::Requests,
+        smoke: true,
+    },
+    Task {
+        name: "tcp-small",
+        title: "TCP round trips of 64 bytes on 16 connections",
+        role: Role::Tcp,
+        peers: TCP,
+        work: Work::Messages,
+        smoke: true,
+    },
+    Task {
+        name: "idle-1000",
+        title: "memory of 1,000 idle HTTP connections that have made one request each",
+        role: Role::Http,
+        peers: HTTP,
+        work: Work::Idle { connections: 1_000 },
+        smoke: true,
+    },
+];
+
+impl Work {
+    /// Loads the server at `address` for `seconds` and says what was done. Idling is no load:
+    /// [`crate::idle`] measures it.
+    pub(crate) fn load(
+        self,
+        machine: &Machine,
+        zone: &Zone,
+        address: SocketAddr,
+        seconds: u32,
+    ) -> Result<Load, Trouble> {
+        match self {
+            Self::Hits { rate } => {
+                load::dnsperf(machine, address, &zone.hits, "NOERROR", seconds, rate)
+            }
+            Self::Misses { rate } => {
+                load::dnsperf(machine, address, &zone.misses, "NXDOMAIN", seconds, rate)
+            }
+            Self::Messages => load::ping_pong(address, 16, seconds),
+            Self::Requests | Self::Idle { .. } => load::wrk(machine, address, 32, seconds),
+        }
+    }
+}
+
+/// The tasks with these names, in the order of [`TASKS`]; all when none is named.
+pub(crate) fn named(names: &[String]) -> Result<Vec<&'static Task>, Trouble> {
+    for name in names {
+        if !TASKS.iter().any(|task| task.name == name) {
+            let known: Vec<&str> = TASKS.iter().map(|task| task.name).collect();
+            return Err(Trouble::Unknown {
+                kind: "task",
+                value: name.clone(),
+                known: known.join(", "),
+            });
+        }
+    }
+    let wanted = |task: &&Task| names.is_empty() || names.iter().any(|name| name == task.name);
+    Ok(TASKS.iter().filter(wanted).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::PEERS;
+
+    #[test]
+    fn every_peer_of_a_task_exists() {
+        for task in TASKS {
+            for name in task.peers {
+                assert!(PEERS.iter().any(|peer| peer.name == *name), "{}: {name}", task.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_task_that_is_not_there_is_refused_and_the_message_lists_those_that_are() {
+        let error = named(&["dns-hot".into()]).unwrap_err().to_string();
+        assert!(error.contains("dns-hot") && error.contains("dns-hit, dns-hit-20k"), "{error}");
+        assert_eq!(named(&[]).unwrap().len(), TASKS.len());
+    }
+}
