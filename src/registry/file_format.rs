@@ -49,7 +49,7 @@ pub(super) fn decode(
         if entry.key != "service" {
             let message = suggest::unknown_key(&entry.key, "the file", &["service"]);
             let refusal = Refusal { at: entry.at, path: entry.key, message };
-            decoded.problems.push(source.problem(refusal));
+            decoded.problems.push(source.problem(&refusal));
             continue;
         }
         match entries(entry.value) {
@@ -65,12 +65,12 @@ pub(super) fn decode(
                         Err(refusal) => {
                             let at = refusal.at.or(at);
                             let refusal = Refusal { at, ..refusal.under(&path) };
-                            decoded.problems.push(source.problem(refusal));
+                            decoded.problems.push(source.problem(&refusal));
                         }
                     }
                 }
             }
-            Err(refusal) => decoded.problems.push(source.problem(refusal.under("service"))),
+            Err(refusal) => decoded.problems.push(source.problem(&refusal.under("service"))),
         }
     }
     if count > instances_max {
@@ -110,8 +110,8 @@ impl Source<'_> {
         format!("{}: {}", self.place(refusal), refusal.in_words())
     }
 
-    fn problem(&self, refusal: Refusal) -> Problem {
-        Problem { place: self.place(&refusal).into(), message: refusal.in_words().into() }
+    fn problem(&self, refusal: &Refusal) -> Problem {
+        Problem { place: self.place(refusal).into(), message: refusal.in_words().into() }
     }
 
     fn service(&self, entry: Entry) -> Result<SourceService, Refusal> {
