@@ -237,3 +237,31 @@ fn a_check_across_tables_points_at_the_key_itself() {
     let problem = document.problem(&["l", "web", "address"], "is taken");
     assert_eq!(problem.to_string(), "p.toml:2:1: is taken");
 }
+
+#[test]
+fn the_rooms_own_tables_decode_with_their_own_words() {
+    let text = "[registry.a.file]\npath = \"s.txt\"\n\
+                [registry.b.file]\npath = \"s.yaml\"\npoll = \"1s\"\npriority = 3\n\
+                [template.t]\nsource = \"a.j2\"\ndestination = \"a\"\nmode = \"0999\"\n\
+                [template.u]\nsource = \"a.j2\"\ndestination = \"a\"\nwait = { min = \"1s\", mx = 1 }\n";
+    let document = Document::parse("p.toml", text).unwrap();
+    let registry = |name| document.table::<crate::registry::RegistryConfig>(&["registry", name]);
+    let template = |name| document.table::<crate::render::ResourceConfig>(&["template", name]);
+    assert_eq!(
+        registry("a").unwrap().unwrap_err().to_string(),
+        "p.toml:2:8: `path` in [registry.a.file]: s.txt does not tell how it is written; \
+         call it *.toml, *.yaml or *.json"
+    );
+    let b = registry("b").unwrap().unwrap();
+    assert_eq!((b.priority(), b.required()), (3, true));
+    assert_eq!(
+        template("t").unwrap().unwrap_err().to_string(),
+        "p.toml:10:8: `mode` in [template.t]: \"0999\" are no permissions; \
+         write them in octal, like \"0644\""
+    );
+    assert_eq!(
+        template("u").unwrap().unwrap_err().to_string(),
+        "p.toml:14:22: unknown key `mx` in [template.u.wait]; did you mean `max`? \
+         Known keys: min, max"
+    );
+}

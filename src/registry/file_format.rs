@@ -1,9 +1,11 @@
 //! What a services file says: its tree decoded into services, bad entries refused one by one. Pure.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::file_tree::{self, Entry, Notation, Shape, Tree};
+use super::file_tree::{self, Entry, Notation, Tree};
+use super::file_value::{Refusal, entries, flag, integer, items, name, text};
 use crate::catalog::model::{
     META_VALUE_MAX, Meta, NAME_MAX, Node, Port, parse_name, parse_port, parse_text,
 };
@@ -40,14 +42,14 @@ pub(super) fn decode(
     instances_max: usize,
 ) -> Result<Decoded, String> {
     let tree = file_tree::parse(notation, file, text)?;
-    let source = Source { file, text, registry };
+    let source = Source { file, text, registry, lines: OnceCell::new() };
     let mut decoded = Decoded { services: Vec::new(), problems: Vec::new() };
     let mut count = 0;
     for entry in entries(tree).map_err(|refusal| source.told(&refusal))? {
         if entry.key != "service" {
             let message = suggest::unknown_key(&entry.key, "the file", &["service"]);
             let refusal = Refusal { at: entry.at, path: entry.key, message };
-            decoded.problems.push(source.problem(refusal));
+            decoded.problems.push(source.problem(&refusal));
             continue;
         }
         match entries(entry.value) {
@@ -63,12 +65,12 @@ pub(super) fn decode(
                         Err(refusal) => {
                             let at = refusal.at.or(at);
                             let refusal = Refusal { at, ..refusal.under(&path) };
-                            decoded.problems.push(source.problem(refusal));
+                            decoded.problems.push(source.problem(&refusal));
                         }
                     }
                 }
             }
-            Err(refusal) => decoded.problems.push(source.problem(refusal.under("service"))),
+            Err(refusal) => decoded.problems.push(source.problem(&refusal.under("service"))),
         }
     }
     if count > instances_max {
@@ -80,31 +82,12 @@ pub(super) fn decode(
     Ok(decoded)
 }
 
-/// Why something is refused, and where it stands.
-#[derive(Debug)]
-struct Refusal {
-    at: Option<usize>,
-    path: String,
-    message: String,
-}
-
-impl Refusal {
-    fn new(at: Option<usize>, message: impl Into<String>) -> Self {
-        Self { at, path: String::new(), message: message.into() }
-    }
-
-    /// The same refusal, seen from the table around it.
-    fn under(mut self, parent: &str) -> Self {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("{parent}{dot}{}", self.path);
-        self
-    }
-}
-
 struct Source<'a> {
     file: &'a str,
     text: &'a str,
     registry: &'a Arc<str>,
+    /// First byte of each line, found out once and only when something is refused.
+    lines: OnceCell<Vec<usize>>,
 }
 
 impl Source<'_> {
@@ -112,7 +95,10 @@ impl Source<'_> {
     fn place(&self, refusal: &Refusal) -> String {
         match refusal.at {
             Some(at) => {
-                let (line, column) = file_tree::line_column(self.text, at);
+                let lines = self.lines.get_or_init(|| file_tree::line_starts(self.text));
+                let line = lines.partition_point(|start| *start <= at).max(1);
+                let before = self.text.get(lines[line - 1]..at).unwrap_or_default();
+                let column = before.chars().count() + 1;
                 format!("{}:{line}:{column}", self.file)
             }
             None if refusal.path.is_empty() => self.file.to_owned(),
@@ -121,11 +107,11 @@ impl Source<'_> {
     }
 
     fn told(&self, refusal: &Refusal) -> String {
-        format!("{}: {}", self.place(refusal), refusal.message)
+        format!("{}: {}", self.place(refusal), refusal.in_words())
     }
 
-    fn problem(&self, refusal: Refusal) -> Problem {
-        Problem { place: self.place(&refusal).into(), message: refusal.message.into() }
+    fn problem(&self, refusal: &Refusal) -> Problem {
+        Problem { place: self.place(refusal).into(), message: refusal.in_words().into() }
     }
 
     fn service(&self, entry: Entry) -> Result<SourceService, Refusal> {
@@ -267,53 +253,6 @@ fn default_id(address: &Address, port: Option<&Port>) -> Arc<str> {
         (Some(ip), Some(port)) => std::net::SocketAddr::new(ip, port.number).to_string().into(),
         (None, Some(port)) => format!("{address}:{}", port.number).into(),
         (_, None) => address.to_string().into(),
-    }
-}
-
-fn wrong(tree: &Tree, wanted: &str) -> Refusal {
-    Refusal::new(tree.at, format!("must be {wanted}, not {}", tree.shape.describe()))
-}
-
-/// The entries of a table; a key without a value, as YAML has it, is an empty table.
-fn entries(tree: Tree) -> Result<Vec<Entry>, Refusal> {
-    match tree.shape {
-        Shape::Table(entries) => Ok(entries),
-        Shape::Null => Ok(Vec::new()),
-        _ => Err(wrong(&tree, "a table")),
-    }
-}
-
-fn items(tree: Tree) -> Result<Vec<Tree>, Refusal> {
-    match tree.shape {
-        Shape::List(items) => Ok(items),
-        Shape::Null => Ok(Vec::new()),
-        _ => Err(wrong(&tree, "a list")),
-    }
-}
-
-fn text(tree: Tree) -> Result<String, Refusal> {
-    match tree.shape {
-        Shape::Text(text) => Ok(text),
-        _ => Err(wrong(&tree, "a string in quotes")),
-    }
-}
-
-fn name(tree: Tree, what: &str) -> Result<Arc<str>, Refusal> {
-    let at = tree.at;
-    text(tree).and_then(|v| parse_name(what, &v).map_err(|message| Refusal::new(at, message)))
-}
-
-fn integer(tree: &Tree) -> Result<i64, Refusal> {
-    match tree.shape {
-        Shape::Integer(number) => Ok(number),
-        _ => Err(wrong(tree, "a whole number without quotes")),
-    }
-}
-
-fn flag(tree: &Tree) -> Result<bool, Refusal> {
-    match tree.shape {
-        Shape::Flag(flag) => Ok(flag),
-        _ => Err(wrong(tree, "true or false")),
     }
 }
 

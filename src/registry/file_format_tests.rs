@@ -66,7 +66,7 @@ fn a_bad_instance_is_refused_under_its_service_and_its_neighbours_stay() {
         (
             "type",
             "port = \"80\"",
-            "s.toml:5:8: must be a whole number without quotes, not the string \"80\"",
+            "s.toml:5:8: `port` must be a whole number without quotes, not the string \"80\"",
         ),
         (
             "unknown key",
@@ -118,7 +118,7 @@ fn a_service_that_cannot_be_named_or_read_is_told_beside_the_others() {
     assert_eq!(
         told,
         [
-            "s.toml:4:8: must be a table, not the number 5",
+            "s.toml:4:8: `flat` must be a table, not the number 5",
             "s.toml:1:10: service name \"my web\" contains ' '; use letters, digits, '-', '_' or '.' instead",
             "s.toml:5:2: unknown key `srevice` in the file; did you mean `service`? Known keys: service",
         ]
@@ -134,7 +134,7 @@ fn where_the_notation_tells_no_position_the_path_does() {
     assert_eq!(
         problems,
         [
-            "s.toml: service.web.instance[1].meta.a: must be a string in quotes, not the number 2.1",
+            "s.toml: service.web.instance[1].meta.a: `a` must be a string in quotes, not the number 2.1",
             "s.toml: service.web.instance[2]: the instance has no `address`; add one",
         ]
     );
@@ -156,4 +156,23 @@ fn the_three_notations_say_the_same() {
 fn more_instances_than_allowed_refuse_the_file_as_a_whole() {
     let error = decode(&"local".into(), "s.toml", PLAIN, Notation::Toml, 2).unwrap_err();
     assert!(error.contains("3 instances, more than 2; raise `max_instances`"), "{error}");
+}
+
+#[test]
+fn a_large_yaml_file_is_read_and_each_of_many_refusals_finds_its_line() {
+    use std::fmt::Write as _;
+    let mut yaml = "service:\n  web:\n    instance:\n".to_owned();
+    let mut toml = String::new();
+    for number in 0..40_000 {
+        let (high, low) = (number / 250, number % 250 + 1);
+        writeln!(yaml, "    - {{address: 10.0.{high}.{low}, port: 80, weight: 1}}").unwrap();
+        if number < 5_000 {
+            writeln!(toml, "[[service.s{number}.instance]]\naddress = \"x y\"").unwrap();
+        }
+    }
+    let read = decode(&"l".into(), "s", &yaml, Notation::Yaml, 100_000).unwrap();
+    assert_eq!(read.services[0].instances.len(), 40_000);
+    let read = decoded(Notation::Toml, &toml);
+    let last = read.services.iter().find(|service| &*service.name == "s4999").unwrap();
+    assert!(last.problems[0].starts_with("s.toml:10000:11: address"), "{:?}", last.problems);
 }

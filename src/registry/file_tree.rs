@@ -105,8 +105,14 @@ pub(super) fn parse(notation: Notation, file: &str, text: &str) -> Result<Tree, 
     }
 }
 
+/// The first byte of each line of `text`, in order; there is at least one.
+pub(super) fn line_starts(text: &str) -> Vec<usize> {
+    let after = memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1);
+    std::iter::once(0).chain(after).collect()
+}
+
 /// Line and column, from 1, of the byte `at`; columns count characters.
-pub(super) fn line_column(text: &str, at: usize) -> (usize, usize) {
+fn line_column(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at.min(text.len())).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let lines = memchr::memchr_iter(b'\n', before.as_bytes()).count();

@@ -1,13 +1,14 @@
 //! Where services come from: one task for each configured registry.
 //!
 //! A registry says what it sees by one channel, as a [`RegistryState`]; it knows nothing of the
-//! catalog behind it. Adding a kind is one file with a configuration that implements [`Source`],
+//! catalog behind it. Adding a kind is one file with a configuration that implements `Source`,
 //! and one line in the table of kinds below.
 
 mod file;
 mod file_format;
 mod file_read;
 mod file_tree;
+mod file_value;
 mod outlet;
 
 use std::future::Future;

@@ -159,3 +159,36 @@ impl Outlet {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_starts_again_finds_its_registry_stale_and_nothing_lost() {
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let (sender, states) = watch::channel(RegistryState::Syncing);
+        let sender = Arc::new(sender);
+        let start = || Outlet::new("r".into(), Arc::clone(&sender), metrics.meters("r"));
+        let mut outlet = start();
+        outlet.failed("nothing there");
+        assert!(matches!(*states.borrow(), RegistryState::Syncing), "a failure is no empty view");
+        outlet.live(RegistryView::default());
+        assert!(matches!(*states.borrow(), RegistryState::Live(_)));
+        let mut outlet = start();
+        assert!(matches!(*states.borrow(), RegistryState::Stale { .. }));
+        outlet.live(RegistryView::default());
+        assert!(matches!(*states.borrow(), RegistryState::Live(_)));
+    }
+
+    #[test]
+    fn the_same_view_again_wakes_nobody() {
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let (sender, mut states) = watch::channel(RegistryState::Syncing);
+        let mut outlet = Outlet::new("r".into(), Arc::new(sender), metrics.meters("r"));
+        outlet.live(RegistryView::default());
+        states.mark_unchanged();
+        outlet.live(outlet.last());
+        assert!(!states.has_changed().unwrap());
+    }
+}
