@@ -3,6 +3,7 @@
 pub mod api;
 pub mod app;
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod dns;
 pub mod lifecycle;

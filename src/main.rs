@@ -1,1 +1,23 @@
-fn main() {}
+//! The `portolan` binary: reads the command line, everything else is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use portolan::cli::Command;
+
+/// Gives memory of closed connections back to the system, where glibc's allocator keeps it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// One process that knows where every service is and tells everyone who asks: by DNS, by carrying
+/// connections and requests, and by rendering files.
+#[derive(Debug, Parser)]
+#[command(name = "portolan", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    Arguments::parse().command.execute()
+}

@@ -142,10 +142,8 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     match TextEncoder::new().encode_to_string(&admin.metrics.gather()) {
-        Ok(text) => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
-                .into_response()
-        }
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+            .into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
@@ -238,9 +236,8 @@ mod tests {
 
     #[test]
     fn only_the_very_token_counts() {
-        let headers = |value: &str| {
-            HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())])
-        };
+        let headers =
+            |value: &str| HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
         for (case, value, token, want) in [
             ("right", "Bearer secret", Some("secret"), true),
             ("wrong", "Bearer secreT", Some("secret"), false),

@@ -80,8 +80,7 @@ impl Services {
     /// Never in practice: the names are constants.
     pub fn new(current: Current<Snapshot>) -> Result<Self, prometheus::Error> {
         let families = Families::new()?;
-        let descriptions =
-            families.parts().iter().flat_map(|part| part.desc()).cloned().collect();
+        let descriptions = families.parts().iter().flat_map(|part| part.desc()).cloned().collect();
         Ok(Self { current, descriptions })
     }
 }

@@ -24,9 +24,7 @@ impl AdminConfig {
     pub fn problem(&self) -> Option<String> {
         let listen = self.listen?;
         (!listen.ip().is_loopback() && self.token_file.is_none()).then(|| {
-            format!(
-                "{listen} is reachable from outside: set `token_file`, or listen on 127.0.0.1"
-            )
+            format!("{listen} is reachable from outside: set `token_file`, or listen on 127.0.0.1")
         })
     }
 }

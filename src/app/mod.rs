@@ -19,10 +19,10 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{Admin, Reload, Services};
+use crate::catalog::Snapshot;
 use crate::catalog::publish::{Current, Feed, Plan, first_generation};
 use crate::catalog::store::{Loaded as Stored, Store, StoreError, writer};
-use crate::catalog::{RegistryView, Snapshot};
-use crate::config::{Config, Loaded, Problem};
+use crate::config::{Config, Loaded};
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
 use crate::net::adopt::Adopted;
@@ -144,7 +144,10 @@ impl App {
         let mut sockets = Sockets::default();
         let prepared_sockets = sockets.prepare(&config, &mut adopted)?;
         if adopted.left() > 0 {
-            tracing::warn!(count = adopted.left(), "sockets were handed over that no setting asks for");
+            tracing::warn!(
+                count = adopted.left(),
+                "sockets were handed over that no setting asks for"
+            );
         }
 
         let registries = start_registries(&config, &stored, &meters.registry);
@@ -166,20 +169,19 @@ impl App {
             let phases = lifecycle.phases();
             tasks.push(writer::start(store, to_save, STORE_PAUSE, phases, &meters.store));
         } else {
-            tracing::warn!("no [node] data_dir: nothing is known after a restart until it is heard");
+            tracing::warn!(
+                "no [node] data_dir: nothing is known after a restart until it is heard"
+            );
         }
 
         // The first tables are compiled before anybody is answered from them.
         let _ = published.wait_for(|snapshot| snapshot.generation >= first).await;
-        let workers = Workers::start(&config, &tables, &lifecycle, &readiness, &connections, &meters)
-            .map_err(system)?;
+        let workers =
+            Workers::start(&config, &tables, &lifecycle, &readiness, &connections, &meters)
+                .map_err(system)?;
         sockets.commit(prepared_sockets, &workers);
-        let renderer = Renderer::start(
-            prepared.resources,
-            &published,
-            &lifecycle.phases(),
-            &meters.render,
-        );
+        let renderer =
+            Renderer::start(prepared.resources, &published, &lifecycle.phases(), &meters.render);
         let renderer = Arc::new(std::sync::Mutex::new(renderer));
         lifecycle.advance(Phase::Serving);
         readiness_follows(&tables, &readiness, &lifecycle);
@@ -352,11 +354,7 @@ fn current<T: 'static>(
 }
 
 fn feed(registry: &Registry) -> Feed {
-    Feed {
-        name: Arc::clone(&registry.name),
-        priority: registry.priority,
-        state: registry.states(),
-    }
+    Feed { name: Arc::clone(&registry.name), priority: registry.priority, state: registry.states() }
 }
 
 fn start_registries(
@@ -372,11 +370,7 @@ fn start_registries(
 }
 
 /// Turns ready when the process serves and every required registry was heard, and says so once.
-fn readiness_follows(
-    tables: &Arc<ArcSwap<Tables>>,
-    readiness: &Readiness,
-    lifecycle: &Lifecycle,
-) {
+fn readiness_follows(tables: &Arc<ArcSwap<Tables>>, readiness: &Readiness, lifecycle: &Lifecycle) {
     let ready = tables.load().required_heard && lifecycle.phases().now() == Phase::Serving;
     readiness.set(ready);
 }
@@ -476,10 +470,4 @@ fn serve_admin(
         }
     }
     tasks
-}
-
-/// The view of a registry that has nothing to say yet; for embedding programs.
-#[must_use]
-pub fn empty_view() -> RegistryView {
-    RegistryView::default()
 }

@@ -61,11 +61,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(
-        tables: Arc<ArcSwap<Tables>>,
-        readiness: Readiness,
-        phases: Phases,
-    ) -> Self {
+    pub(super) fn new(tables: Arc<ArcSwap<Tables>>, readiness: Readiness, phases: Phases) -> Self {
         Self {
             tables,
             readiness,

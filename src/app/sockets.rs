@@ -122,9 +122,10 @@ impl Sockets {
 
     /// Where the listener called `name` is bound; DNS is called `dns`.
     pub(super) fn addresses(&self, name: &str) -> Vec<SocketAddr> {
-        let own = self.open.iter().filter(|((known, carries, _), _)| {
-            known == name && *carries != Carries::DnsTcp
-        });
+        let own = self
+            .open
+            .iter()
+            .filter(|((known, carries, _), _)| known == name && *carries != Carries::DnsTcp);
         own.map(|(_, open)| open.bound).collect()
     }
 }
@@ -148,9 +149,10 @@ fn same_port(address: SocketAddr, fresh: &[(Key, Socket)]) -> SocketAddr {
     if address.port() != 0 {
         return address;
     }
-    let udp = fresh.iter().rev().find(|((_, carries, asked), _)| {
-        *carries == Carries::DnsUdp && *asked == address
-    });
+    let udp = fresh
+        .iter()
+        .rev()
+        .find(|((_, carries, asked), _)| *carries == Carries::DnsUdp && *asked == address);
     udp.and_then(|(_, socket)| socket.local_addr().ok()).unwrap_or(address)
 }
 

@@ -58,7 +58,13 @@ impl Workers {
             workers.data.push(shares);
             workers.spawn(format!("data-{number}"), lifecycle.phases(), async move || {
                 let worker = Worker::new(
-                    current, phases, readiness, connections, accepting, metrics, idle_max,
+                    current,
+                    phases,
+                    readiness,
+                    connections,
+                    accepting,
+                    metrics,
+                    idle_max,
                 );
                 data(worker, receiver).await;
             })?;

@@ -139,12 +139,7 @@ pub async fn run<C>(
         generation += 1;
         let next = Arc::new(next);
         let previous = if fresh { None } else { Some(&snapshot) };
-        publish(Publication {
-            previous,
-            snapshot: &next,
-            inputs: &inputs,
-            compile: &plan.compile,
-        });
+        publish(Publication { previous, snapshot: &next, inputs: &inputs, compile: &plan.compile });
         snapshot = next;
         quiet_from = Instant::now() + PAUSE;
     }

@@ -49,11 +49,11 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         problems.extend(found.into_iter().map(|message| document.problem(&["dns"], message)));
         dns::Settings::default()
     });
-    let policies = config.services.iter().filter_map(|(name, service)| {
-        service.policy.clone().map(|policy| (name.clone(), policy))
-    });
-    let proxy =
-        proxy::Settings::compile(&config.listeners, &config.routes, &policies.collect());
+    let policies = config
+        .services
+        .iter()
+        .filter_map(|(name, service)| service.policy.clone().map(|policy| (name.clone(), policy)));
+    let proxy = proxy::Settings::compile(&config.listeners, &config.routes, &policies.collect());
     let proxy = proxy.unwrap_or_else(|found| {
         problems.extend(found.into_iter().map(|unfit| {
             let mut path: Vec<&str> = unfit.path.iter().map(String::as_str).collect();
@@ -75,10 +75,8 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         return Err(problems);
     }
     let services = config.services.iter().map(|(name, service)| {
-        let settings = ServiceSettings {
-            when_none_healthy: service.when_none_healthy,
-            port: service.port,
-        };
+        let settings =
+            ServiceSettings { when_none_healthy: service.when_none_healthy, port: service.port };
         (Arc::from(&**name), settings)
     });
     Ok(Prepared {

@@ -13,14 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use check::Prepared;
-pub use document::Problem;
 use document::Document;
+pub use document::Problem;
 pub use tables::{Config, LimitsConfig, NodeConfig, ServiceConfig};
 
 /// Top-level tables that are known.
-const KINDS: &[&str] = &[
-    "node", "limits", "registry", "service", "dns", "listener", "route", "template", "admin",
-];
+const KINDS: &[&str] =
+    &["node", "limits", "registry", "service", "dns", "listener", "route", "template", "admin"];
 
 /// Largest configuration file.
 const SIZE_MAX: u64 = 16 << 20;
@@ -41,9 +40,8 @@ pub struct Loaded {
 /// Every problem that was found, in the order of the document.
 pub fn load(file: &Path) -> Result<Loaded, Vec<Problem>> {
     let name = file.display().to_string();
-    let unreadable = |message: String| {
-        vec![Problem { file: Arc::from(&*name), line: 1, column: 1, message }]
-    };
+    let unreadable =
+        |message: String| vec![Problem { file: Arc::from(&*name), line: 1, column: 1, message }];
     let text = match std::fs::metadata(file) {
         Ok(found) if found.len() > SIZE_MAX => {
             return Err(unreadable(format!("is larger than {} MiB", SIZE_MAX >> 20)));
@@ -51,7 +49,8 @@ pub fn load(file: &Path) -> Result<Loaded, Vec<Problem>> {
         Ok(_) => std::fs::read_to_string(file),
         Err(error) => Err(error),
     };
-    let text = text.map_err(|error| unreadable(format!("cannot read the configuration: {error}")))?;
+    let text =
+        text.map_err(|error| unreadable(format!("cannot read the configuration: {error}")))?;
     let base_dir = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
     parse(&name, &text, &base_dir, &|variable| std::env::var(variable).ok())
 }

@@ -66,11 +66,7 @@ pub struct LimitsConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self {
-            connections: 10_000,
-            idle_endpoint_connections: 1024,
-            drain: Period::from_secs(30),
-        }
+        Self { connections: 10_000, idle_endpoint_connections: 1024, drain: Period::from_secs(30) }
     }
 }
 

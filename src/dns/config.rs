@@ -83,6 +83,20 @@ pub struct ForwardConfig {
     pub max_in_flight: usize,
 }
 
+impl Default for DnsConfig {
+    /// No socket and no zone; every limit as it is when it is not written.
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            zone: BTreeMap::new(),
+            forward: None,
+            tcp_max_connections: tcp_max_connections(),
+            tcp_idle: tcp_idle(),
+            udp_payload_max: udp_payload_max(),
+        }
+    }
+}
+
 const fn tcp_max_connections() -> usize {
     1000
 }

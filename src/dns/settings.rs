@@ -27,7 +27,7 @@ const PRIVATE: [&str; 8] = [
 ];
 
 /// A checked `[dns]` table. Never changes; a reload makes another one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Settings {
     /// Name of this node, as NSID tells it.
     pub node: Arc<str>,

@@ -68,6 +68,13 @@ pub(super) enum Found<'a> {
     Missing,
 }
 
+impl Default for ZoneTable {
+    /// A table without zones, before anything was published.
+    fn default() -> Self {
+        Self::compile(&Arc::default(), None, &Snapshot::default())
+    }
+}
+
 impl ZoneTable {
     /// Compiles the zones of `settings` from `snapshot`.
     ///

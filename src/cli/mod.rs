@@ -1,0 +1,100 @@
+//! The command line: one file per command.
+
+mod demo;
+mod reload;
+mod run;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::config::{self, Loaded, Problem};
+
+/// What the process was asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve what a configuration says, until SIGTERM.
+    ///
+    /// SIGHUP reads the configuration again; one with an error changes nothing. SIGTERM or Ctrl-C
+    /// drains: no new connections, what runs may finish until `[limits] drain`; a second one ends
+    /// at once. Logs go to standard error, as text on a terminal and as JSON otherwise; the
+    /// variable PORTOLAN_LOG says how much (info, debug, portolan::dns=trace …).
+    Run(Source),
+    /// Tell every problem of a configuration, each as file:line:column, and exit with 78 if there
+    /// is one. Nothing is started or bound.
+    Check(Source),
+    /// Show it: three small backends, DNS, an HTTP listener and a rendered file, with one backend
+    /// leaving and coming back every 20 seconds. Needs no configuration and leaves nothing behind.
+    Demo(demo::Demo),
+    /// Ask a running process to read its configuration again, and tell what it said.
+    Reload(Source),
+}
+
+/// Which configuration.
+#[derive(Debug, clap::Args)]
+pub struct Source {
+    /// The configuration file.
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/portolan/portolan.toml")]
+    config: PathBuf,
+}
+
+/// Exit codes of `sysexits.h`, for init systems and scripts.
+mod exit {
+    /// The configuration is wrong.
+    pub(super) const CONFIG: u8 = 78;
+    /// The operating system refused something.
+    pub(super) const OS: u8 = 71;
+    /// Somebody else is not there or refused.
+    pub(super) const UNAVAILABLE: u8 = 69;
+}
+
+impl Command {
+    /// Does it, and returns what the process exits with.
+    #[must_use]
+    pub fn execute(self) -> ExitCode {
+        match self {
+            Self::Run(source) => run::run(&source.config),
+            Self::Check(source) => check(&source.config),
+            Self::Demo(demo) => demo.run(),
+            Self::Reload(source) => reload::reload(&source.config),
+        }
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    match load(file) {
+        Ok(_) => {
+            say(&format!("{}: no problems", file.display()));
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+/// Loads `file`, or tells every problem and returns the exit code for it.
+fn load(file: &Path) -> Result<Loaded, ExitCode> {
+    config::load(file).map_err(|problems| {
+        tell(&problems);
+        ExitCode::from(exit::CONFIG)
+    })
+}
+
+fn tell(problems: &[Problem]) {
+    let count = problems.len();
+    for problem in problems {
+        complain(&problem.to_string());
+    }
+    complain(&format!("{count} problem{} in the configuration", if count == 1 { "" } else { "s" }));
+}
+
+/// A line for whoever started us. A closed pipe is no reason to fail.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A line about what went wrong.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
