@@ -6,7 +6,9 @@
 //! the zones are forwarded for those who may, and REFUSED for all others.
 
 mod answer;
+mod build;
 pub mod config;
+mod counted;
 pub mod dialect;
 pub mod forward;
 pub mod full;
@@ -19,6 +21,7 @@ mod oracle;
 pub mod respond;
 pub mod settings;
 mod soa;
+mod tcp;
 pub mod wire;
 pub mod zone;
 
