@@ -1,6 +1,6 @@
 //! Authoritative DNS for services: questions in, precompiled answers out.
 //!
-//! [`ZoneTable::compile`] turns a snapshot into bytes on the control side; [`respond`] picks among
+//! [`ZoneTable::compile`] turns a snapshot into bytes on the control side; [`respond()`] picks among
 //! them for each question without waiting or allocating; [`DnsServer`] carries questions and
 //! replies. Which names a service has is the matter of a [`dialect`], one file each. Names outside
 //! the zones are forwarded for those who may, and REFUSED for all others.
