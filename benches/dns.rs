@@ -1,4 +1,5 @@
 //! What one answer costs, and what one change among many services costs.
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up shall fail")]
 #![allow(missing_docs, reason = "the macros of criterion make public items without any")]
 
 use std::hint::black_box;

@@ -7,20 +7,19 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::forward::Forwarder;
 use super::metrics::Metrics;
 use super::respond::{Action, Transport, respond};
 use super::settings::is_own;
+use super::tcp::Connection;
 use super::wire::HEADER;
 use super::zone::ZoneTable;
 use crate::catalog::publish::Current;
@@ -30,10 +29,6 @@ use crate::lifecycle::{Phase, Phases};
 const BATCH: usize = 32;
 /// Longest query by UDP in bytes; a longer one is cut, and so FORMERR.
 const QUERY_MAX: usize = 4096;
-/// Replies of one TCP connection that wait to be written, and queries of it under way upstream.
-const PIPELINE: usize = 16;
-/// Bytes of a TCP connection that are read ahead.
-const READ_AHEAD: usize = 2048;
 /// Pause after an error of a socket that may pass: no descriptors left, an interface gone.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -41,12 +36,14 @@ const RETRY: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct DnsServer(Arc<Inner>);
 
-struct Inner {
-    table: Current<ZoneTable>,
-    metrics: Metrics,
+/// What all sockets of a server share.
+pub(super) struct Inner {
+    pub(super) table: Current<ZoneTable>,
+    pub(super) metrics: Metrics,
     phases: Phases,
-    forwarder: Forwarder,
-    connections: AtomicUsize,
+    pub(super) forwarder: Forwarder,
+    /// Open TCP connections.
+    pub(super) connections: AtomicUsize,
 }
 
 impl DnsServer {
@@ -190,7 +187,8 @@ impl Inner {
         }
     }
 
-    fn count_drop(&self, query: &[u8]) {
+    /// Counts what was no query, by why.
+    pub(super) fn count_drop(&self, query: &[u8]) {
         if query.len() < HEADER {
             self.metrics.dropped_short.inc();
         } else {
@@ -249,128 +247,11 @@ impl Batch {
 }
 
 /// Xorshift: fast, and even enough to choose who comes first.
-const fn next_seed(mut seed: u64) -> u64 {
+pub(super) const fn next_seed(mut seed: u64) -> u64 {
     seed ^= seed << 13;
     seed ^= seed >> 7;
     seed ^= seed << 17;
     seed
-}
-
-/// One TCP connection, counted as long as it lives (RFC 7766).
-struct Connection(Arc<Inner>);
-
-impl Connection {
-    /// None, and counted, when too many are open.
-    fn open(inner: &Arc<Inner>) -> Option<Self> {
-        let max = inner.table.load().settings().tcp_max_connections;
-        let open = inner.connections.fetch_add(1, Ordering::Relaxed);
-        inner.metrics.tcp_connections.inc();
-        let connection = Self(Arc::clone(inner));
-        if open >= max {
-            inner.metrics.tcp_refused.inc();
-            return None;
-        }
-        Some(connection)
-    }
-
-    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
-        // Replies are small and written whole: waiting for more to send only delays them.
-        let _ = stream.set_nodelay(true);
-        let (reader, writer) = stream.into_split();
-        let (replies, queue) = mpsc::channel(PIPELINE);
-        let patience = self.0.table.load().settings().tcp_idle;
-        let write = self.write(writer, queue, patience);
-        let read = self.read(BufReader::with_capacity(READ_AHEAD, reader), peer, replies, patience);
-        tokio::join!(read, write);
-    }
-
-    /// Reads queries one behind the other. Returns at the end of the stream, at a length of zero,
-    /// when it takes too long, or when nobody reads the replies any more.
-    async fn read(
-        &self,
-        mut reader: BufReader<OwnedReadHalf>,
-        peer: SocketAddr,
-        replies: mpsc::Sender<Vec<u8>>,
-        patience: Duration,
-    ) {
-        let inner = &self.0;
-        let mut query = Vec::new();
-        let mut out = Vec::new();
-        let mut seed = u64::from(peer.port()) << 1 | 1;
-        let upstream = Arc::new(Semaphore::new(PIPELINE));
-        loop {
-            let length = match timeout(patience, reader.read_u16()).await {
-                Ok(Ok(length)) if length > 0 => usize::from(length),
-                // Idle is no fault, the end neither, and a length of zero says nothing.
-                _ => return,
-            };
-            query.resize(length, 0);
-            match timeout(patience, reader.read_exact(&mut query)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return,
-                Err(_) => return inner.metrics.tcp_timeouts.inc(),
-            }
-            seed = next_seed(seed);
-            let table = inner.table.load();
-            let action = respond(&table, &query, Transport::Tcp, peer.ip(), seed, &mut out);
-            let settings = Arc::clone(table.settings());
-            drop(table);
-            match action {
-                Action::Reply => {
-                    inner.metrics.count(Transport::Tcp, &out);
-                    if replies.send(framed(&out)).await.is_err() {
-                        return;
-                    }
-                }
-                Action::Drop => return inner.count_drop(&query),
-                Action::Forward => {
-                    let Ok(place) = Arc::clone(&upstream).acquire_owned().await else { return };
-                    let (inner, replies) = (Arc::clone(inner), replies.clone());
-                    let query = query.clone();
-                    // Others behind it may be answered first (RFC 7766 §6.2.1.1).
-                    tokio::spawn(async move {
-                        let reply =
-                            inner.forwarder.forward(&settings, &query, Transport::Tcp).await;
-                        inner.metrics.count(Transport::Tcp, &reply);
-                        // Fails when the connection has ended meanwhile: nobody waits for it.
-                        let _ = replies.send(framed(&reply)).await;
-                        drop(place);
-                    });
-                }
-            }
-        }
-    }
-
-    /// Writes replies until none can come any more, or until the client does not read.
-    async fn write(
-        &self,
-        mut writer: OwnedWriteHalf,
-        mut queue: mpsc::Receiver<Vec<u8>>,
-        patience: Duration,
-    ) {
-        while let Some(reply) = queue.recv().await {
-            match timeout(patience, writer.write_all(&reply)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return,
-                Err(_) => return self.0.metrics.tcp_timeouts.inc(),
-            }
-        }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.tcp_connections.dec();
-    }
-}
-
-/// The reply with its length before it (RFC 1035 §4.2.2).
-fn framed(reply: &[u8]) -> Vec<u8> {
-    let mut framed = Vec::with_capacity(reply.len() + 2);
-    framed.extend_from_slice(&(reply.len() as u16).to_be_bytes());
-    framed.extend_from_slice(reply);
-    framed
 }
 
 #[cfg(test)]
@@ -378,8 +259,12 @@ mod tests {
     use std::net::{TcpListener as StdListener, UdpSocket as StdSocket};
     use std::sync::Mutex;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
     use super::super::dialect::testing::{service, settings};
     use super::super::hostile::ask;
+    use super::super::tcp::framed;
     use super::super::wire::rtype;
     use super::*;
     use crate::catalog::Snapshot;

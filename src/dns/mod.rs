@@ -1,12 +1,14 @@
 //! Authoritative DNS for services: questions in, precompiled answers out.
 //!
-//! [`ZoneTable::compile`] turns a snapshot into bytes on the control side; [`respond`] picks among
+//! [`ZoneTable::compile`] turns a snapshot into bytes on the control side; [`respond()`] picks among
 //! them for each question without waiting or allocating; [`DnsServer`] carries questions and
 //! replies. Which names a service has is the matter of a [`dialect`], one file each. Names outside
 //! the zones are forwarded for those who may, and REFUSED for all others.
 
 mod answer;
+mod build;
 pub mod config;
+mod counted;
 pub mod dialect;
 pub mod forward;
 pub mod full;
@@ -19,6 +21,7 @@ mod oracle;
 pub mod respond;
 pub mod settings;
 mod soa;
+mod tcp;
 pub mod wire;
 pub mod zone;
 

@@ -8,13 +8,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use super::counted::Counted;
 use super::wire::{CLASS_IN, HEADER, Name, put16, rtype};
 
 /// Most names that one address points back to; the first ones in the order of their bytes. A
 /// host with a thousand services would otherwise answer with a thousand names.
 const PTR_MAX: usize = 64;
-/// Records in a chunk before it is split into two.
-const CHUNK_MAX: usize = 256;
 /// Bytes of a record before its data: pointer, type, class, TTL, length.
 pub(super) const RR_HEAD: usize = 12;
 /// The pointer to the question's name: the owner of every answer.
@@ -129,66 +128,6 @@ impl fmt::Display for Data {
             }
         }
     }
-}
-
-/// A sorted bag of records in chunks that versions share: a change copies one chunk, so that an
-/// address with a hundred thousand services costs hardly more than one with a hundred.
-#[derive(Debug, Clone, Default)]
-struct Counted(Vec<Arc<Vec<(Data, u32)>>>);
-
-impl Counted {
-    const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Data> {
-        self.0.iter().flat_map(|chunk| chunk.iter().map(|(data, _)| data))
-    }
-
-    /// Counts `data` up or down by `by`. Returns whether it came or went.
-    fn add(&mut self, data: Data, by: i64) -> bool {
-        let at = self.0.partition_point(|chunk| chunk.last().is_some_and(|last| last.0 < data));
-        if at == self.0.len() {
-            if by <= 0 {
-                return false;
-            }
-            match self.0.last_mut() {
-                Some(last) if last.len() < CHUNK_MAX => {
-                    Arc::make_mut(last).push((data, count(0, by)));
-                }
-                _ => self.0.push(Arc::new(vec![(data, count(0, by))])),
-            }
-            return true;
-        }
-        let chunk = Arc::make_mut(&mut self.0[at]);
-        match chunk.binary_search_by(|known| known.0.cmp(&data)) {
-            Ok(index) => {
-                chunk[index].1 = count(chunk[index].1, by);
-                if chunk[index].1 > 0 {
-                    return false;
-                }
-                chunk.remove(index);
-                if chunk.is_empty() {
-                    self.0.remove(at);
-                }
-                true
-            }
-            Err(_) if by <= 0 => false,
-            Err(index) => {
-                chunk.insert(index, (data, count(0, by)));
-                if chunk.len() > CHUNK_MAX {
-                    let upper = chunk.split_off(CHUNK_MAX / 2);
-                    self.0.insert(at + 1, Arc::new(upper));
-                }
-                true
-            }
-        }
-    }
-}
-
-fn count(now: u32, by: i64) -> u32 {
-    debug_assert!(i64::from(now) + by >= 0, "a record is taken out that was never put in");
-    u32::try_from(i64::from(now) + by).unwrap_or(0)
 }
 
 /// Everything under one name. A node that [`Node::exists`] is kept, any other is not.
@@ -395,25 +334,6 @@ mod tests {
         node.change([(a(1), -1), (a(2), -1)], 0);
         assert!(node.set(rtype::A).is_none());
         assert!(!node.exists());
-    }
-
-    #[test]
-    fn a_bag_holds_what_was_put_in_whatever_the_order() {
-        let name = |n: u32| Data::Ptr(Name::parse(&format!("s{n}.x")).unwrap());
-        let (mut up, mut down) = (Counted::default(), Counted::default());
-        for n in 0..2000 {
-            up.add(name(n), 1);
-            down.add(name(1999 - n), 1);
-        }
-        let frozen = up.clone();
-        for n in (0..2000).step_by(3) {
-            up.add(name(n), -1);
-            down.add(name(n), -1);
-        }
-        assert!(up.iter().eq(down.iter()));
-        assert!(up.iter().is_sorted());
-        assert_eq!(up.iter().count(), 2000 - 667);
-        assert_eq!(frozen.iter().count(), 2000, "an older version changed");
     }
 
     #[test]

@@ -315,3 +315,18 @@ fn the_other_names_of_a_zone_are_answered_too() {
         assert_eq!((message.answers.len(), message.authorities.len()), (0, soa), "{name}");
     }
 }
+
+#[test]
+fn a_target_of_several_records_brings_its_address_once_wherever_the_answer_starts() {
+    let settings = settings(ZONES);
+    let web = service("web", &["a 10.0.0.1 80", "b 10.0.0.1 81", "c 10.0.0.1 82", "d 10.0.0.2 80"]);
+    let table = ZoneTable::compile(&settings, None, &heard(3, vec![web]));
+    for seed in 0..8 {
+        let mut out = Vec::new();
+        let client = "10.1.1.1".parse().unwrap();
+        let query = with_opt(ask("web.service.consul", rtype::SRV), 1232, 0, b"");
+        respond(&table, &query, Transport::Udp, client, seed, &mut out);
+        let message = read(&out);
+        assert_eq!((message.answers.len(), message.additionals.len()), (4, 2), "seed {seed}");
+    }
+}

@@ -9,16 +9,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::dialect::Records;
-use super::node::{Data, Node};
+use super::build::Build;
+use super::node::Node;
 use super::settings::{Settings, ZoneSettings};
 use super::soa;
 use super::wire::{self, NAME_MAX, Name};
-use crate::catalog::model::Service;
 use crate::catalog::{Shards, Snapshot};
 
-/// Names changed before they are applied, so that compiling a large catalog needs no second one.
-const PENDING_MAX: usize = 8192;
 /// Longest node name that NSID tells, in bytes: a reply of 512 bytes has room for it always.
 const NSID_NODE_MAX: usize = 100;
 
@@ -29,10 +26,10 @@ pub struct ZoneTable {
     settings: Arc<Settings>,
     zones: Vec<Zone>,
     index: Arc<Index>,
-    reverse: Shards<Name, Node>,
+    pub(super) reverse: Shards<Name, Node>,
     reverse_soa: Box<[u8]>,
     nsid: Box<[u8]>,
-    problems: Shards<Arc<str>, Vec<Arc<str>>>,
+    pub(super) problems: Shards<Arc<str>, Vec<Arc<str>>>,
 }
 
 /// One zone of a table.
@@ -153,6 +150,11 @@ impl ZoneTable {
         self.zones.iter().map(|zone| zone.nodes.len()).sum()
     }
 
+    /// The names of each zone.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Shards<Name, Node>> {
+        self.zones.iter().map(|zone| &zone.nodes)
+    }
+
     /// Who answers and from which generation, as the data of an NSID option (RFC 5001).
     pub(super) const fn nsid(&self) -> &[u8] {
         &self.nsid
@@ -266,176 +268,12 @@ impl Index {
     }
 }
 
-/// Changes of records by name: how many more or fewer tell each.
-type Pending = HashMap<Name, Vec<(Data, i64)>, foldhash::fast::FixedState>;
-
-/// A table on its way.
-struct Build<'a> {
-    settings: &'a Settings,
-    nodes: Vec<Shards<Name, Node>>,
-    reverse: Shards<Name, Node>,
-    problems: Shards<Arc<str>, Vec<Arc<str>>>,
-    pending: Vec<Pending>,
-    pending_reverse: Pending,
-    pending_names: usize,
-}
-
-impl<'a> Build<'a> {
-    fn new(settings: &'a Settings) -> Self {
-        let zones = settings.zones.len();
-        let mut build = Self {
-            settings,
-            nodes: vec![Shards::new(); zones],
-            reverse: Shards::new(),
-            problems: Shards::new(),
-            pending: vec![Pending::default(); zones],
-            pending_reverse: Pending::default(),
-            pending_names: 0,
-        };
-        for (index, zone) in settings.zones.iter().enumerate() {
-            let mut records = Records::default();
-            own_records(settings, zone, &mut records);
-            build.note(index, records, 1);
-        }
-        build
-    }
-
-    fn upon(table: &'a ZoneTable) -> Self {
-        Self {
-            settings: &table.settings,
-            nodes: table.zones.iter().map(|zone| zone.nodes.clone()).collect(),
-            reverse: table.reverse.clone(),
-            problems: table.problems.clone(),
-            pending: vec![Pending::default(); table.zones.len()],
-            pending_reverse: Pending::default(),
-            pending_names: 0,
-        }
-    }
-
-    fn change(&mut self, name: &Arc<str>, old: Option<&Arc<Service>>, new: Option<&Arc<Service>>) {
-        let settings = self.settings;
-        let mut problems = Vec::new();
-        for (index, zone) in settings.zones.iter().enumerate() {
-            for (service, by) in [(old, -1), (new, 1)] {
-                let Some(service) = service else { continue };
-                let mut records = Records::default();
-                (zone.dialect.list)(zone, service, &mut records);
-                if by > 0 {
-                    let told = records.problems.drain(..);
-                    problems.extend(
-                        told.map(|problem| Arc::from(format!("zone {}: {problem}", zone.apex))),
-                    );
-                }
-                self.note(index, records, by);
-            }
-        }
-        if problems.is_empty() {
-            self.problems.remove(&**name);
-        } else {
-            self.problems.insert(Arc::clone(name), Arc::new(problems));
-        }
-        // Only between services: within one, counts may be below zero for a moment.
-        if self.pending_names > PENDING_MAX {
-            self.flush();
-        }
-    }
-
-    fn note(&mut self, zone: usize, records: Records, by: i64) {
-        self.pending_names += records.zone.len() + records.reverse.len();
-        for (owner, data) in records.zone {
-            self.pending[zone].entry(owner).or_default().push((data, by));
-        }
-        for (owner, data) in records.reverse {
-            self.pending_reverse.entry(owner).or_default().push((data, by));
-        }
-    }
-
-    fn flush(&mut self) {
-        self.pending_names = 0;
-        for (index, zone) in self.settings.zones.iter().enumerate() {
-            for (name, changes) in std::mem::take(&mut self.pending[index]) {
-                apply(&mut self.nodes[index], Some(&zone.apex), &name, changes, zone.ttl);
-            }
-        }
-        // All zones name addresses together, and the TTL of one RRset is one (RFC 2181 §5.2).
-        let ttl = self.settings.zones.iter().map(|zone| zone.ttl).min().unwrap_or(0);
-        for (name, changes) in std::mem::take(&mut self.pending_reverse) {
-            apply(&mut self.reverse, None, &name, changes, ttl);
-        }
-    }
-}
-
-/// The records that every zone has: its name server, with the addresses that are listened on.
-fn own_records(settings: &Settings, zone: &ZoneSettings, records: &mut Records) {
-    if let Some(server) = records.checked(zone.apex.child(soa::SERVER)) {
-        records.put(&zone.apex, Data::Ns(server.clone()));
-        records.put(&server, Data::Here);
-        for addr in settings.listen.iter().filter(|addr| !addr.ip().is_unspecified()) {
-            records.put(&server, Data::address(addr.ip()));
-        }
-    }
-    if let Some(addresses) = &zone.addresses {
-        records.put(addresses, Data::Here);
-    }
-}
-
-/// Applies the changes of one name, and counts it in or out with the name above it.
-fn apply(
-    nodes: &mut Shards<Name, Node>,
-    apex: Option<&Name>,
-    name: &Name,
-    mut changes: Vec<(Data, i64)>,
-    ttl: u32,
-) {
-    changes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    changes.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        if same {
-            kept.1 += next.1;
-        }
-        same
-    });
-    changes.retain(|(_, by)| *by != 0);
-    if changes.is_empty() {
-        return;
-    }
-    let (before, now) = edit(nodes, name, |node| node.change(changes, ttl));
-    let Some(apex) = apex else { return };
-    let (mut name, mut before, mut now) = (name.clone(), before, now);
-    while before != now && name != *apex {
-        let Some(parent) = name.parent() else { return };
-        let came = now;
-        (before, now) = edit(nodes, &parent, |node| {
-            node.children = if came { node.children + 1 } else { node.children.saturating_sub(1) };
-        });
-        name = parent;
-    }
-}
-
-/// Changes the node of `name`. Returns whether it existed and whether it does.
-fn edit(
-    nodes: &mut Shards<Name, Node>,
-    name: &Name,
-    change: impl FnOnce(&mut Node),
-) -> (bool, bool) {
-    let known = nodes.get(name.wire());
-    let before = known.is_some();
-    let mut node = known.map(|node| Node::clone(node)).unwrap_or_default();
-    change(&mut node);
-    let now = node.exists();
-    if now {
-        nodes.insert(name.clone(), Arc::new(node));
-    } else {
-        nodes.remove(name.wire());
-    }
-    (before, now)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::dialect::testing::{service, settings};
     use super::*;
     use crate::catalog::RegistryStatus;
+    use crate::catalog::model::Service;
 
     pub(crate) fn snapshot(services: &[Service]) -> Snapshot {
         let services = services.iter().map(|service| {

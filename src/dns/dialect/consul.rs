@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Dialect, Records, concerns, hex, shown};
-use crate::catalog::model::{Instance, Service};
+use crate::catalog::model::{Address, Instance, Service};
 use crate::dns::config::WhenEmpty;
 use crate::dns::node::{Data, Srv};
 use crate::dns::settings::ZoneSettings;
@@ -116,7 +116,7 @@ fn full(zone: &ZoneSettings) -> &Name {
 
 fn list_node(zone: &ZoneSettings, instance: &Instance, out: &mut Records) {
     let Some(node) = &instance.node else { return };
-    let Some(ip) = node.address.as_ref().and_then(|address| address.ip()) else { return };
+    let Some(ip) = node.address.as_ref().and_then(Address::ip) else { return };
     let Some(name) = out.checked(zone.apex.child("node").and_then(|all| all.under(&node.name)))
     else {
         return;

@@ -145,11 +145,12 @@ pub fn reverse_name(ip: IpAddr) -> Result<Name, String> {
             Name::parse(&format!("{d}.{c}.{b}.{a}.in-addr.arpa"))
         }
         IpAddr::V6(ip) => {
-            let mut text = String::with_capacity(72);
-            for byte in ip.octets().iter().rev() {
-                text.push_str(&format!("{:x}.{:x}.", byte & 15, byte >> 4));
-            }
-            Name::parse(&(text + "ip6.arpa"))
+            let bits = u128::from(ip);
+            let nibbles = (0..32).flat_map(|index| {
+                let digit = (bits >> (4 * index)) as u32 & 15;
+                [char::from_digit(digit, 16).unwrap_or('0'), '.']
+            });
+            Name::parse(&(nibbles.collect::<String>() + "ip6.arpa"))
         }
     }
 }
@@ -168,27 +169,27 @@ pub(crate) mod testing {
 
     /// An instance from `id address port[,name=port…] [tag,…]`; `-` for none.
     pub(crate) fn instance(text: &str) -> Instance {
-        let parts: Vec<&str> = text.split_whitespace().collect();
+        let words: Vec<&str> = text.split_whitespace().collect();
         let list = |index: usize| {
-            parts.get(index).into_iter().flat_map(|p| p.split(',')).filter(|p| *p != "-")
+            words.get(index).into_iter().flat_map(|p| p.split(',')).filter(|p| *p != "-")
         };
         let ports = list(2).map(|port| {
             let (name, number) = port.split_once('=').unwrap_or(("", port));
             Port { name: name.into(), number: number.parse().unwrap() }
         });
         Instance {
-            id: parts[0].into(),
+            id: words[0].into(),
             registry: "test".into(),
-            address: Address::parse(parts[1]).unwrap(),
+            address: Address::parse(words[1]).unwrap(),
             ports: ports.collect(),
             tags: list(3).map(Arc::from).collect(),
             meta: Meta::new(),
             weight: Weight::ONE,
             group: None,
             locality: None,
-            node: parts.get(4).map(|name| Node {
+            node: words.get(4).map(|name| Node {
                 name: Arc::from(*name),
-                address: Some(Address::parse(parts[1]).unwrap()),
+                address: Some(Address::parse(words[1]).unwrap()),
                 meta: Meta::new(),
             }),
             health: Health::Unknown,
