@@ -1,5 +1,4 @@
 //! Portolan.
-#![allow(missing_docs)]
 pub mod api;
 pub mod app;
 pub mod catalog;

@@ -1,0 +1,1 @@
+//! What several of these tests need: an application in this process, and registries in memory.
