@@ -67,7 +67,7 @@ pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr
                 return;
             }
             failed => {
-                let error = failed.map(|connected| connected.err());
+                let error = failed.map(Result::err);
                 tracing::debug!(
                     listener = &*service.name, endpoint = %choice.address, ?error,
                     "cannot connect to an endpoint"

@@ -338,7 +338,7 @@ impl ProxyHttp for Full {
         let Some(arrival) = &exchange.arrival else { return };
         arrival.service.metrics.request(exchange.status);
         let now = self.micros();
-        if now % 8 == 0 {
+        if now.is_multiple_of(8) {
             let micros = now.saturating_sub(exchange.began_micros);
             arrival.service.metrics.duration.observe(micros as f64 / 1e6);
         }
@@ -427,15 +427,13 @@ fn show_generation(
 /// The status that tells the client whose fault it was; 0 when the client itself is gone.
 fn status_for(error: &Error) -> u16 {
     use ErrorType::{
-        ConnectTimedout, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError,
-        WriteTimedout,
+        ConnectTimedout, ConnectionClosed, HTTPStatus, ReadTimedout, WriteError, WriteTimedout,
     };
     match (error.esource(), error.etype()) {
         (_, HTTPStatus(status)) => *status,
         (ErrorSource::Downstream, ReadTimedout) => 408,
         (ErrorSource::Downstream, WriteError | ConnectionClosed | WriteTimedout) => 0,
         // A malformed body reaches us as a read error; answering to a closed socket harms nobody.
-        (ErrorSource::Downstream, ReadError) => 400,
         (ErrorSource::Downstream, _) => 400,
         (_, ConnectTimedout | ReadTimedout | WriteTimedout) => 504,
         _ => 502,
