@@ -60,12 +60,16 @@ fn pick(criterion: &mut Criterion) {
     for (name, build) in POLICIES {
         for size in [3, 1000] {
             let upstream = Upstream::compile(Some(&service("web", size)), "", *build, None);
-            group.bench_with_input(BenchmarkId::new(*name, size), &upstream, |bencher, upstream| {
-                bencher.iter(|| {
-                    let key = PickKey { random: random::bits(), now_micros: 1_000_000 };
-                    black_box(upstream.pick(key).map(|endpoint| endpoint.begin()))
-                });
-            });
+            group.bench_with_input(
+                BenchmarkId::new(*name, size),
+                &upstream,
+                |bencher, upstream| {
+                    bencher.iter(|| {
+                        let key = PickKey { random: random::bits(), now_micros: 1_000_000 };
+                        black_box(upstream.pick(key).map(|endpoint| endpoint.begin()))
+                    });
+                },
+            );
         }
     }
 }
@@ -85,7 +89,8 @@ fn route(criterion: &mut Criterion) {
 }
 
 fn sanitize(criterion: &mut Criterion) {
-    let request = b"GET /index.html?x=1 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: bench/1.0\r\n\
+    let request =
+        b"GET /index.html?x=1 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: bench/1.0\r\n\
         Accept: */*\r\nAccept-Encoding: gzip, br\r\nCookie: session=0123456789abcdef\r\n\r\n";
     let limits = Limits { head_max: 65_536, headers_max: 100 };
     criterion.bench_function("sanitize", |bencher| {
