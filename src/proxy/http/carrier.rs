@@ -151,10 +151,19 @@ impl Carrier {
             Remaining::Chunked { head, chunks } => {
                 let of_head = (*head).min(bytes.len());
                 *head -= of_head;
-                let of_body = chunks.advance(&bytes[of_head..]).map_err(|_| {
-                    io::Error::new(io::ErrorKind::InvalidData, "the chunked body is malformed")
-                })?;
-                Ok(of_head + of_body)
+                let start = *chunks;
+                match chunks.advance(&bytes[of_head..]) {
+                    Ok(of_body) => Ok(of_head + of_body),
+                    // A head that can be answered goes on first; the next read tells the error.
+                    Err(_) if of_head > 0 => {
+                        *chunks = start;
+                        Ok(of_head)
+                    }
+                    Err(_) => {
+                        let what = "the chunked body is malformed";
+                        Err(io::Error::new(io::ErrorKind::InvalidData, what))
+                    }
+                }
             }
         }
     }

@@ -277,7 +277,8 @@ impl ProxyHttp for Full {
 
 /// The path to ask the endpoint for: in origin form (RFC 9112 §3.2.1), without the route's prefix.
 fn to_origin_form(request: &mut RequestHeader, route: Option<&Route>) -> pingora_error::Result<()> {
-    let absolute = request.uri.scheme().is_some();
+    // The library keeps a target in absolute form as it came, beside a URI of its path alone.
+    let absolute = !request.raw_path().starts_with(b"/") && request.raw_path() != b"*";
     let strip = route.and_then(|route| route.strip_prefix.as_deref());
     if !absolute && strip.is_none() {
         return Ok(());
