@@ -12,7 +12,7 @@ use super::full::{Arrival, FullLane};
 use super::refusal::Refusal;
 use super::sanitize::{self, Limits};
 use crate::catalog::publish::Current;
-use crate::lifecycle::{Phase, Phases};
+use crate::lifecycle::Phases;
 use crate::net::park::{Unparked, park};
 use crate::proxy::metrics::ListenerMetrics;
 use crate::proxy::table::{Listener, ProxyTable};
@@ -59,9 +59,8 @@ pub async fn serve(
         };
         carrier.carry(head);
         let arrival = Arrival { service: Arc::clone(&service), peer };
-        let last = phases.now() >= Phase::Draining;
         // Boxed, so that the parked task is as small as what it holds while it waits.
-        let carried = Box::pin(service.lane.carry(carrier, arrival, last)).await;
+        let carried = Box::pin(service.lane.carry(carrier, arrival)).await;
         match carried {
             Some(next) if next.finished() => carrier = next,
             _ => return,
