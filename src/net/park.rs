@@ -9,7 +9,7 @@ use crate::lifecycle::{Phase, Phases};
 /// Why a parked connection left its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unparked {
-    /// Bytes arrived, or the peer closed.
+    /// Bytes arrived, or the peer closed; a read may still find nothing.
     Readable,
     /// Nothing came for the time allowed.
     Idle,

@@ -1,5 +1,6 @@
 //! The life of one client connection: parked, a head read and checked, carried, parked again.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,9 +44,7 @@ pub async fn serve(
     let mut carrier = Carrier::new(stream, peer);
     while let Some(rules) = rules(&service) {
         carrier.rest();
-        if carrier.unread().is_empty()
-            && park(carrier.stream(), rules.idle, &mut phases).await != Unparked::Readable
-        {
+        if !begun(&mut carrier, rules.idle, &mut phases).await {
             return;
         }
         let deadline = Instant::now() + rules.request_head;
@@ -66,6 +65,23 @@ pub async fn serve(
             _ => return,
         }
     }
+}
+
+/// Waits, parked, for the first bytes of a request; false when the connection is to be closed.
+async fn begun(carrier: &mut Carrier, idle: Duration, phases: &mut Phases) -> bool {
+    while carrier.unread().is_empty() {
+        if park(carrier.stream(), idle, phases).await != Unparked::Readable {
+            return false;
+        }
+        match carrier.try_read_more() {
+            Ok(0) => return false,
+            Ok(_) => {}
+            // A false alarm: the runtime takes each new socket for readable once.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => carrier.rest(),
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 /// What the listener says about connections at this moment.
