@@ -212,6 +212,42 @@ async fn what_an_answer_says_about_its_end_is_understood() {
 }
 
 #[tokio::test]
+async fn what_an_origin_has_said_so_far_is_passed_on_at_once() {
+    for parts in [
+        ["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "one", "two", "end"],
+        [
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "3\r\none\r\n",
+            "3\r\ntwo\r\n",
+            "3\r\nend\r\n0\r\n\r\n",
+        ],
+    ] {
+        let (go, step) = tokio::sync::watch::channel(0);
+        let origin = Origin::start(move |mut exchange| {
+            let mut step = step.clone();
+            async move {
+                exchange.request().await?;
+                for (number, part) in parts.into_iter().enumerate() {
+                    step.wait_for(|step| *step >= number).await.ok()?;
+                    exchange.send(part).await?;
+                }
+                exchange.rest().await
+            }
+        })
+        .await;
+        let rig = Rig::http("", &[origin.address]).await;
+        let mut client = rig.client().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.until("\r\n\r\n").await;
+        // The next part is sent only when the one before it has arrived.
+        for (number, word) in [(1, "one"), (2, "two"), (3, "end")] {
+            go.send_replace(number);
+            client.until(word).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn interim_answers_are_passed_on_before_the_final_one() {
     let origin = Origin::answering(
         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </b>\r\n\r\n\
