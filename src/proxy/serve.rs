@@ -67,7 +67,7 @@ impl Worker {
         idle_max: usize,
     ) -> Self {
         Self {
-            lane: FullLane::new(idle_max, readiness),
+            lane: FullLane::new(idle_max, readiness, phases.clone()),
             current,
             phases,
             connections,

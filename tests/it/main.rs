@@ -3,6 +3,8 @@
 
 mod dns_forward;
 mod dns_wire;
+mod documents;
+mod examples;
 mod http_beside_nginx;
 mod http_hostile;
 mod http_idle;
@@ -12,7 +14,5 @@ mod http_tunnel;
 mod origin;
 mod peers;
 mod rig;
-mod documents;
-mod examples;
 mod support;
 mod tcp;

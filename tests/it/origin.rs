@@ -118,6 +118,11 @@ impl Origin {
         self.received().iter().map(Received::text).collect()
     }
 
+    /// Forgets what has been received; connections that are open stay and go on counting.
+    pub(crate) fn forget(&self) {
+        self.log.connections.lock().unwrap().iter_mut().for_each(|c| c.bytes.clear());
+    }
+
     /// Returns once `wanted` is true of what has been received.
     pub(crate) async fn seen(&self, what: &str, wanted: impl Fn(&[Received]) -> bool) {
         let mut changed = self.log.changed.subscribe();

@@ -234,6 +234,11 @@ impl Client {
         Answer { status, head, body: String::from_utf8(body).unwrap() }
     }
 
+    /// All that comes up to and with `word`.
+    pub(crate) async fn until(&mut self, word: &str) -> Vec<u8> {
+        self.take(word, |bytes| find(bytes, word.as_bytes()).map(|at| at + word.len())).await
+    }
+
     /// Exactly `count` bytes.
     pub(crate) async fn bytes(&mut self, count: usize) -> Vec<u8> {
         self.take("bytes", |bytes| (bytes.len() >= count).then_some(count)).await
