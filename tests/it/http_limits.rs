@@ -166,7 +166,7 @@ async fn half_a_body_never_becomes_a_request_at_the_origin() {
                     let answer = String::from_utf8(client.finish().await).unwrap();
                     assert!(!answer.contains(" 200 "), "{case}, it {how}: {answer:?}");
                 } else {
-                    client.stream.set_linger(Some(Duration::ZERO)).unwrap();
+                    client.stream.set_zero_linger().unwrap();
                     drop(client);
                 }
             }
