@@ -3,6 +3,13 @@
 
 mod dns_forward;
 mod dns_wire;
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed; helpers are tests too"
+)]
+
 mod documents;
 mod examples;
 mod http_beside_nginx;

@@ -73,13 +73,13 @@ async fn a_break_is_passed_on_as_a_break() {
         let (mut endpoint, _) = within("accept", listener.accept()).await.unwrap();
         assert_eq!(within("a byte", endpoint.read_u8()).await.unwrap(), b'x');
         if breaks == "client" {
-            client.stream.set_linger(Some(Duration::ZERO)).unwrap();
+            client.stream.set_zero_linger().unwrap();
             drop(client);
             let read = within("the break", endpoint.read_u8()).await;
             let kind = read.map_err(|error| error.kind());
             assert_eq!(kind, Err(std::io::ErrorKind::ConnectionReset));
         } else {
-            endpoint.set_linger(Some(Duration::ZERO)).unwrap();
+            endpoint.set_zero_linger().unwrap();
             drop(endpoint);
             assert!(client.is_reset().await, "a clean end would look like a whole answer");
         }
