@@ -27,14 +27,17 @@ test: build-deps ## format, lints, docs, all tests, and a short comparison
 	cargo test --locked --doc
 	cargo test --locked --lib --bins --tests --no-fail-fast
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo bench --locked --bench stages -- --smoke
 	cargo bench --locked --bench compare -- --smoke
 
-bench: build-deps ## compare with the servers that Portolan replaces
+bench: build-deps ## what a change costs, and a comparison with the servers that Portolan replaces
 	scripts/install-peers
+	cargo bench --locked --bench stages
 	cargo bench --locked --bench compare -- $(BENCH)
 
 bench-check: build-deps ## the same, held to benches/compare/bounds.toml
 	scripts/install-peers
+	cargo bench --locked --bench stages -- --check
 	cargo bench --locked --bench compare -- --check $(BENCH)
 
 soak: build-deps ## about an hour of load; the tables show the memory after the first and the last round

@@ -191,7 +191,11 @@ impl Paths {
             if let Some(route) = self.prefix.get(prefix) {
                 return Some(route);
             }
-            prefix = &prefix[..prefix.rfind('/')?];
+            if prefix.is_empty() {
+                return None;
+            }
+            // `OPTIONS *` asks about all of a host: a route for every path takes it.
+            prefix = &prefix[..prefix.rfind('/').unwrap_or(0)];
         }
     }
 }
@@ -323,6 +327,7 @@ mod tests {
             ("a wildcard is not its own apex", "example", "/x", "any"),
             ("no host", "", "/x", "any"),
             ("v6", "[::1]:80", "/x", "any"),
+            ("all of a host", "a.example", "*", "below"),
         ] {
             let route = table.route(host, path).unwrap();
             assert_eq!(&*route.name, want, "{case}: {host} {path}");

@@ -8,6 +8,18 @@
     reason = "a test that cannot go on has failed; helpers are tests too"
 )]
 
+mod dns_forward;
+mod dns_wire;
 mod documents;
 mod examples;
+mod http_beside_nginx;
+mod http_hostile;
+mod http_idle;
+mod http_limits;
+mod http_messages;
+mod http_tunnel;
+mod origin;
+mod peers;
+mod rig;
 mod support;
+mod tcp;

@@ -26,7 +26,7 @@ use super::sanitize::{Body, Head};
 
 /// Room for one read; most heads fit.
 const READ: usize = 4096;
-/// Writes up to this size are gathered until the library flushes.
+/// Writes up to this size are gathered until the library flushes, or reads.
 const GATHER: usize = 4096;
 
 /// A client's connection.
@@ -94,6 +94,15 @@ impl Carrier {
         self.stream.read_buf(&mut self.unread).await
     }
 
+    /// Reads what is there without waiting; 0 when the client has closed.
+    ///
+    /// # Errors
+    /// Nothing is there ([`io::ErrorKind::WouldBlock`]), or the connection broke.
+    pub fn try_read_more(&mut self) -> io::Result<usize> {
+        self.unread.reserve(READ);
+        self.stream.try_read_buf(&mut self.unread)
+    }
+
     /// Whether the whole request was given on; if not, the connection can't carry another one.
     #[must_use]
     pub fn finished(&self) -> bool {
@@ -151,10 +160,19 @@ impl Carrier {
             Remaining::Chunked { head, chunks } => {
                 let of_head = (*head).min(bytes.len());
                 *head -= of_head;
-                let of_body = chunks.advance(&bytes[of_head..]).map_err(|_| {
-                    io::Error::new(io::ErrorKind::InvalidData, "the chunked body is malformed")
-                })?;
-                Ok(of_head + of_body)
+                let start = *chunks;
+                match chunks.advance(&bytes[of_head..]) {
+                    Ok(of_body) => Ok(of_head + of_body),
+                    // A head that can be answered goes on first; the next read tells the error.
+                    Err(_) if of_head > 0 => {
+                        *chunks = start;
+                        Ok(of_head)
+                    }
+                    Err(_) => {
+                        let what = "the chunked body is malformed";
+                        Err(io::Error::new(io::ErrorKind::InvalidData, what))
+                    }
+                }
             }
         }
     }
@@ -195,6 +213,12 @@ impl AsyncRead for Carrier {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // Whoever reads has nothing to write for now: what was gathered must not wait for more.
+        if !this.unsent.is_empty()
+            && let Poll::Ready(Err(error)) = this.poll_send(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
         if this.finished() {
             return this.poll_closed(cx);
         }

@@ -1,5 +1,6 @@
 //! The life of one client connection: parked, a head read and checked, carried, parked again.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use super::full::FullLane;
 use super::refusal::Refusal;
 use super::sanitize::{self, Limits};
 use crate::catalog::publish::Current;
-use crate::lifecycle::{Phase, Phases};
-use crate::net::park::{Unparked, park};
+use crate::lifecycle::Phases;
+use crate::net::park::{Idle, Unparked, park};
 use crate::proxy::metrics::ListenerMetrics;
 use crate::proxy::table::{Listener, ProxyTable};
 
@@ -42,11 +43,11 @@ pub async fn serve(
     mut phases: Phases,
 ) {
     let mut carrier = Carrier::new(stream, peer);
+    let mut clock = None;
     while let Some(rules) = rules(&service) {
         carrier.rest();
-        if carrier.unread().is_empty()
-            && park(carrier.stream(), rules.idle, &mut phases).await != Unparked::Readable
-        {
+        let clock = clock.get_or_insert_with(|| Idle::new(rules.idle));
+        if !begun(&mut carrier, clock, rules.idle, &mut phases).await {
             return;
         }
         let deadline = Instant::now() + rules.request_head;
@@ -60,14 +61,35 @@ pub async fn serve(
         };
         carrier.carry(head);
         let arrival = Arrival { service: Arc::clone(&service), peer };
-        let last = phases.now() >= Phase::Draining;
         // Boxed, so that the parked task is as small as what it holds while it waits.
-        let carried = Box::pin(service.lane.carry(carrier, arrival, last)).await;
+        let carried = Box::pin(service.lane.carry(carrier, arrival)).await;
         match carried {
             Some(next) if next.finished() => carrier = next,
             _ => return,
         }
     }
+}
+
+/// Waits, parked, for the first bytes of a request; false when the connection is to be closed.
+async fn begun(
+    carrier: &mut Carrier,
+    clock: &mut Idle,
+    idle: Duration,
+    phases: &mut Phases,
+) -> bool {
+    while carrier.unread().is_empty() {
+        if park(carrier.stream(), clock, idle, phases).await != Unparked::Readable {
+            return false;
+        }
+        match carrier.try_read_more() {
+            Ok(0) => return false,
+            Ok(_) => {}
+            // A false alarm: the runtime takes each new socket for readable once.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => carrier.rest(),
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 /// What the listener says about connections at this moment.

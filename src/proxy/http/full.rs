@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::carrier::Carrier;
 use super::exchange::{Arrival, Exchange, host_of, patience};
 use super::refusal::Refusal;
-use crate::lifecycle::Readiness;
+use crate::lifecycle::{Phase, Phases, Readiness};
 use crate::proxy::config::{RespondConfig, RespondWhen};
 use crate::proxy::forwarded;
 use crate::proxy::route::{Route, Target};
@@ -49,24 +49,23 @@ impl std::fmt::Debug for FullLane {
 impl FullLane {
     /// A lane that keeps at most `idle_max` idle connections to endpoints.
     #[must_use]
-    pub fn new(idle_max: usize, readiness: Readiness) -> Arc<Self> {
+    pub fn new(idle_max: usize, readiness: Readiness, phases: Phases) -> Arc<Self> {
         let conf = ServerConf {
             threads: 1,
             upstream_keepalive_pool_size: idle_max,
             max_retries: CONNECTS_MAX,
             ..ServerConf::default()
         };
-        let proxy = http_proxy(&Arc::new(conf), Full { readiness, started: Instant::now() });
+        let full = Full { readiness, phases, started: Instant::now() };
+        let proxy = http_proxy(&Arc::new(conf), full);
         let (never, shutdown) = watch::channel(false);
         Arc::new(Self { proxy: Arc::new(proxy), shutdown, _never: never })
     }
 
     /// Carries the request at the front of `carrier`; gives the connection back when it can carry
-    /// another one. With `last`, the answer says that the connection closes.
-    pub async fn carry(&self, carrier: Carrier, arrival: Arrival, last: bool) -> Option<Carrier> {
+    /// another one. While the process drains, the answer says that the connection closes.
+    pub async fn carry(&self, carrier: Carrier, arrival: Arrival) -> Option<Carrier> {
         let mut session = ServerSession::new_http1(Box::new(carrier));
-        // The library's own clock for idle connections never runs: they are parked with us.
-        session.set_keepalive(if last { None } else { Some(60) });
         session.set_connection_user_context(Some(Box::new(arrival)));
         let reused = self.proxy.process_new_http(session, &self.shutdown).await?;
         let (stream, _) = reused.consume();
@@ -77,12 +76,20 @@ impl FullLane {
 /// Our decisions as pingora's hooks.
 struct Full {
     readiness: Readiness,
+    phases: Phases,
     started: Instant,
 }
 
 impl Full {
     fn micros(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Tells the client with this answer that no more is read, when the process drains.
+    fn last_when_draining(&self, session: &mut Session) {
+        if self.phases.now() >= Phase::Draining {
+            session.set_keepalive(None);
+        }
     }
 
     fn respond(&self, config: &RespondConfig) -> (u16, Bytes) {
@@ -114,6 +121,7 @@ impl ProxyHttp for Full {
         session: &mut Session,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<bool> {
+        self.last_when_draining(session);
         if let Err(refusal) = exchange.decide(session.req_header(), self.micros()) {
             answer(session, exchange, refusal.status, refusal_body(refusal)).await?;
             return Ok(true);
@@ -220,11 +228,15 @@ impl ProxyHttp for Full {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<()> {
+        self.last_when_draining(session);
         exchange.status = response.status.as_u16();
+        if exchange.status == 101 && !exchange.upgrade {
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, "101 that nobody asked for");
+        }
         let now = self.micros();
         if let Some(endpoint) = &exchange.endpoint {
             endpoint.observe(now.saturating_sub(exchange.sent_micros), now);
@@ -277,7 +289,8 @@ impl ProxyHttp for Full {
 
 /// The path to ask the endpoint for: in origin form (RFC 9112 §3.2.1), without the route's prefix.
 fn to_origin_form(request: &mut RequestHeader, route: Option<&Route>) -> pingora_error::Result<()> {
-    let absolute = request.uri.scheme().is_some();
+    // The library keeps a target in absolute form as it came, beside a URI of its path alone.
+    let absolute = !request.raw_path().starts_with(b"/") && request.raw_path() != b"*";
     let strip = route.and_then(|route| route.strip_prefix.as_deref());
     if !absolute && strip.is_none() {
         return Ok(());

@@ -1,0 +1,228 @@
+//! TCP listeners: bytes both ways, ends and breaks passed on, whatever the registry says meanwhile.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::origin::{Exchange, Origin};
+use crate::rig::{Client, Rig, service, within};
+
+/// A rig with one worker and the listener `web`, by TCP, to the service `web` at `origins`.
+async fn rig(more: &str, origins: &[SocketAddr]) -> Rig {
+    let config = format!(
+        "[node]\nworkers = 1\n[listener.web.tcp]\nbind = [\"127.0.0.1:0\"]\nservice = \"web\"\n{more}"
+    );
+    Rig::start(&config, vec![service("web", origins)]).await
+}
+
+async fn echoing(mut exchange: Exchange) -> Option<()> {
+    loop {
+        let bytes = exchange.some().await?;
+        exchange.send(bytes).await?;
+    }
+}
+
+async fn says_back(client: &mut Client, word: &str) {
+    client.send(word).await;
+    assert_eq!(client.bytes(word.len()).await, word.as_bytes());
+}
+
+#[tokio::test]
+async fn an_end_is_passed_on_while_the_other_direction_goes_on() {
+    let origin = Origin::start(|mut exchange| async move {
+        // Nothing is said before the client has ended.
+        exchange.rest().await;
+        exchange.send("all of it").await
+    })
+    .await;
+    let rig = rig("", &[origin.address]).await;
+    let mut client = rig.client().await;
+    client.send("hello").await;
+    assert_eq!(client.finish().await, b"all of it");
+    assert_eq!(origin.text(), "hello");
+
+    let origin = Origin::start(|mut exchange| async move {
+        exchange.send("bye").await?;
+        exchange.stream.shutdown().await.ok()?;
+        exchange.rest().await
+    })
+    .await;
+    rig.tell(vec![service("web", &[origin.address])]).await;
+    let mut client = rig.client().await;
+    assert_eq!(client.rest().await, b"bye");
+    client.send("still here").await;
+    origin.seen("what came after the end", |all| all[0].text() == "still here").await;
+    assert!(!origin.received()[0].ended);
+    drop(client);
+    origin.seen("the end", |all| all[0].ended).await;
+    rig.metric_is("portolan_proxy_tcp_bytes_total{from=\"client\",listener=\"web\"}", 15.0).await;
+    rig.metric_is("portolan_proxy_tcp_bytes_total{from=\"endpoint\",listener=\"web\"}", 12.0).await;
+}
+
+#[tokio::test]
+async fn a_break_is_passed_on_as_a_break() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = rig("", &[listener.local_addr().unwrap()]).await;
+    for breaks in ["client", "endpoint"] {
+        let mut client = rig.client().await;
+        client.send("x").await;
+        let (mut endpoint, _) = within("accept", listener.accept()).await.unwrap();
+        assert_eq!(within("a byte", endpoint.read_u8()).await.unwrap(), b'x');
+        if breaks == "client" {
+            client.stream.set_linger(Some(Duration::ZERO)).unwrap();
+            drop(client);
+            let read = within("the break", endpoint.read_u8()).await;
+            let kind = read.map_err(|error| error.kind());
+            assert_eq!(kind, Err(std::io::ErrorKind::ConnectionReset));
+        } else {
+            endpoint.set_linger(Some(Duration::ZERO)).unwrap();
+            drop(endpoint);
+            assert!(client.is_reset().await, "a clean end would look like a whole answer");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_in_which_nothing_moves_is_closed_and_one_that_talks_is_not() {
+    let idle = Duration::from_millis(300);
+    let origin = Origin::silent().await;
+    let rig = rig("timeouts = { idle = \"300ms\" }", &[origin.address]).await;
+    let began = Instant::now();
+    let mut client = rig.client().await;
+    client.send("x").await;
+    client.rest().await;
+    assert!(began.elapsed() >= idle, "closed after {:?}", began.elapsed());
+    origin.seen("the end", |all| all[0].ended).await;
+
+    // One direction is enough.
+    let mut client = rig.client().await;
+    for _ in 0..24 {
+        client.send("x").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    origin.seen("every byte", |all| all[1].bytes.len() == 24).await;
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_gives_way_to_the_next_and_without_one_the_connection_is_closed() {
+    let origin = Origin::start(echoing).await;
+    // Bound and not listening: the kernel refuses, and the port stays taken.
+    let dead = tokio::net::TcpSocket::new_v4().unwrap();
+    dead.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let dead_address = dead.local_addr().unwrap();
+    let more = "[service.web]\npolicy = \"round-robin\"\n";
+    let rig = rig(more, &[dead_address, origin.address]).await;
+    for _ in 0..4 {
+        says_back(&mut rig.client().await, "hello").await;
+    }
+    let retries = rig.metric("portolan_proxy_connect_retries_total{listener=\"web\"}").await;
+    assert!(retries.is_some_and(|retries| retries >= 1.0), "{retries:?}");
+    rig.tell(vec![service("web", &[dead_address])]).await;
+    assert_eq!(rig.client().await.rest().await, b"");
+    rig.tell(vec![]).await;
+    assert_eq!(rig.client().await.rest().await, b"");
+    rig.tell(vec![service("web", &[origin.address])]).await;
+    says_back(&mut rig.client().await, "hello").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_byte_of_64_connections_arrives_while_instances_come_and_go() {
+    const CONNECTIONS: usize = 64;
+    const SIZE: usize = 4 << 20;
+    let (one, two) = (plain_echo().await, plain_echo().await);
+    let rig = rig("", &[one, two]).await;
+    let address = rig.address("web").await;
+    let mut bytes = vec![0; SIZE];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut bytes)
+        .unwrap();
+    // Twice, so that each connection starts at a place of its own.
+    let bytes: Arc<[u8]> = bytes.repeat(2).into();
+    let mut carrying = tokio::task::JoinSet::new();
+    for connection in 0..CONNECTIONS {
+        let bytes = Arc::clone(&bytes);
+        carrying.spawn(async move {
+            let start = connection * (SIZE / CONNECTIONS);
+            let sent = start..start + SIZE;
+            let (mut read, mut write) = Client::connect(address).await.stream.into_split();
+            let (out, range) = (Arc::clone(&bytes), sent.clone());
+            let writing = tokio::spawn(async move {
+                write.write_all(&out[range]).await.unwrap();
+                write.shutdown().await.unwrap();
+            });
+            let (mut at, mut piece) = (start, vec![0; 64 << 10]);
+            loop {
+                let count = within("bytes", read.read(&mut piece)).await.unwrap();
+                if count == 0 {
+                    break;
+                }
+                assert!(sent.end - at >= count && piece[..count] == bytes[at..at + count]);
+                at += count;
+            }
+            assert_eq!(at, sent.end, "bytes are missing");
+            writing.await.unwrap();
+        });
+    }
+    let mut changes = 0;
+    while !carrying.is_empty() {
+        let instances = [vec![one], vec![two], vec![one, two]];
+        rig.tell(vec![service("web", &instances[changes % 3])]).await;
+        changes += 1;
+        while let Some(done) = carrying.try_join_next() {
+            done.unwrap();
+        }
+    }
+    assert!(changes > 10, "too few changes to tell: {changes}");
+}
+
+/// Echoes, and keeps no record.
+async fn plain_echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+                let _ = write.shutdown().await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn who_does_not_read_holds_up_nobody_else_and_loses_nothing() {
+    let echo = plain_echo().await;
+    let rig = rig("", &[echo]).await;
+    let (slow, mut other) = (rig.client().await, rig.client().await);
+    let piece: Vec<u8> = (0..=250).cycle().take(251 * 64).collect();
+    let mut sent = 0;
+    // Until every buffer on the way is full: nothing more is taken while others are served.
+    loop {
+        let begin = sent % 251;
+        match slow.stream.try_write(&piece[begin..]) {
+            Ok(written) => sent += written,
+            Err(_) => {
+                for _ in 0..10 {
+                    says_back(&mut other, "quick").await;
+                }
+                if slow
+                    .stream
+                    .try_write(&piece[sent % 251..])
+                    .map(|written| sent += written)
+                    .is_err()
+                {
+                    break;
+                }
+            }
+        }
+    }
+    let mut whole = slow;
+    let back = whole.bytes(sent).await;
+    assert!(back.iter().zip(piece.iter().cycle()).all(|(back, sent)| back == sent));
+    says_back(&mut whole, "and on").await;
+}
