@@ -3,6 +3,8 @@ SHELL := bash
 .PHONY: help run test bench bench-check soak fmt build-deps
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Options of the demo, as in: make run DEMO="--dns 127.0.0.1:5301"
+DEMO ?=
 # More arguments for the comparison, as in: make bench BENCH="--tasks dns-hit --rounds 3"
 BENCH ?=
 # A round of the soak is ten seconds for each server of each task.
@@ -13,7 +15,7 @@ help: ## what can be made
 
 run: build-deps ## build, and start the demo
 	cargo build --locked --release
-	$(TARGET)/release/portolan demo
+	$(TARGET)/release/portolan demo $(DEMO)
 
 # Two profiles are built: dev for the tests, release for the short comparison. A third one, lighter
 # than release, would build nearly all of it a third time (every dependency, optimised) to save the
@@ -25,14 +27,17 @@ test: build-deps ## format, lints, docs, all tests, and a short comparison
 	cargo test --locked --doc
 	cargo test --locked --lib --bins --tests --no-fail-fast
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo bench --locked --bench stages -- --smoke
 	cargo bench --locked --bench compare -- --smoke
 
-bench: build-deps ## compare with the servers that Portolan replaces
+bench: build-deps ## what a change costs, and a comparison with the servers that Portolan replaces
 	scripts/install-peers
+	cargo bench --locked --bench stages
 	cargo bench --locked --bench compare -- $(BENCH)
 
 bench-check: build-deps ## the same, held to benches/compare/bounds.toml
 	scripts/install-peers
+	cargo bench --locked --bench stages -- --check
 	cargo bench --locked --bench compare -- --check $(BENCH)
 
 soak: build-deps ## about an hour of load; the tables show the memory after the first and the last round

@@ -7,7 +7,7 @@ use portolan::cli::Command;
 
 /// Gives memory of closed connections back to the system, where glibc's allocator keeps it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// One process that knows where every service is and tells everyone who asks: by DNS, by carrying
 /// connections and requests, and by rendering files.

@@ -66,14 +66,12 @@ enum Door {
 
 impl Admin {
     /// The routes for a TCP listener on `listen`.
-    #[must_use]
     pub fn over_tcp(self, listen: SocketAddr) -> Router {
         let door = if listen.ip().is_loopback() { Door::Loopback } else { Door::Outside };
         self.routes(door)
     }
 
     /// The routes for a unix socket that only its owner can open.
-    #[must_use]
     pub fn over_socket(self) -> Router {
         self.routes(Door::Socket)
     }

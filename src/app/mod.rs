@@ -2,6 +2,7 @@
 //!
 //! Start, publish, reload, drain. Nothing here decides about an answer, a route or an instance.
 
+mod admin;
 mod publish;
 mod reload;
 mod sockets;
@@ -31,6 +32,7 @@ use crate::registry::Registry;
 use crate::render::Renderer;
 use crate::{api, dns, proxy, registry, render};
 
+pub use admin::socket_path as admin_socket_path;
 pub use publish::Tables;
 use publish::{Compile, Publisher};
 use sockets::Sockets;
@@ -138,9 +140,9 @@ impl App {
         let first = first_generation(SystemTime::now(), stored.generation);
 
         let mut adopted = options.adopted;
-        let token = read_token(&config)?;
-        let admin_listener = bind_admin(&config, &mut adopted)?;
-        let admin_socket = bind_socket(&config, data_dir.as_ref())?;
+        let token = admin::read_token(&config)?;
+        let admin_listener = admin::bind_tcp(&config, &mut adopted)?;
+        let admin_socket = admin::bind_unix(&config, data_dir.as_ref())?;
         let mut sockets = Sockets::default();
         let prepared_sockets = sockets.prepare(&config, &mut adopted)?;
         if adopted.left() > 0 {
@@ -205,7 +207,7 @@ impl App {
         };
         let services = Services::new(admin.snapshot.clone()).map_err(system)?;
         metrics.register(Box::new(services)).map_err(system)?;
-        tasks.extend(serve_admin(admin, admin_listener, admin_socket, &lifecycle));
+        tasks.extend(admin::serve(admin, admin_listener, admin_socket, &lifecycle));
 
         let running = Arc::new(Mutex::new(Running {
             config,
@@ -373,101 +375,4 @@ fn start_registries(
 fn readiness_follows(tables: &Arc<ArcSwap<Tables>>, readiness: &Readiness, lifecycle: &Lifecycle) {
     let ready = tables.load().required_heard && lifecycle.phases().now() == Phase::Serving;
     readiness.set(ready);
-}
-
-fn read_token(config: &Config) -> Result<Option<Arc<str>>, StartError> {
-    let Some(file) = config.admin.as_ref().and_then(|admin| admin.token_file.as_ref()) else {
-        return Ok(None);
-    };
-    let path = config.base_dir.join(file);
-    match std::fs::read_to_string(&path) {
-        Ok(text) if text.trim().is_empty() => Err(StartError::File {
-            setting: "[admin] token_file",
-            path,
-            source: std::io::Error::new(std::io::ErrorKind::InvalidData, "it is empty"),
-        }),
-        Ok(text) => Ok(Some(text.trim().into())),
-        Err(source) => Err(StartError::File { setting: "[admin] token_file", path, source }),
-    }
-}
-
-fn bind_admin(
-    config: &Config,
-    adopted: &mut Adopted,
-) -> Result<Option<std::net::TcpListener>, StartError> {
-    let listen = config.admin.as_ref().and_then(|admin| admin.listen);
-    let bind = |listen| crate::net::listen::tcp(listen, "[admin] listen", adopted);
-    Ok(listen.map(bind).transpose()?)
-}
-
-/// The unix socket, made anew; one that another process still answers on is left alone.
-fn bind_socket(
-    config: &Config,
-    data_dir: Option<&PathBuf>,
-) -> Result<Option<std::os::unix::net::UnixListener>, StartError> {
-    let Some(path) = admin_socket_path(config, data_dir) else { return Ok(None) };
-    let refused = |source| StartError::Socket { path: path.clone(), source };
-    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-        let taken = "another process answers on it; stop that one first";
-        return Err(refused(std::io::Error::new(std::io::ErrorKind::AddrInUse, taken)));
-    }
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
-        _ => {}
-    }
-    // The socket is made with the permissions that the mask leaves, so that nobody else can open
-    // it in between.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = std::os::unix::net::UnixListener::bind(&path);
-    rustix::process::umask(before);
-    let listener = bound.map_err(refused)?;
-    listener.set_nonblocking(true).map_err(refused)?;
-    Ok(Some(listener))
-}
-
-/// Where the admin face's unix socket lies, if it has one.
-#[must_use]
-pub fn admin_socket_path(config: &Config, data_dir: Option<&PathBuf>) -> Option<PathBuf> {
-    let told = config.admin.as_ref().and_then(|admin| admin.socket.as_ref());
-    told.map(|path| config.base_dir.join(path))
-        .or_else(|| data_dir.map(|dir| dir.join("admin.sock")))
-}
-
-fn serve_admin(
-    admin: Admin,
-    tcp: Option<std::net::TcpListener>,
-    socket: Option<std::os::unix::net::UnixListener>,
-    lifecycle: &Lifecycle,
-) -> Vec<JoinHandle<()>> {
-    let mut tasks = Vec::new();
-    let stopped = |mut phases: Phases| async move { phases.reached(Phase::Stopped).await };
-    if let Some(listener) = tcp {
-        let served = listener.local_addr().and_then(|address| {
-            let router = admin.clone().over_tcp(address);
-            Ok((tokio::net::TcpListener::from_std(listener)?, router))
-        });
-        match served {
-            Ok((listener, router)) => {
-                let ended = stopped(lifecycle.phases());
-                tasks.push(tokio::spawn(async move {
-                    let serve = axum::serve(listener, router);
-                    tokio::select! { _ = serve => {}, () = ended => {} }
-                }));
-            }
-            Err(error) => tracing::error!(%error, "the admin face is not served"),
-        }
-    }
-    if let Some(listener) = socket {
-        match tokio::net::UnixListener::from_std(listener) {
-            Ok(listener) => {
-                let (router, ended) = (admin.over_socket(), stopped(lifecycle.phases()));
-                tasks.push(tokio::spawn(async move {
-                    let serve = axum::serve(listener, router);
-                    tokio::select! { _ = serve => {}, () = ended => {} }
-                }));
-            }
-            Err(error) => tracing::error!(%error, "the admin socket is not served"),
-        }
-    }
-    tasks
 }

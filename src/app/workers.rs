@@ -7,7 +7,6 @@ use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 
 use super::publish::Tables;
 use super::{Meters, current};
@@ -107,14 +106,12 @@ impl Workers {
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(name).spawn(move || {
-            let tasks = LocalSet::new();
-            let served = async move {
+            runtime.block_on(async move {
                 tokio::select! {
                     () = serve() => {}
                     () = phases.reached(Phase::Stopped) => {}
                 }
-            };
-            tasks.block_on(&runtime, served);
+            });
         })?;
         self.threads.push(thread);
         Ok(())
@@ -124,7 +121,7 @@ impl Workers {
 /// Serves every share that comes.
 async fn data(worker: Worker, mut shares: mpsc::UnboundedReceiver<Share>) {
     while let Some(share) = shares.recv().await {
-        tokio::task::spawn_local(worker.clone().serve(share));
+        tokio::spawn(worker.clone().serve(share));
     }
     // No more listeners will come; those that are there go on until the process stops.
     std::future::pending::<()>().await;
@@ -133,7 +130,7 @@ async fn data(worker: Worker, mut shares: mpsc::UnboundedReceiver<Share>) {
 async fn serve_dns(server: DnsServer, mut sockets: mpsc::UnboundedReceiver<DnsSocket>) {
     while let Some(socket) = sockets.recv().await {
         let server = server.clone();
-        tokio::task::spawn_local(async move {
+        tokio::spawn(async move {
             let served = match socket {
                 DnsSocket::Udp(socket, closed) => server.serve_udp(socket, closed).await,
                 DnsSocket::Tcp(listener, closed) => server.serve_tcp(listener, closed).await,

@@ -1,7 +1,7 @@
 //! A persistent hash map: a new version shares all that did not change with the one before it.
 //!
 //! [`Shards`] is a trie over the hash of the key, 64 ways wide, whose leaves hold up to
-//! [`LEAF_MAX`] entries. A change copies the path to one leaf: the cost depends on the depth (two
+//! a dozen entries. A change copies the path to one leaf: the cost depends on the depth (two
 //! levels at ten thousand entries, three at a million), never on the number of entries. Two
 //! versions are compared by walking only where their nodes are not the same allocation, so that
 //! finding what changed costs what changed.
@@ -355,7 +355,7 @@ fn changes<'a, K: Hash + Eq + Clone, V>(
     }
 }
 
-fn entries_of<'a, K, V>(node: Option<&'a Node<K, V>>) -> Entries<'a, K, V> {
+fn entries_of<K, V>(node: Option<&Node<K, V>>) -> Entries<'_, K, V> {
     Entries { open: node.into_iter().collect(), leaf: [].iter() }
 }
 

@@ -73,10 +73,11 @@ impl Demo {
         let written = fs::write(directory.join("upstreams.conf.j2"), TEMPLATE)
             .and_then(|()| fs::write(&file, self.configuration()));
         written.map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-        let loaded = config::load(&file)
-            .map_err(|problems| problems.iter().map(|p| format!("\n{p}")).collect::<String>())?;
+        let loaded = config::load(&file).map_err(|problems| {
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        })?;
         let options = Options { file: Some(file), ..Options::default() };
-        let app = App::start(loaded, options).await.map_err(|error| self.remedy(&error))?;
+        let app = App::start(loaded, options).await.map_err(|error| remedy(&error))?;
         app.published(|snapshot| snapshot.service("web").is_some()).await;
         self.introduce(directory);
 
@@ -114,19 +115,6 @@ impl Demo {
         )
     }
 
-    /// The error, with the option that moves the port which is taken.
-    fn remedy(&self, error: &dyn std::error::Error) -> String {
-        let text = error.to_string();
-        let options = [("[dns]", "--dns"), ("[listener.web", "--http"), ("[admin]", "--admin")];
-        match options.iter().find(|(setting, _)| text.contains(setting)) {
-            Some((_, option)) => format!(
-                "{text}\nIn the demo: portolan demo {option} 127.0.0.1:PORT, or \
-                 make run DEMO=\"{option} 127.0.0.1:PORT\""
-            ),
-            None => text,
-        }
-    }
-
     fn introduce(&self, directory: &Path) {
         let Self { dns, http, admin, every } = self;
         let file = directory.join("upstreams.conf");
@@ -147,11 +135,25 @@ impl Demo {
     }
 }
 
+/// The error, with the option that moves the port which is taken.
+fn remedy(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let options = [("[dns]", "--dns"), ("[listener.web", "--http"), ("[admin]", "--admin")];
+    match options.iter().find(|(setting, _)| text.contains(setting)) {
+        Some((_, option)) => format!(
+            "{text}\nIn the demo: portolan demo {option} 127.0.0.1:PORT, or \
+             make run DEMO=\"{option} 127.0.0.1:PORT\""
+        ),
+        None => text,
+    }
+}
+
 /// Small HTTP servers that say their name, on addresses of their own so that DNS tells them apart.
 async fn backends() -> io::Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
     for number in 1..=BACKENDS {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 10 + number as u8], 0))).await?;
+        let listener =
+            TcpListener::bind(SocketAddr::from(([127, 0, 0, 10 + number as u8], 0))).await?;
         let address = listener.local_addr()?;
         let hello = format!("hello from web-{number} at {address}\n");
         let router = Router::new().fallback(move || std::future::ready(hello.clone()));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::document::{Document, Problem};
 use super::tables::Config;
+use crate::api::AdminConfig;
 use crate::catalog::assemble::{ServiceSettings, Settings};
 use crate::dns;
 use crate::proxy;
@@ -34,7 +35,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     ports_twice(document, config, &mut problems);
     services(document, config, &mut problems);
     zones(document, config, &mut problems);
-    for unsafe_admin in config.admin.iter().filter_map(|admin| admin.problem()) {
+    for unsafe_admin in config.admin.iter().filter_map(AdminConfig::problem) {
         problems.push(document.problem(&["admin", "listen"], unsafe_admin));
     }
     if config.node.workers == Some(0) {

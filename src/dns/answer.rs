@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
+use super::edns::{Edns, option};
 use super::node::{RR_HEAD, Set, write_head};
 use super::soa;
-use super::wire::{
-    Edns, HEADER, Header, Name, POINTER_MAX, Question, option, put16, rcode, rtype, set16,
-};
+use super::wire::{HEADER, Header, Name, POINTER_MAX, Question, put16, rcode, rtype, set16};
 
 /// Bytes of an EDNS record without options (RFC 6891 §6.1.2).
 const OPT: usize = 11;

@@ -10,6 +10,7 @@ mod build;
 pub mod config;
 mod counted;
 pub mod dialect;
+pub mod edns;
 pub mod forward;
 pub mod full;
 #[cfg(test)]

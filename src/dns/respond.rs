@@ -9,9 +9,10 @@
 use std::net::IpAddr;
 
 use super::answer::{OptReply, Reply, bare};
+use super::edns::read_edns;
 use super::node::Node;
 use super::settings::{Settings, ZoneSettings};
-use super::wire::{CLASS_IN, Header, Question, rcode, read_edns, rtype};
+use super::wire::{CLASS_IN, Header, Question, rcode, rtype};
 use super::zone::{Found, Zone, ZoneTable};
 
 /// Largest reply by UDP to a client without EDNS (RFC 1035 §4.2.1).

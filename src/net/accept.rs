@@ -120,7 +120,7 @@ impl Drop for Connection {
 }
 
 /// Accepts on `listener` until it is closed or the process drains, and runs `serve` for each
-/// connection as a task of this thread (inside a `LocalSet`).
+/// connection as a task of this runtime.
 ///
 /// A failed accept is logged once per kind and retried: an accept error never ends a listener.
 pub async fn accept<F>(
@@ -132,7 +132,7 @@ pub async fn accept<F>(
     mut closed: watch::Receiver<bool>,
     serve: impl Fn(TcpStream, SocketAddr) -> F,
 ) where
-    F: Future<Output = ()> + 'static,
+    F: Future<Output = ()> + Send + 'static,
 {
     let accepted = metrics.accepted.with_label_values(&[&name]);
     let refused = metrics.refused.with_label_values(&[&name]);
@@ -157,7 +157,7 @@ pub async fn accept<F>(
                 let _ = stream.set_nodelay(true);
                 open.inc();
                 let (open, served) = (open.clone(), serve(stream, peer));
-                tokio::task::spawn_local(async move {
+                tokio::spawn(async move {
                     served.await;
                     open.dec();
                     drop(connection);

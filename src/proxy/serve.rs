@@ -77,8 +77,7 @@ impl Worker {
         }
     }
 
-    /// Accepts and serves until the listener is taken away or the process drains. Runs inside the
-    /// worker's own `LocalSet`.
+    /// Accepts and serves until the listener is taken away or the process drains.
     pub async fn serve(self, share: Share) {
         let Share { name, kind, socket, closed } = share;
         let port = socket.local_addr().map_or(0, |address| address.port());

@@ -27,7 +27,7 @@ pub enum Listener {
     /// HTTP, by routes.
     Http {
         /// As it was configured.
-        config: HttpListenerConfig,
+        config: Box<HttpListenerConfig>,
         /// Its routes.
         routes: RouteTable,
     },
@@ -79,7 +79,7 @@ impl Settings {
             });
         }
         for (name, listener) in listeners {
-            match settings.listener(name, listener, routes) {
+            match Self::listener_of(name, listener, routes) {
                 Ok(listener) => {
                     settings.want(&listener);
                     settings.listeners.insert(name.as_str().into(), Arc::new(listener));
@@ -102,8 +102,7 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 
-    fn listener(
-        &self,
+    fn listener_of(
         name: &str,
         listener: &ListenerConfig,
         routes: &BTreeMap<String, RouteConfig>,
@@ -130,7 +129,7 @@ impl Settings {
                     };
                     problems.into_iter().map(unfit).collect::<Vec<_>>()
                 })?;
-                Ok(Listener::Http { config: config.clone(), routes })
+                Ok(Listener::Http { config: Box::new(config.clone()), routes })
             }
             (None, Some(config)) => Ok(Listener::Tcp {
                 target: ServiceRef::parse(&config.service),
@@ -231,6 +230,7 @@ impl ProxyTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::config::TcpTimeouts;
     use crate::proxy::upstream::tests::{instance, service};
 
     fn settings(services: &[&str]) -> Arc<Settings> {
@@ -239,7 +239,7 @@ mod tests {
             tcp: Some(TcpListenerConfig {
                 bind: vec!["127.0.0.1:0".parse().unwrap()],
                 service: (*service).to_owned(),
-                timeouts: Default::default(),
+                timeouts: TcpTimeouts::default(),
             }),
         };
         let listeners = services.iter().map(|s| ((*s).to_owned(), tcp(s))).collect();
@@ -299,7 +299,7 @@ mod tests {
             tcp: Some(TcpListenerConfig {
                 bind: vec!["127.0.0.1:0".parse().unwrap()],
                 service: "web".into(),
-                timeouts: Default::default(),
+                timeouts: TcpTimeouts::default(),
             }),
         };
         let listeners = BTreeMap::from([("web".to_owned(), config)]);

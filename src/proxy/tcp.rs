@@ -3,10 +3,11 @@
 //! Idle connections hold no buffer: bytes are read when they are there, into a buffer that all
 //! connections of a worker share, and only what the other side can't take at once is kept.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -67,7 +68,7 @@ pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr
                 return;
             }
             failed => {
-                let error = failed.map(|connected| connected.err());
+                let error = failed.map(Result::err);
                 tracing::debug!(
                     listener = &*service.name, endpoint = %choice.address, ?error,
                     "cannot connect to an endpoint"
@@ -114,7 +115,7 @@ async fn carry(
     idle: Duration,
     bytes: &[IntCounter; 2],
 ) -> io::Result<()> {
-    let moved = Cell::new(Instant::now());
+    let moved = LastMove { started: Instant::now(), after_millis: AtomicU64::new(0) };
     let both = async {
         tokio::try_join!(
             pump(client, endpoint, &moved, &bytes[0]),
@@ -124,11 +125,10 @@ async fn carry(
     };
     tokio::pin!(both);
     loop {
-        let deadline = moved.get() + idle;
         tokio::select! {
             done = &mut both => return done,
-            () = tokio::time::sleep_until(deadline) => {
-                if Instant::now() >= moved.get() + idle {
+            () = tokio::time::sleep_until(moved.at() + idle) => {
+                if Instant::now() >= moved.at() + idle {
                     return Err(io::Error::new(io::ErrorKind::TimedOut, "idle for too long"));
                 }
             }
@@ -136,11 +136,27 @@ async fn carry(
     }
 }
 
+/// When a byte moved last, in either direction.
+struct LastMove {
+    started: Instant,
+    after_millis: AtomicU64,
+}
+
+impl LastMove {
+    fn at(&self) -> Instant {
+        self.started + Duration::from_millis(self.after_millis.load(Relaxed))
+    }
+
+    fn now(&self) {
+        self.after_millis.store(self.started.elapsed().as_millis() as u64, Relaxed);
+    }
+}
+
 /// Moves bytes one way until the end of `from`, then passes the end on (half-close).
 async fn pump(
     from: &TcpStream,
     to: &TcpStream,
-    moved: &Cell<Instant>,
+    moved: &LastMove,
     bytes: &IntCounter,
 ) -> io::Result<()> {
     loop {
@@ -157,9 +173,9 @@ async fn pump(
             return Ok(());
         }
         bytes.inc_by(read as u64);
-        moved.set(Instant::now());
+        moved.now();
         write_all(to, &kept).await?;
-        moved.set(Instant::now());
+        moved.now();
     }
 }
 

@@ -8,11 +8,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts logging to standard error. `PORTOLAN_LOG` says how much, in the form of
 /// `tracing`'s filters (`info`, `portolan::dns=debug,warn`); the default is `info` for Portolan and
-/// `warn` for its libraries.
+/// `warn` for its libraries, `error` for those that would warn of single requests.
 ///
 /// A filter that can't be read is told on the first line, and the default used.
 pub fn start() {
-    const DEFAULT: &str = "warn,portolan=info";
+    // The library behind the full lane warns of every request that fails at its endpoint: those are
+    // counted, and a broken service must not fill the disk.
+    const DEFAULT: &str = "warn,pingora_core=error,pingora_proxy=error,portolan=info";
     let wanted = std::env::var("PORTOLAN_LOG").ok();
     let parsed = wanted.as_deref().map(EnvFilter::try_new);
     let (filter, refused) = match parsed {

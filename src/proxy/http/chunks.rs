@@ -103,9 +103,10 @@ impl Chunks {
                 Ok(State::Size)
             }
             (State::TrailerStart, b'\r') => Ok(State::EndLf),
-            (State::TrailerStart, b'!'..=b'~') => self.extra(State::Trailer),
             (State::Trailer, b'\r') => Ok(State::TrailerLf),
-            (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => self.extra(State::Trailer),
+            (State::TrailerStart, b'!'..=b'~') | (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.extra(State::Trailer)
+            }
             (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
             (State::EndLf, b'\n') => Ok(State::Done),
             _ => Err(BadChunk),

@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::carrier::Carrier;
-use super::full::{Arrival, FullLane};
+use super::exchange::Arrival;
+use super::full::FullLane;
 use super::refusal::Refusal;
 use super::sanitize::{self, Limits};
 use crate::catalog::publish::Current;

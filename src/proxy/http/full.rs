@@ -4,7 +4,6 @@
 //! Its own accept loop, balancing and upstream configuration are not used.
 
 use std::any::Any;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,16 +19,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::carrier::Carrier;
-use super::connection::HttpService;
+use super::exchange::{Arrival, Exchange, host_of, patience};
 use super::refusal::Refusal;
 use crate::lifecycle::{Phase, Phases, Readiness};
-use crate::proxy::balance::PickKey;
-use crate::proxy::config::{HttpListenerConfig, HttpTimeouts, RespondConfig, RespondWhen};
+use crate::proxy::config::{RespondConfig, RespondWhen};
 use crate::proxy::forwarded;
-use crate::proxy::route::{Route, ServiceRef, Target, normalise};
-use crate::proxy::table::Listener;
-use crate::proxy::upstream::{Endpoint, Work};
-use crate::random;
+use crate::proxy::route::{Route, Target};
 
 /// Endpoints that are tried in all when connecting fails: nothing has been sent by then, so
 /// that trying another one is safe for every method.
@@ -49,15 +44,6 @@ impl std::fmt::Debug for FullLane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("FullLane")
     }
-}
-
-/// Where a request came in.
-#[derive(Debug)]
-pub struct Arrival {
-    /// The listener, with its tables and counters.
-    pub service: Arc<HttpService>,
-    /// Who sent it.
-    pub peer: SocketAddr,
 }
 
 impl FullLane {
@@ -94,75 +80,9 @@ struct Full {
     started: Instant,
 }
 
-/// What one request remembers between the hooks.
-#[derive(Default)]
-struct Exchange {
-    arrival: Option<Arrival>,
-    /// Generation of the table that decided.
-    generation: u64,
-    listener: Option<Arc<Listener>>,
-    route: Option<Arc<Route>>,
-    endpoint: Option<Arc<Endpoint>>,
-    work: Option<Work>,
-    tried: Vec<SocketAddr>,
-    began_micros: u64,
-    sent_micros: u64,
-    upgrade: bool,
-    status: u16,
-}
-
-impl Exchange {
-    fn config(&self) -> Option<&HttpListenerConfig> {
-        match self.listener.as_deref() {
-            Some(Listener::Http { config, .. }) => Some(config),
-            _ => None,
-        }
-    }
-}
-
 impl Full {
     fn micros(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// Loads the table of this moment and finds the route. All decisions of one request come from
-    /// this one table, except that a second try picks from the newest.
-    fn decide(&self, request: &RequestHeader, exchange: &mut Exchange) -> Result<(), Refusal> {
-        const GONE: Refusal = Refusal::new(503, "listener", "this listener is being removed");
-        const NO_ROUTE: Refusal = Refusal::new(404, "route", "no route leads there");
-        const PATH: Refusal = Refusal::new(400, "path", "the path can be read in two ways");
-        exchange.began_micros = self.micros();
-        exchange.upgrade = request.headers.contains_key("upgrade");
-        let Some(arrival) = &exchange.arrival else { return Err(GONE) };
-        let table = arrival.service.current.load();
-        exchange.generation = table.generation;
-        exchange.listener = table.listener(&arrival.service.name).cloned();
-        let Some(Listener::Http { routes, .. }) = exchange.listener.as_deref() else {
-            return Err(GONE);
-        };
-        let host = host_of(request);
-        let path = normalise(request.uri.path()).ok_or(PATH)?;
-        exchange.route = Some(Arc::clone(routes.route(host, &path).ok_or(NO_ROUTE)?));
-        Ok(())
-    }
-
-    /// Picks an endpoint that was not tried yet.
-    fn pick(&self, wanted: &ServiceRef, exchange: &mut Exchange) -> Option<Arc<Endpoint>> {
-        let table = exchange.arrival.as_ref()?.service.current.load();
-        let upstream = table.upstream(wanted)?;
-        let key = PickKey { random: random::bits(), now_micros: self.micros() };
-        let endpoint = Arc::clone(if exchange.tried.is_empty() {
-            upstream.pick(key)?
-        } else {
-            upstream.pick_another(key, &exchange.tried)?
-        });
-        if exchange.tried.is_empty() {
-            exchange.generation = table.generation;
-        }
-        exchange.work = Some(endpoint.begin());
-        exchange.sent_micros = key.now_micros;
-        exchange.endpoint = Some(Arc::clone(&endpoint));
-        Some(endpoint)
     }
 
     /// Tells the client with this answer that no more is read, when the process drains.
@@ -177,11 +97,6 @@ impl Full {
         let status = if ready { config.status } else { 503 };
         (status, Bytes::copy_from_slice(config.body.as_bytes()))
     }
-}
-
-fn host_of(request: &RequestHeader) -> &str {
-    let host = request.headers.get("host").and_then(|value| value.to_str().ok());
-    host.or_else(|| request.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default()
 }
 
 #[async_trait]
@@ -207,7 +122,7 @@ impl ProxyHttp for Full {
         exchange: &mut Exchange,
     ) -> pingora_error::Result<bool> {
         self.last_when_draining(session);
-        if let Err(refusal) = self.decide(session.req_header(), exchange) {
+        if let Err(refusal) = exchange.decide(session.req_header(), self.micros()) {
             answer(session, exchange, refusal.status, refusal_body(refusal)).await?;
             return Ok(true);
         }
@@ -221,7 +136,7 @@ impl ProxyHttp for Full {
                 answer(session, exchange, status, body).await?;
                 Ok(true)
             }
-            Some(Target::Service(wanted)) if self.pick(wanted, exchange).is_none() => {
+            Some(Target::Service(wanted)) if exchange.pick(wanted, self.micros()).is_none() => {
                 const NONE: Refusal =
                     Refusal::new(503, "no-endpoint", "no instance of the service is eligible");
                 answer(session, exchange, NONE.status, refusal_body(NONE)).await?;
@@ -239,7 +154,7 @@ impl ProxyHttp for Full {
         let route = exchange.route.clone();
         let again = exchange.endpoint.as_ref().is_some_and(|e| exchange.tried.contains(&e.address));
         let endpoint = match (&route.as_ref().map(|route| &route.target), again) {
-            (Some(Target::Service(wanted)), true) => self.pick(wanted, exchange),
+            (Some(Target::Service(wanted)), true) => exchange.pick(wanted, self.micros()),
             _ => exchange.endpoint.clone(),
         };
         let Some(endpoint) = endpoint else {
@@ -350,7 +265,7 @@ impl ProxyHttp for Full {
         let Some(arrival) = &exchange.arrival else { return };
         arrival.service.metrics.request(exchange.status);
         let now = self.micros();
-        if now % 8 == 0 {
+        if now.is_multiple_of(8) {
             let micros = now.saturating_sub(exchange.began_micros);
             arrival.service.metrics.duration.observe(micros as f64 / 1e6);
         }
@@ -370,11 +285,6 @@ impl ProxyHttp for Full {
     fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
         true
     }
-}
-
-/// How long nothing may be read: in a tunnel much longer than within an exchange.
-fn patience(timeouts: &HttpTimeouts, upgrade: bool) -> std::time::Duration {
-    if upgrade { timeouts.tunnel.0 } else { timeouts.read.0 }
 }
 
 /// The path to ask the endpoint for: in origin form (RFC 9112 §3.2.1), without the route's prefix.
@@ -440,15 +350,13 @@ fn show_generation(
 /// The status that tells the client whose fault it was; 0 when the client itself is gone.
 fn status_for(error: &Error) -> u16 {
     use ErrorType::{
-        ConnectTimedout, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError,
-        WriteTimedout,
+        ConnectTimedout, ConnectionClosed, HTTPStatus, ReadTimedout, WriteError, WriteTimedout,
     };
     match (error.esource(), error.etype()) {
         (_, HTTPStatus(status)) => *status,
         (ErrorSource::Downstream, ReadTimedout) => 408,
         (ErrorSource::Downstream, WriteError | ConnectionClosed | WriteTimedout) => 0,
         // A malformed body reaches us as a read error; answering to a closed socket harms nobody.
-        (ErrorSource::Downstream, ReadError) => 400,
         (ErrorSource::Downstream, _) => 400,
         (_, ConnectTimedout | ReadTimedout | WriteTimedout) => 504,
         _ => 502,

@@ -3,6 +3,7 @@
 pub mod carrier;
 pub mod chunks;
 pub mod connection;
+pub mod exchange;
 pub mod full;
 pub mod refusal;
 pub mod sanitize;
