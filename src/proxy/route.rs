@@ -87,6 +87,12 @@ impl RouteTable {
     fn add(&mut self, name: &str, config: &RouteConfig) -> Result<(), String> {
         let target = match (&config.service, &config.respond) {
             (Some(service), None) => Target::Service(ServiceRef::parse(service)),
+            (None, Some(respond)) if !(200..=599).contains(&respond.status) => {
+                return Err(format!(
+                    "respond.status = {} is not between 200 and 599",
+                    respond.status
+                ));
+            }
             (None, Some(respond)) => Target::Respond(respond.clone()),
             _ => return Err("needs either `service` or `respond`, exactly one".into()),
         };
@@ -279,6 +285,7 @@ fn decode(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::config::RespondWhen;
 
     fn config(host: &str, path: &str, service: &str) -> RouteConfig {
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -333,12 +340,16 @@ mod tests {
         both.path_exact = Some("/b".into());
         let mut none = config("", "/c", "");
         none.service = None;
+        let mut odd = config("", "/d", "");
+        odd.respond =
+            Some(RespondConfig { status: 99, body: String::new(), when: RespondWhen::Always });
         for (case, first, second, want) in [
             ("no slash", config("", "api", "web"), None, "must start with '/'"),
             ("star inside", config("a.*.b", "/", "web"), None, "at the front only"),
             ("scheme", config("http://a", "/", "web"), None, "leave out scheme and port"),
             ("two kinds of path", both, None, "keep one"),
             ("nowhere to go", none, None, "exactly one"),
+            ("no status", odd, None, "respond.status = 99 is not between 200 and 599"),
             (
                 "twice",
                 config("", "/x", "web"),

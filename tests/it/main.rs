@@ -12,5 +12,7 @@ mod http_tunnel;
 mod origin;
 mod peers;
 mod rig;
+mod documents;
+mod examples;
 mod support;
 mod tcp;
