@@ -1,5 +1,8 @@
 //! Costs of the catalog: assembling after one change, and from nothing.
 
+#![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
+#![allow(missing_docs, reason = "the macros of criterion make public functions")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 

@@ -1,5 +1,8 @@
 //! Instruction-sized costs of the proxy's decisions: pick, route, sanitize, compile.
 
+#![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
+#![allow(missing_docs, reason = "the macros of criterion make public functions")]
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;

@@ -225,7 +225,12 @@ impl App {
             file: options.file,
             last_reload,
         }));
-        tasks.push(tokio::spawn(reload::answer(Arc::clone(&running), reload_receiver)));
+        let answered = reload::answer(Arc::clone(&running), reload_receiver);
+        let mut phases = lifecycle.phases();
+        tasks.push(tokio::spawn(async move {
+            // Connections to the admin face may hold on to their way of asking for longer.
+            tokio::select! { () = answered => {}, () = phases.reached(Phase::Stopped) => {} }
+        }));
         Ok(Self { lifecycle, readiness, connections, tables, published, running, tasks, reloads })
     }
 
@@ -295,7 +300,6 @@ impl App {
             }
         })
         .await;
-        self.reloads = mpsc::channel(1).0;
         for task in self.tasks.drain(..) {
             let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
         }

@@ -74,7 +74,7 @@ fn every_configuration_in_the_documents_is_accepted() {
         let dir = tempfile::tempdir().unwrap();
         for (line, template) in blocks(&page, "jinja") {
             let name = template.trim_start_matches(['{', '#', '-', ' ']).split(' ').next();
-            let name = name.filter(|name| name.ends_with(".j2"));
+            let name = name.filter(|name| name.contains(".j2"));
             let name = name.unwrap_or_else(|| panic!("{path}:{line}: begins with its name?"));
             fs::write(dir.path().join(name), &template).unwrap();
         }
@@ -146,7 +146,7 @@ fn documented() -> BTreeMap<String, Rows> {
     let mut heading = String::new();
     for line in read("docs/configuration.md").lines() {
         if let Some(told) = line.strip_prefix("### ").or_else(|| line.strip_prefix("## ")) {
-            heading = told.trim_matches('`').to_owned();
+            told.trim_matches('`').clone_into(&mut heading);
         } else if let Some(cells) = line.strip_prefix("| `") {
             let cells: Vec<&str> = cells.trim_end_matches('|').split(" | ").collect();
             let key = cells[0].trim_end_matches('`').to_owned();

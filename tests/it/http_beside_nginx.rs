@@ -48,7 +48,8 @@ async fn a_trusted_proxy_is_told_on_as_by_nginx() {
     );
     let file = directory.path().join("nginx.conf");
     std::fs::write(&file, config).unwrap();
-    let mut nginx = start(Command::new("nginx").arg("-p").arg(directory.path()).arg("-c").arg(file));
+    let mut nginx =
+        start(Command::new("nginx").arg("-p").arg(directory.path()).arg("-c").arg(file));
     serving(&mut nginx, nginx_at).await;
 
     for (case, lines) in [
@@ -58,7 +59,10 @@ async fn a_trusted_proxy_is_told_on_as_by_nginx() {
         ("capitals", "Host: Shop.Example\r\n"),
         ("a chain of one", "Host: a\r\nX-Forwarded-For: 1.2.3.4\r\n"),
         ("a chain of two", "Host: a\r\nX-Forwarded-For: 1.2.3.4, 5.6.7.8\r\n"),
-        ("a chain in two lines", "Host: a\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8\r\n"),
+        (
+            "a chain in two lines",
+            "Host: a\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8\r\n",
+        ),
         ("a chain of IPv6", "Host: a\r\nX-Forwarded-For: 2001:db8::1\r\n"),
         ("an unknown client", "Host: a\r\nX-Forwarded-For: unknown\r\n"),
         ("the scheme", "Host: a\r\nX-Forwarded-Proto: https\r\n"),

@@ -236,7 +236,10 @@ async fn a_malformed_chunked_body_never_becomes_a_complete_request() {
             let answer = String::from_utf8(client.finish().await).unwrap();
             origin.seen("the end", |all| all.iter().all(|connection| connection.ended)).await;
             let complete = origin.received().iter().any(|c| end_of_request(&c.bytes).is_some());
-            if !answer.starts_with("HTTP/1.1 400 ") || answer.matches("HTTP/1.1").count() > 1 || complete {
+            if !answer.starts_with("HTTP/1.1 400 ")
+                || answer.matches("HTTP/1.1").count() > 1
+                || complete
+            {
                 wrong.push(format!("{case}, {good:?}: {answer:?}; {:?}", origin.text()));
             }
             within("stop", rig.app.stop()).await;

@@ -14,7 +14,9 @@ async fn echo() -> Origin {
             let body = request.split_once("\r\n\r\n").map_or("", |(_, body)| body);
             let told = format!("{line}|{body}");
             let length = told.len();
-            exchange.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{told}")).await?;
+            exchange
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{told}"))
+                .await?;
         }
     })
     .await
@@ -56,15 +58,7 @@ async fn three_requests_in_a_row_are_answered_in_order_however_they_are_cut() {
 async fn what_an_answer_says_about_its_end_is_understood() {
     let chunked = Some("chunked");
     for (case, method, answer, status, encoding, body, origins) in [
-        (
-            "a length",
-            "GET",
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-            200,
-            None,
-            "ok",
-            1,
-        ),
+        ("a length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, None, "ok", 1),
         ("no body", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, None, "", 1),
         (
             "HEAD with a length",
@@ -322,7 +316,9 @@ async fn an_answer_before_the_body_leaves_no_part_of_the_body_behind() {
     for (case, sent) in [("all of the body", smuggled), ("a part of it", &smuggled[..30])] {
         let mut client = rig.client().await;
         let length = smuggled.len();
-        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")).await;
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"))
+            .await;
         assert_eq!(client.answer().await.body, "ok", "{case}");
         client.send(sent).await;
         assert_eq!(client.finish().await, b"", "{case}: part of a body was answered");

@@ -48,8 +48,11 @@ async fn after_101_bytes_pass_both_ways_and_either_end_ends_it() {
     says_back(&mut client, "GET / HTTP/1.1\r\n\r\n").await;
     let request = origin.text();
     let head = request.split_once("\r\n\r\n").map(|(head, _)| head.to_ascii_lowercase());
-    assert!(head.is_some_and(|head| head.contains("\r\nconnection: upgrade\r\n")
-        && head.contains("\r\nupgrade: websocket")), "{request}");
+    assert!(
+        head.is_some_and(|head| head.contains("\r\nconnection: upgrade\r\n")
+            && head.contains("\r\nupgrade: websocket")),
+        "{request}"
+    );
     drop(client);
     origin.seen("the end", |all| all.iter().all(|connection| connection.ended)).await;
 

@@ -3,6 +3,15 @@
 
 mod dns_forward;
 mod dns_wire;
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed; helpers are tests too"
+)]
+
+mod documents;
+mod examples;
 mod http_beside_nginx;
 mod http_hostile;
 mod http_idle;
@@ -12,7 +21,5 @@ mod http_tunnel;
 mod origin;
 mod peers;
 mod rig;
-mod documents;
-mod examples;
 mod support;
 mod tcp;

@@ -73,13 +73,13 @@ async fn a_break_is_passed_on_as_a_break() {
         let (mut endpoint, _) = within("accept", listener.accept()).await.unwrap();
         assert_eq!(within("a byte", endpoint.read_u8()).await.unwrap(), b'x');
         if breaks == "client" {
-            client.stream.set_linger(Some(Duration::ZERO)).unwrap();
+            client.stream.set_zero_linger().unwrap();
             drop(client);
             let read = within("the break", endpoint.read_u8()).await;
             let kind = read.map_err(|error| error.kind());
             assert_eq!(kind, Err(std::io::ErrorKind::ConnectionReset));
         } else {
-            endpoint.set_linger(Some(Duration::ZERO)).unwrap();
+            endpoint.set_zero_linger().unwrap();
             drop(endpoint);
             assert!(client.is_reset().await, "a clean end would look like a whole answer");
         }
@@ -137,7 +137,8 @@ async fn every_byte_of_64_connections_arrives_while_instances_come_and_go() {
     let rig = rig("", &[one, two]).await;
     let address = rig.address("web").await;
     let mut bytes = vec![0; SIZE];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut bytes).unwrap();
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut bytes)
+        .unwrap();
     // Twice, so that each connection starts at a place of its own.
     let bytes: Arc<[u8]> = bytes.repeat(2).into();
     let mut carrying = tokio::task::JoinSet::new();
@@ -209,7 +210,12 @@ async fn who_does_not_read_holds_up_nobody_else_and_loses_nothing() {
                 for _ in 0..10 {
                     says_back(&mut other, "quick").await;
                 }
-                if slow.stream.try_write(&piece[sent % 251..]).map(|written| sent += written).is_err() {
+                if slow
+                    .stream
+                    .try_write(&piece[sent % 251..])
+                    .map(|written| sent += written)
+                    .is_err()
+                {
                     break;
                 }
             }

@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use super::sanitize::{self, Limits};
 use crate::catalog::publish::Current;
 use crate::lifecycle::Phases;
-use crate::net::park::{Unparked, park};
+use crate::net::park::{Idle, Unparked, park};
 use crate::proxy::metrics::ListenerMetrics;
 use crate::proxy::table::{Listener, ProxyTable};
 
@@ -43,9 +43,11 @@ pub async fn serve(
     mut phases: Phases,
 ) {
     let mut carrier = Carrier::new(stream, peer);
+    let mut clock = None;
     while let Some(rules) = rules(&service) {
         carrier.rest();
-        if !begun(&mut carrier, rules.idle, &mut phases).await {
+        let clock = clock.get_or_insert_with(|| Idle::new(rules.idle));
+        if !begun(&mut carrier, clock, rules.idle, &mut phases).await {
             return;
         }
         let deadline = Instant::now() + rules.request_head;
@@ -69,9 +71,14 @@ pub async fn serve(
 }
 
 /// Waits, parked, for the first bytes of a request; false when the connection is to be closed.
-async fn begun(carrier: &mut Carrier, idle: Duration, phases: &mut Phases) -> bool {
+async fn begun(
+    carrier: &mut Carrier,
+    clock: &mut Idle,
+    idle: Duration,
+    phases: &mut Phases,
+) -> bool {
     while carrier.unread().is_empty() {
-        if park(carrier.stream(), idle, phases).await != Unparked::Readable {
+        if park(carrier.stream(), clock, idle, phases).await != Unparked::Readable {
             return false;
         }
         match carrier.try_read_more() {
