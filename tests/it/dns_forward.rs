@@ -67,7 +67,12 @@ async fn names_outside_the_zones_are_asked_of_the_upstream_for_those_who_may() {
         for options in ["", "+tcp", "+noedns"] {
             let reply = ask(tool, dns, &format!("{options} a.plain.test A")).await;
             let told: Vec<&str> = reply.answer.iter().map(String::as_str).collect();
-            assert_eq!(told, ["a.plain.test. 300 IN A 192.0.2.1"], "{tool} {options}: {}", reply.text);
+            assert_eq!(
+                told,
+                ["a.plain.test. 300 IN A 192.0.2.1"],
+                "{tool} {options}: {}",
+                reply.text
+            );
             assert!(reply.flags.contains("ra"), "{tool} {options}: {}", reply.text);
             let reply = ask(tool, dns, &format!("{options} nobody.plain.test A")).await;
             assert_eq!(reply.status, "NXDOMAIN", "{tool} {options}: {}", reply.text);
@@ -124,8 +129,7 @@ async fn unbound_resolves_our_names_however_strict_it_is() {
         own.tags = Arc::new(["prod".into()]);
         web.instances.push(Arc::new(own));
     }
-    let many: Vec<SocketAddr> =
-        (0..200).map(|n| SocketAddr::from(([10, 1, 0, n], 80))).collect();
+    let many: Vec<SocketAddr> = (0..200).map(|n| SocketAddr::from(([10, 1, 0, n], 80))).collect();
     let zones = "[dns]\nlisten = [\"127.0.0.1:0\"]\n[dns.zone.\"svc.test\"]\nttl = \"60s\"\n\
                  [dns.zone.consul]\ndialect = \"consul\"\n";
     let rig = Rig::start(zones, vec![web, service("many", &many)]).await;
@@ -133,7 +137,11 @@ async fn unbound_resolves_our_names_however_strict_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let front = own_address();
     let stub = |zone: &str| {
-        format!("stub-zone:\n name: \"{zone}\"\n stub-addr: {}@{}\n stub-prime: no\n", dns.ip(), dns.port())
+        format!(
+            "stub-zone:\n name: \"{zone}\"\n stub-addr: {}@{}\n stub-prime: no\n",
+            dns.ip(),
+            dns.port()
+        )
     };
     // `consul` and `test` are no zones of the Internet: unbound would say so by itself.
     let strict = format!(

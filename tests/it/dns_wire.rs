@@ -73,7 +73,8 @@ impl Reply {
                 reply.flags.extend(flags.split_whitespace().map(str::to_owned));
             }
             if line.starts_with(";;") {
-                section = ["ANSWER", "AUTHORITY", "ADDITIONAL"].into_iter().find(|s| line.contains(s));
+                section =
+                    ["ANSWER", "AUTHORITY", "ADDITIONAL"].into_iter().find(|s| line.contains(s));
             } else if !line.starts_with(';') && !line.trim().is_empty() {
                 let record = line.split_whitespace().collect::<Vec<_>>().join(" ");
                 match section {
@@ -107,11 +108,14 @@ fn set(lines: &[&str]) -> BTreeSet<String> {
 async fn dig_and_kdig_read_the_same_answers() {
     let (rig, dns) = rig().await;
     let serial = rig.app.tables().snapshot.generation as u32;
-    let soa = |apex: &str| format!("{apex}. 5 IN SOA ns.{apex}. hostmaster.{apex}. {serial} 3600 600 86400 5");
+    let soa = |apex: &str| {
+        format!("{apex}. 5 IN SOA ns.{apex}. hostmaster.{apex}. {serial} 3600 600 86400 5")
+    };
     let (svc, consul) = (soa("svc"), soa("consul"));
     let (svc, consul) = ([&*svc], [&*consul]);
     type Case<'a> = (&'a str, &'a str, &'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
-    let three_a = ["web.svc. 0 IN A 10.0.0.1", "web.svc. 0 IN A 10.0.0.2", "web.svc. 0 IN A 10.0.0.3"];
+    let three_a =
+        ["web.svc. 0 IN A 10.0.0.1", "web.svc. 0 IN A 10.0.0.2", "web.svc. 0 IN A 10.0.0.3"];
     let cases: &[Case] = &[
         ("A", "web.svc A", "NOERROR", &three_a, &[], &[]),
         ("A by TCP", "+tcp web.svc A", "NOERROR", &three_a, &[], &[]),
@@ -145,14 +149,7 @@ async fn dig_and_kdig_read_the_same_answers() {
         ("TXT", "web.svc TXT", "NOERROR", &["web.svc. 0 IN TXT \"team=shop\""], &[], &[]),
         ("no such name", "nobody.svc A", "NXDOMAIN", &[], &svc, &[]),
         ("below a name", "x.web-1.web.svc A", "NXDOMAIN", &[], &svc, &[]),
-        (
-            "SOA",
-            "svc SOA",
-            "NOERROR",
-            &svc,
-            &[],
-            &[],
-        ),
+        ("SOA", "svc SOA", "NOERROR", &svc, &[], &[]),
         (
             "consul: a tag",
             "prod.web.service.consul A",
@@ -177,7 +174,9 @@ async fn dig_and_kdig_read_the_same_answers() {
             "consul: SRV by RFC 2782",
             "_db._tcp.service.consul SRV",
             "NOERROR",
-            &["_db._tcp.service.consul. 0 IN SRV 1 1 3306 fd000000000000000000000000000001.addr.dc1.consul."],
+            &[
+                "_db._tcp.service.consul. 0 IN SRV 1 1 3306 fd000000000000000000000000000001.addr.dc1.consul.",
+            ],
             &[],
             &["fd000000000000000000000000000001.addr.dc1.consul. 0 IN AAAA fd00::1"],
         ),
@@ -227,9 +226,12 @@ async fn dig_and_kdig_read_the_same_answers() {
 #[tokio::test]
 async fn what_is_not_ours_to_say_is_refused() {
     let (_rig, dns) = rig().await;
-    for question in ["example.org A", ". NS", "version.bind CH TXT", "hostname.bind CH TXT", "web.svc CH A"] {
+    for question in
+        ["example.org A", ". NS", "version.bind CH TXT", "hostname.bind CH TXT", "web.svc CH A"]
+    {
         for tool in ["dig", "kdig"] {
-            let question = question.replace(" CH ", if tool == "dig" { " CH " } else { " -c CH -t " });
+            let question =
+                question.replace(" CH ", if tool == "dig" { " CH " } else { " -c CH -t " });
             let reply = ask(tool, dns, &question).await;
             assert_eq!(reply.status, "REFUSED", "{question}, by {tool}: {}", reply.text);
             assert!(reply.answer.is_empty() && !reply.flags.contains("ra"), "{}", reply.text);
@@ -244,7 +246,9 @@ async fn the_generation_is_told_by_nsid_in_every_kind_of_answer() {
     let (rig, dns) = rig().await;
     let generation = rig.app.tables().snapshot.generation;
     let told = format!("edge-1 gen={generation}");
-    for question in ["web.svc A", "web.svc AAAA", "nobody.svc A", "example.org A", "+tcp web.svc SRV"] {
+    for question in
+        ["web.svc A", "web.svc AAAA", "nobody.svc A", "example.org A", "+tcp web.svc SRV"]
+    {
         let reply = ask("dig", dns, &format!("{question} +nsid")).await;
         assert!(reply.text.contains(&format!("(\"{told}\")")), "{question}: {}", reply.text);
         let reply = ask("kdig", dns, &format!("{question} +nsid")).await;
@@ -259,11 +263,18 @@ async fn the_generation_is_told_by_nsid_in_every_kind_of_answer() {
 #[tokio::test]
 async fn what_does_not_fit_is_cut_by_udp_and_whole_by_tcp() {
     let (_rig, dns) = rig().await;
-    for (options, most) in [("+noedns", 512), ("+bufsize=512", 512), ("+bufsize=4096", 1232), ("", 1232)] {
+    for (options, most) in
+        [("+noedns", 512), ("+bufsize=512", 512), ("+bufsize=4096", 1232), ("", 1232)]
+    {
         let cut = ask("dig", dns, &format!("+ignore {options} big.svc A")).await;
         assert!(cut.flags.contains("tc"), "{options}: {}", cut.text);
-        let size = cut.text.split("MSG SIZE  rcvd: ").nth(1).and_then(|size| size.trim().parse().ok());
-        assert!(size.is_some_and(|size: usize| size <= most && size > most - 32), "{options}: {}", cut.text);
+        let size =
+            cut.text.split("MSG SIZE  rcvd: ").nth(1).and_then(|size| size.trim().parse().ok());
+        assert!(
+            size.is_some_and(|size: usize| size <= most && size > most - 32),
+            "{options}: {}",
+            cut.text
+        );
         assert!(!cut.answer.is_empty(), "{options}: a part is better than nothing");
         // Without +ignore, dig asks again by TCP, as every resolver does.
         let whole = ask("dig", dns, &format!("{options} big.svc A")).await;
@@ -271,10 +282,8 @@ async fn what_does_not_fit_is_cut_by_udp_and_whole_by_tcp() {
         assert!(!whole.flags.contains("tc"));
     }
     // Each client gets another part.
-    let (first, second) = tokio::join!(
-        ask("dig", dns, "+ignore big.svc A"),
-        ask("kdig", dns, "+ignore big.svc A"),
-    );
+    let (first, second) =
+        tokio::join!(ask("dig", dns, "+ignore big.svc A"), ask("kdig", dns, "+ignore big.svc A"),);
     assert_ne!(first.answer, second.answer);
 }
 
@@ -306,7 +315,8 @@ async fn ten_queries_in_a_row_by_tcp_are_answered_and_kdig_keeps_its_connection(
     let (_rig, dns) = rig().await;
     let mut stream = TcpStream::connect(dns).await.unwrap();
     let names = ["web.svc", "nobody.svc", "big.svc", "example.org", "web.service.consul"];
-    let all: Vec<u8> = (0..10).flat_map(|id| framed(&query(id, names[usize::from(id) % 5]))).collect();
+    let all: Vec<u8> =
+        (0..10).flat_map(|id| framed(&query(id, names[usize::from(id) % 5]))).collect();
     stream.write_all(&all).await.unwrap();
     let mut told = BTreeSet::new();
     for _ in 0..10 {
@@ -343,7 +353,11 @@ async fn a_tcp_connection_that_says_nothing_is_closed_and_its_owner_misses_nothi
         // A reset is a close too: there were bytes that nobody wanted.
         let _ = within("a close", stream.read_to_end(&mut rest)).await;
         assert!(rest.is_empty(), "{case}: {rest:?}");
-        assert!(at_once || began.elapsed() >= Duration::from_millis(300), "{case}: {:?}", began.elapsed());
+        assert!(
+            at_once || began.elapsed() >= Duration::from_millis(300),
+            "{case}: {:?}",
+            began.elapsed()
+        );
     }
     // What came before the close is answered.
     let mut stream = TcpStream::connect(dns).await.unwrap();

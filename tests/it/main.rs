@@ -1,8 +1,6 @@
 //! Black-box tests: the application on real sockets, asked by real clients. One binary, so that
 //! everything is linked once and all tests run beside each other.
 
-mod dns_forward;
-mod dns_wire;
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +8,8 @@ mod dns_wire;
     reason = "a test that cannot go on has failed; helpers are tests too"
 )]
 
+mod dns_forward;
+mod dns_wire;
 mod documents;
 mod examples;
 mod http_beside_nginx;
