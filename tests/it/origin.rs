@@ -1,5 +1,4 @@
 //! An origin that records every byte it receives and answers by a script.
-#![allow(clippy::unwrap_used, reason = "only tests call this: a panic fails them")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,4 @@
 //! Real programs beside us: tools that ask, and servers that answer or are compared with.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "only tests call this: a panic fails them")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Stdio;

@@ -1,5 +1,4 @@
 //! The application in this process, fed by a registry in memory, and a client that speaks bytes.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "only tests call this: a panic fails them")]
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,0 +1,227 @@
+//! The pure decisions of the hot path allocate nothing once they are warm.
+#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait; it only passes on")]
+#![allow(clippy::unwrap_used, reason = "a broken set-up fails the test")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use portolan::catalog::assemble::{Inputs, Source, assemble};
+use portolan::catalog::model::{Address, Meta, Port};
+use portolan::catalog::{
+    Health, Instance, Presence, RegistryState, RegistryView, SourceService, Weight,
+};
+use portolan::dns::{Action, Transport, ZoneTable, respond};
+use portolan::proxy::ProxyTable;
+use portolan::proxy::balance::PickKey;
+use portolan::proxy::route::{ServiceRef, normalise};
+use portolan::proxy::table::Listener;
+use portolan::random;
+
+/// Counts what each thread allocates, so that tests beside each other don't disturb the count.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    ALLOCATIONS.with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call goes to the system's allocator with the arguments it came with.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often `work` allocates in a hundred runs, after a first one.
+fn allocations(mut work: impl FnMut()) -> u64 {
+    work();
+    let before = ALLOCATIONS.get();
+    for _ in 0..100 {
+        work();
+    }
+    ALLOCATIONS.get() - before
+}
+
+const CONFIG: &str = "[dns]\nlisten = []\n[dns.zone.svc]\n[dns.zone.consul]\ndialect = \"consul\"\n\
+    [dns.forward]\nupstreams = [\"10.9.9.9\"]\n\
+    [listener.web.http]\nbind = [\"127.0.0.1:0\"]\n\
+    [route.shop]\nlistener = \"web\"\nhost = \"shop.example\"\npath = \"/api\"\nservice = \"web\"\n\
+    [route.below]\nlistener = \"web\"\nhost = \"*.example\"\nservice = \"web\"\n\
+    [route.any]\nlistener = \"web\"\npath = \"/big\"\nservice = \"big\"\n\
+    [service.big]\npolicy = \"round-robin\"\n";
+
+fn service(name: &str, instances: u16) -> SourceService {
+    let instance = |n: u16| Instance {
+        id: format!("{name}-{n}").into(),
+        registry: "mem".into(),
+        address: Address::Ip(Ipv4Addr::new(10, 0, (n >> 8) as u8, n as u8).into()),
+        ports: Arc::new([Port { name: "".into(), number: 8080 }]),
+        tags: Arc::new(["prod".into()]),
+        meta: Meta::new(),
+        weight: Weight::try_from(i64::from(1 + n % 3)).unwrap(),
+        group: None,
+        locality: None,
+        node: None,
+        health: Health::Healthy,
+        cause: "".into(),
+        presence: Presence::Active,
+    };
+    SourceService {
+        name: name.into(),
+        tags: Arc::new(["prod".into()]),
+        meta: Arc::new([("team".into(), "shop".into())].into()),
+        instances: (1..=instances).map(|n| Arc::new(instance(n))).collect(),
+        problems: Vec::new(),
+    }
+}
+
+fn tables() -> (ZoneTable, ProxyTable) {
+    let loaded = portolan::config::parse("test.toml", CONFIG, Path::new(""), &|_| None).unwrap();
+    let services = vec![service("web", 3), service("big", 400)];
+    let view = RegistryView::default().replaced(services, Vec::new());
+    let source = Source { name: "mem".into(), priority: 0, state: RegistryState::Live(view) };
+    let inputs = Inputs::new(vec![source], Arc::clone(&loaded.prepared.services));
+    let snapshot = assemble(None, &inputs, 1).unwrap();
+    let zones = ZoneTable::compile(&loaded.prepared.dns, None, &snapshot);
+    (zones, ProxyTable::compile(&loaded.prepared.proxy, None, &snapshot))
+}
+
+/// A query with recursion desired; with EDNS it asks for the NSID too.
+fn query(name: &str, qtype: u8, edns: bool) -> Vec<u8> {
+    let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
+    for label in name.split('.') {
+        query.push(label.len() as u8);
+        query.extend(label.as_bytes());
+    }
+    query.extend([0, 0, qtype, 0, 1]);
+    if edns {
+        query.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 4, 0, 3, 0, 0]);
+    }
+    query
+}
+
+#[test]
+fn the_count_sees_an_allocation() {
+    assert_eq!(allocations(|| drop(black_box(Box::new(1)))), 100);
+    assert_eq!(allocations(|| ()), 0);
+}
+
+#[test]
+fn an_answer_allocates_nothing() {
+    let (zones, _) = tables();
+    let client = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let mut out = Vec::with_capacity(65_535);
+    for (case, name, qtype, rcode, answers) in [
+        ("A", "web.svc", 1, 0, 3),
+        ("A in capitals", "WEB.SVC", 1, 0, 3),
+        ("one instance", "web-1.web.svc", 1, 0, 1),
+        ("SRV and additional", "web.svc", 33, 0, 3),
+        ("TXT", "web.svc", 16, 0, 1),
+        ("NODATA", "web.svc", 28, 0, 0),
+        ("NXDOMAIN", "nobody.svc", 1, 3, 0),
+        ("the apex", "svc", 6, 0, 1),
+        ("ANY", "web.svc", 255, 0, 3),
+        ("PTR", "1.0.0.10.in-addr.arpa", 12, 0, 4),
+        ("consul", "prod.web.service.dc1.consul", 1, 0, 3),
+        ("consul: SRV", "_web._tcp.service.consul", 33, 0, 3),
+        ("consul: an address", "0a000009.addr.consul", 1, 0, 1),
+        ("consul: ENT", "service.consul", 1, 0, 0),
+        ("not ours", "example.org", 1, 5, 0),
+    ] {
+        for (transport, edns) in
+            [(Transport::Udp, false), (Transport::Udp, true), (Transport::Tcp, true)]
+        {
+            let query = query(name, qtype, edns);
+            let allocated = allocations(|| {
+                let action = respond(&zones, &query, transport, client, random::bits(), &mut out);
+                assert_eq!(action, Action::Reply);
+            });
+            assert_eq!((out[3] & 0xf, out[7]), (rcode, answers), "{case}");
+            assert_eq!(allocated, 0, "{case}, {transport:?}, EDNS {edns}");
+        }
+    }
+    for (case, query, transport, wanted) in [
+        ("cut", query("big.svc", 1, true), Transport::Udp, Action::Reply),
+        ("400 addresses", query("big.svc", 1, true), Transport::Tcp, Action::Reply),
+        ("broken", query("web.svc", 1, false)[..20].to_vec(), Transport::Udp, Action::Reply),
+        ("no query", vec![0; 3], Transport::Udp, Action::Drop),
+        ("for others", query("example.org", 1, true), Transport::Udp, Action::Forward),
+    ] {
+        let allocated = allocations(|| {
+            let client = Ipv4Addr::LOCALHOST.into();
+            let action = respond(&zones, &query, transport, client, random::bits(), &mut out);
+            assert_eq!(action, wanted);
+        });
+        assert_eq!(allocated, 0, "{case}");
+    }
+}
+
+#[test]
+fn a_pick_allocates_nothing() {
+    let (_, proxy) = tables();
+    for name in ["web", "big"] {
+        let upstream = proxy.upstream(&ServiceRef::parse(name)).unwrap();
+        let mut now_micros = 1;
+        let allocated = allocations(|| {
+            now_micros += 1000;
+            let key = PickKey { random: random::bits(), now_micros };
+            let endpoint = upstream.pick(key).unwrap();
+            let work = endpoint.begin();
+            endpoint.observe(1500, now_micros);
+            drop(work);
+            let other = upstream.pick_another(key, &[endpoint.address]).unwrap();
+            assert_ne!(other.address, endpoint.address);
+        });
+        assert_eq!(allocated, 0, "{name}");
+    }
+}
+
+#[test]
+fn a_route_allocates_nothing_for_a_host_in_lower_case() {
+    let (_, proxy) = tables();
+    let listener = Arc::clone(proxy.listener("web").unwrap());
+    let Listener::Http { routes, .. } = &*listener else { unreachable!("it is an HTTP listener") };
+    for (host, path, wanted) in [
+        ("shop.example", "/api", Some("shop")),
+        ("shop.example:8080", "/api/users/17", Some("shop")),
+        ("shop.example.", "/apis", Some("below")),
+        ("a.b.example", "/x/y/z", Some("below")),
+        ("[::1]:80", "/big/x", Some("any")),
+        ("", "/none", None),
+    ] {
+        let allocated = allocations(|| {
+            let route = routes.route(host, &normalise(path).unwrap());
+            assert_eq!(route.map(|route| &*route.name), wanted);
+        });
+        assert_eq!(allocated, 0, "{host} {path}");
+    }
+}
