@@ -5,8 +5,9 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use serde::Serializer;
 use serde::de::{Deserialize, Deserializer, Error as _};
 
 /// A length of time: one number and one unit out of `ms`, `s`, `m`, `h`, `d`; `"0"` needs no unit.
@@ -154,6 +155,29 @@ impl fmt::Display for Share {
     }
 }
 
+/// A moment as people and programs read it: RFC 3339, in UTC, to the millisecond. For serde.
+///
+/// # Errors
+/// What the serializer cannot take; a moment beyond the year 9999 is told as the epoch.
+pub fn rfc3339<S: Serializer>(moment: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+    let moment = jiff::Timestamp::try_from(*moment).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    to.collect_str(&format_args!("{moment:.3}"))
+}
+
+/// As [`rfc3339`], and `null` for a moment that has not come.
+///
+/// # Errors
+/// What the serializer cannot take.
+pub fn rfc3339_if_any<S: Serializer>(
+    moment: &Option<SystemTime>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match moment {
+        Some(moment) => rfc3339(moment, to),
+        None => to.serialize_none(),
+    }
+}
+
 macro_rules! decode_from_string {
     ($($unit:ty),*) => {$(
         impl<'de> Deserialize<'de> for $unit {
@@ -213,6 +237,13 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Share>().ok().map(|s| s.0), want, "{case}: {text}");
         }
+    }
+
+    #[test]
+    fn a_moment_is_told_in_utc_to_the_millisecond() {
+        let moment = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_371_783_840);
+        let told = rfc3339(&moment, serde_json::value::Serializer).unwrap();
+        assert_eq!(told, "2026-11-22T18:23:03.840Z");
     }
 
     #[test]

@@ -5,16 +5,18 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value};
 
 use super::publish::Tables;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::net::accept::Connections;
 use crate::render::Renderer;
+use crate::units;
 
 /// How the last reload went.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct LastReload {
+    #[serde(serialize_with = "crate::units::rfc3339")]
     pub(super) at: SystemTime,
     pub(super) refused: Vec<String>,
 }
@@ -34,7 +36,7 @@ pub(super) fn teller(
     let tables = Arc::clone(tables);
     let renderer = Arc::clone(renderer);
     let last_reload = Arc::clone(last_reload);
-    let started = SystemTime::now();
+    let started = units::rfc3339(&SystemTime::now(), value::Serializer).unwrap_or_default();
     Arc::new(move || {
         let phase = match phases.now() {
             Phase::Starting => "starting",

@@ -39,6 +39,7 @@ pub struct RegistryStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Staleness {
     /// Last contact.
+    #[serde(serialize_with = "crate::units::rfc3339")]
     pub since: SystemTime,
     /// What went wrong.
     pub why: Arc<str>,

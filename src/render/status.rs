@@ -21,6 +21,7 @@ pub struct ResourceStatus {
     /// The latest generation that the file agrees with; 0 before the first.
     pub generation: u64,
     /// When the file was replaced last by this process.
+    #[serde(serialize_with = "crate::units::rfc3339_if_any")]
     pub written_at: Option<SystemTime>,
     /// Why the file is not up to date, while it is not.
     pub error: Option<String>,
@@ -36,6 +37,7 @@ pub struct ReloadStatus {
     /// Whether one is due: the file changed and no reload has succeeded since.
     pub due: bool,
     /// When it was tried last.
+    #[serde(serialize_with = "crate::units::rfc3339_if_any")]
     pub tried_at: Option<SystemTime>,
     /// Why the last attempt failed, if it did.
     pub error: Option<String>,
