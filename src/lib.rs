@@ -1,7 +1,7 @@
 //! Portolan: one process that knows where every service is and tells everyone who asks, by DNS, by
 //! carrying connections and requests, and by rendering files.
 //!
-//! # The way through the house
+//! # From registries to answers
 //!
 //! ```text
 //! registry   what each source says: never heard, live, or stale with the last it said
@@ -36,19 +36,19 @@
 //!
 //! # What is promised, as it is built
 //!
-//! - **One generation.** All tables of one snapshot are published together. They are loaded after
-//!   the bytes to answer have arrived, per batch of questions, per request, per connection: what is
-//!   asked after generation n was shown is answered from n or later.
-//! - **The last good answer survives.** A failure never empties a view ([`catalog::RegistryState`]).
+//! - **All faces agree.** The tables of one snapshot are published by one swap, and loaded only when
+//!   the bytes to answer are there: per batch of questions, per request, per connection. Once a
+//!   generation was shown to anybody, nobody gets an older one any more.
+//! - **Failures take nothing away.** A failure never empties a view ([`catalog::RegistryState`]).
 //!   What the registries said is on disk ([`catalog::store`]), and a name that nobody has spoken of
 //!   yet is SERVFAIL or 503, never a "no".
-//! - **A change costs what changed.** Maps are persistent ([`catalog::Shards`]); versions share what
+//! - **Changes are cheap in large catalogs.** Maps are persistent ([`catalog::Shards`]); versions share what
 //!   is equal, and consumers look only at what is another allocation.
-//! - **The hot path does not wait.** [`dns::respond()`], [`proxy::upstream::Upstream::pick`] and
+//! - **Answering is pure.** [`dns::respond()`], [`proxy::upstream::Upstream::pick`] and
 //!   [`proxy::route::RouteTable::route`] are pure, and neither lock nor wait. What an endpoint
 //!   remembers belongs to its identity and outlives every table. Old tables are freed by the
 //!   publisher, not by who answers from them.
-//! - **Bad input stays with its owner.** A broken entry is refused with its place and shown under
+//! - **Mistakes stay where they were made.** A broken entry is refused with its place and shown under
 //!   its service; a configuration is taken as a whole or not at all.
 //!
 //! # Threads

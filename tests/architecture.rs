@@ -3,7 +3,7 @@
 //! [`violations`] is pure: files in, complaints out. A table of bad samples shows that it catches
 //! what it is there for; then it looks at the tree itself and tells everything at once.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot read the tree has failed")]
+#![allow(clippy::unwrap_used, reason = "a tree that cannot be read fails the test")]
 
 use std::collections::HashSet;
 use std::fs;
