@@ -80,7 +80,7 @@ async fn an_idle_connection_costs_little_and_gives_it_back_when_it_closes() {
     };
     let (last, _) = memory(process);
     let _ = write!(report, "; {:?} after their close: {last}", closed.elapsed());
-    println!("{report}");
+    eprintln!("{report}");
     assert!(each <= MOST, "more than {MOST} bytes: {report}");
     assert!(after.is_some(), "not given back within a minute: {report}");
 }

@@ -180,7 +180,7 @@ async fn half_a_body_never_becomes_a_request_at_the_origin() {
 
 #[tokio::test]
 async fn what_moves_slowly_but_moves_is_not_cut() {
-    let pause = Duration::from_millis(50);
+    let pause = Duration::from_millis(100);
     let origin = Origin::start(move |mut exchange| async move {
         loop {
             let request = exchange.request().await?;
@@ -193,9 +193,9 @@ async fn what_moves_slowly_but_moves_is_not_cut() {
         }
     })
     .await;
-    let rig = Rig::http("timeouts = { read = \"300ms\" }", &[origin.address]).await;
+    let rig = Rig::http("timeouts = { read = \"1s\" }", &[origin.address]).await;
     let mut client = rig.client().await;
-    // Up for a second, down for a second; nothing ever pauses for a third of one.
+    // Two seconds up, two seconds down; nothing ever pauses for one.
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n").await;
     for _ in 0..20 {
         tokio::time::sleep(pause).await;

@@ -21,10 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What `wanted` gives; a panic that names `what` when it never comes.
 pub(crate) async fn within<T>(what: &str, wanted: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, wanted).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: waited in vain for {PATIENCE:?}"),
-    }
+    let waited = tokio::time::timeout(PATIENCE, wanted).await;
+    waited.unwrap_or_else(|_| panic!("{what}: waited in vain for {PATIENCE:?}"))
 }
 
 /// A running application and what it is fed from.
@@ -277,8 +275,9 @@ impl Client {
                 let rest = self.unread.split_off(end);
                 return std::mem::replace(&mut self.unread, rest);
             }
-            let text = String::from_utf8_lossy(&self.unread).into_owned();
-            assert!(self.read().await > 0, "closed before {what}, after {text:?}");
+            if self.read().await == 0 {
+                panic!("closed before {what}, after {:?}", String::from_utf8_lossy(&self.unread));
+            }
         }
     }
 
