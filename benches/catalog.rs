@@ -8,26 +8,21 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use portolan::catalog::assemble::{Inputs, Source, assemble};
-use portolan::catalog::model::{Address, Health, Instance, Meta, Port, Presence, Weight};
+use portolan::catalog::model::{Address, Health, Instance, Port};
 use portolan::catalog::{RegistryState, RegistryView, SourceService};
 
 fn service(number: usize, third: usize) -> SourceService {
     let instance = |index: usize| {
         let address = format!("10.{third}.{}.{}", number & 255, index);
         Arc::new(Instance {
-            id: index.to_string().into(),
-            registry: "bench".into(),
-            address: Address::parse(&address).expect("an address"),
             ports: Arc::new([Port { name: "".into(), number: 80 }]),
             tags: Arc::new(["v1".into()]),
-            meta: Meta::new(),
-            weight: Weight::ONE,
-            group: None,
-            locality: None,
-            node: None,
             health: Health::Healthy,
-            cause: "".into(),
-            presence: Presence::Active,
+            ..Instance::bare(
+                "bench",
+                &index.to_string(),
+                Address::parse(&address).expect("an address"),
+            )
         })
     };
     SourceService {

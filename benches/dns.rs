@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use portolan::catalog::model::{Address, Health, Instance, Meta, Port, Presence, Service, Weight};
+use portolan::catalog::model::{Address, Instance, Port, Service};
 use portolan::catalog::{Shards, Snapshot};
 use portolan::dns::wire::{Name, rtype};
 use portolan::dns::{DnsConfig, Settings, Transport, ZoneTable, respond};
@@ -28,19 +28,13 @@ fn service(number: u32, turn: u8) -> Arc<Service> {
             let first = if index == 0 { 10 + turn % 2 } else { 10 };
             let [_, b, c, d] = (number * 3 + index).to_be_bytes();
             Arc::new(Instance {
-                id: format!("i{index}").into(),
-                registry: "bench".into(),
-                address: Address::Ip(IpAddr::V4(Ipv4Addr::new(first, b, c, d))),
                 ports: Arc::new([Port { name: "".into(), number: 8080 }]),
                 tags: Arc::new(["prod".into()]),
-                meta: Meta::new(),
-                weight: Weight::ONE,
-                group: None,
-                locality: None,
-                node: None,
-                health: Health::Unknown,
-                cause: "".into(),
-                presence: Presence::Active,
+                ..Instance::bare(
+                    "bench",
+                    &format!("i{index}"),
+                    Address::Ip(IpAddr::V4(Ipv4Addr::new(first, b, c, d))),
+                )
             })
         })
         .collect();

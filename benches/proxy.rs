@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use portolan::catalog::model::{Address, Health, Instance, Meta, Port, Presence, Service, Weight};
+use portolan::catalog::model::{Address, Health, Instance, Port, Service};
 use portolan::catalog::{Shards, Snapshot};
 use portolan::proxy::balance::{POLICIES, PickKey};
 use portolan::proxy::http::sanitize::{Limits, end_of_head, head};
@@ -21,19 +21,13 @@ fn service(name: &str, instances: usize) -> Arc<Service> {
     let instance = |index: usize| {
         let address = format!("10.0.{}.{}", index >> 8, index & 255);
         Arc::new(Instance {
-            id: index.to_string().into(),
-            registry: "bench".into(),
-            address: Address::parse(&address).expect("an address"),
             ports: Arc::new([Port { name: "".into(), number: 80 }]),
-            tags: Arc::new([]),
-            meta: Meta::new(),
-            weight: Weight::ONE,
-            group: None,
-            locality: None,
-            node: None,
             health: Health::Healthy,
-            cause: "".into(),
-            presence: Presence::Active,
+            ..Instance::bare(
+                "bench",
+                &index.to_string(),
+                Address::parse(&address).expect("an address"),
+            )
         })
     };
     let instances: Arc<[_]> = (0..instances).map(instance).collect();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use portolan::catalog::model::{Address, Health, Instance, Meta, Port, Presence, Weight};
+use portolan::catalog::model::{Address, Health, Instance, Port};
 use portolan::catalog::{Service, Snapshot};
 use portolan::render::{Resource, ResourceConfig};
 
@@ -16,19 +16,13 @@ fn service(name: &str) -> Arc<Service> {
     let instances: Arc<[_]> = (1..=10_u8)
         .map(|last| {
             Arc::new(Instance {
-                id: format!("{name}-{last}").into(),
-                registry: "bench".into(),
-                address: Address::Ip([10, 0, 0, last].into()),
                 ports: Arc::new([Port { name: "".into(), number: 80 }]),
-                tags: Arc::new([]),
-                meta: Meta::new(),
-                weight: Weight::ONE,
-                group: None,
-                locality: None,
-                node: None,
                 health: Health::Healthy,
-                cause: "".into(),
-                presence: Presence::Active,
+                ..Instance::bare(
+                    "bench",
+                    &format!("{name}-{last}"),
+                    Address::Ip([10, 0, 0, last].into()),
+                )
             })
         })
         .collect();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use portolan::catalog::assemble::{Inputs, Settings, Source, assemble};
-use portolan::catalog::model::{Address, Health, Instance, Meta, Port, Presence, Weight};
+use portolan::catalog::model::{Address, Health, Instance, Port};
 use portolan::catalog::{RegistryState, RegistryView, Snapshot, SourceService};
 use portolan::dns::{self, ZoneTable};
 use portolan::proxy::{self, HttpListenerConfig, ListenerConfig, ProxyTable, RouteConfig};
@@ -183,19 +183,14 @@ fn instance(service: usize, index: usize, third: usize) -> Arc<Instance> {
     let octet = |shift: usize| ((service * INSTANCES + index) >> shift) & 0xff;
     let address = format!("10.{}.{}.{}", octet(16) ^ (third & 0xff), octet(8), octet(0));
     Arc::new(Instance {
-        id: format!("i-{index}").into(),
-        registry: "bench".into(),
-        address: Address::parse(&address).expect("an address"),
         ports: Arc::new([Port { name: "".into(), number: 8080 }]),
         tags: Arc::new(["v1".into()]),
-        meta: Meta::new(),
-        weight: Weight::ONE,
-        group: None,
-        locality: None,
-        node: None,
         health: Health::Healthy,
-        cause: "".into(),
-        presence: Presence::Active,
+        ..Instance::bare(
+            "bench",
+            &format!("i-{index}"),
+            Address::parse(&address).expect("an address"),
+        )
     })
 }
 

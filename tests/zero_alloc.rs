@@ -10,10 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use portolan::catalog::assemble::{Inputs, Source, assemble};
-use portolan::catalog::model::{Address, Meta, Port};
-use portolan::catalog::{
-    Health, Instance, Presence, RegistryState, RegistryView, SourceService, Weight,
-};
+use portolan::catalog::model::{Address, Port};
+use portolan::catalog::{Health, Instance, RegistryState, RegistryView, SourceService, Weight};
 use portolan::dns::{Action, Transport, ZoneTable, respond};
 use portolan::proxy::ProxyTable;
 use portolan::proxy::balance::PickKey;
@@ -81,19 +79,15 @@ const CONFIG: &str = "[dns]\nlisten = []\n[dns.zone.svc]\n[dns.zone.consul]\ndia
 
 fn service(name: &str, instances: u16) -> SourceService {
     let instance = |n: u16| Instance {
-        id: format!("{name}-{n}").into(),
-        registry: "mem".into(),
-        address: Address::Ip(Ipv4Addr::new(10, 0, (n >> 8) as u8, n as u8).into()),
         ports: Arc::new([Port { name: "".into(), number: 8080 }]),
         tags: Arc::new(["prod".into()]),
-        meta: Meta::new(),
         weight: Weight::try_from(i64::from(1 + n % 3)).unwrap(),
-        group: None,
-        locality: None,
-        node: None,
         health: Health::Healthy,
-        cause: "".into(),
-        presence: Presence::Active,
+        ..Instance::bare(
+            "mem",
+            &format!("{name}-{n}"),
+            Address::Ip(Ipv4Addr::new(10, 0, (n >> 8) as u8, n as u8).into()),
+        )
     };
     SourceService {
         name: name.into(),

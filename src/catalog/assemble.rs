@@ -203,23 +203,13 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::catalog::model::{Address, Health, Presence, Weight};
+    use crate::catalog::model::{Address, Health};
 
     fn instance(registry: &str, id: &str, address: &str, health: Health) -> Arc<Instance> {
         Arc::new(Instance {
-            id: id.into(),
-            registry: registry.into(),
-            address: Address::parse(address).unwrap(),
             ports: Arc::new([Port { name: "".into(), number: 80 }]),
-            tags: Arc::new([]),
-            meta: Meta::new(),
-            weight: Weight::ONE,
-            group: None,
-            locality: None,
-            node: None,
             health,
-            cause: "".into(),
-            presence: Presence::Active,
+            ..Instance::bare(registry, id, Address::parse(address).unwrap())
         })
     }
 

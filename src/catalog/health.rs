@@ -47,23 +47,14 @@ pub fn eligible(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::model::{Address, Meta, Weight};
+    use crate::catalog::model::{Address, Weight};
 
     fn instance(id: &str, health: Health, presence: Presence, weight: i64) -> Arc<Instance> {
         Arc::new(Instance {
-            id: id.into(),
-            registry: "test".into(),
-            address: Address::parse("10.0.0.1").unwrap(),
-            ports: Arc::new([]),
-            tags: Arc::new([]),
-            meta: Meta::new(),
             weight: Weight::try_from(weight).unwrap(),
-            group: None,
-            locality: None,
-            node: None,
             health,
-            cause: "".into(),
             presence,
+            ..Instance::bare("test", id, Address::parse("10.0.0.1").unwrap())
         })
     }
 

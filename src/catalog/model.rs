@@ -247,6 +247,27 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// An instance of which nothing else is known: no port, tag or fact; weight one; it is trusted
+    /// and stays.
+    #[must_use]
+    pub fn bare(registry: &str, id: &str, address: Address) -> Self {
+        Self {
+            id: id.into(),
+            registry: registry.into(),
+            address,
+            ports: Arc::new([]),
+            tags: Arc::new([]),
+            meta: Meta::new(),
+            weight: Weight::ONE,
+            group: None,
+            locality: None,
+            node: None,
+            health: Health::Unknown,
+            cause: Arc::from(""),
+            presence: Presence::Active,
+        }
+    }
+
     /// The port called `name`; for `""` the unnamed one, else the only one, else the first.
     #[must_use]
     pub fn port(&self, name: &str) -> Option<u16> {

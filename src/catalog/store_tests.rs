@@ -1,5 +1,5 @@
 use super::*;
-use crate::catalog::model::{Address, Health, Instance, Meta, Presence, Weight};
+use crate::catalog::model::{Address, Health, Instance, Meta, Presence};
 
 fn state(generation: u64, services: usize, instances: usize) -> StateToSave {
     let service = |number: usize| SourceService {
@@ -9,19 +9,16 @@ fn state(generation: u64, services: usize, instances: usize) -> StateToSave {
         instances: (0..instances)
             .map(|index| {
                 Arc::new(Instance {
-                    id: format!("s{number}-{index}").into(),
-                    registry: "local".into(),
-                    address: Address::parse("10.0.0.1").unwrap(),
-                    ports: Arc::new([]),
                     tags: Arc::new(["t".into()]),
                     meta: Meta::from([("k".into(), "ü \"v\"".into())]),
-                    weight: Weight::ONE,
-                    group: None,
                     locality: Some("eu".into()),
-                    node: None,
                     health: Health::Healthy,
-                    cause: "".into(),
                     presence: Presence::Draining,
+                    ..Instance::bare(
+                        "local",
+                        &format!("s{number}-{index}"),
+                        Address::parse("10.0.0.1").unwrap(),
+                    )
                 })
             })
             .collect(),

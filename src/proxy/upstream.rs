@@ -155,24 +155,14 @@ impl Drop for Work {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::catalog::model::{Address, Health, Meta, Port, Presence, Weight};
+    use crate::catalog::model::{Address, Port, Weight};
     use crate::proxy::balance::policy;
 
     pub(crate) fn instance(id: &str, address: &str, port: u16, weight: u16) -> Arc<Instance> {
         Arc::new(Instance {
-            id: id.into(),
-            registry: "test".into(),
-            address: Address::parse(address).unwrap(),
             ports: Arc::new([Port { name: "".into(), number: port }]),
-            tags: Arc::new([]),
-            meta: Meta::new(),
             weight: Weight::try_from(i64::from(weight)).unwrap(),
-            group: None,
-            locality: None,
-            node: None,
-            health: Health::Unknown,
-            cause: "".into(),
-            presence: Presence::Active,
+            ..Instance::bare("test", id, Address::parse(address).unwrap())
         })
     }
 

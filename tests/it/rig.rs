@@ -6,11 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan::app::{App, Options};
-use portolan::catalog::model::{Address, Meta, Port};
+use portolan::catalog::model::{Address, Port};
 use portolan::catalog::publish::Feed;
-use portolan::catalog::{
-    Health, Instance, Presence, RegistryState, RegistryView, SourceService, Weight,
-};
+use portolan::catalog::{Instance, RegistryState, RegistryView, SourceService};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -149,19 +147,8 @@ pub(crate) fn service(name: &str, addresses: &[SocketAddr]) -> SourceService {
 /// An instance of weight 1 with one unnamed port.
 pub(crate) fn instance(id: &str, address: SocketAddr) -> Instance {
     Instance {
-        id: id.into(),
-        registry: "mem".into(),
-        address: Address::Ip(address.ip()),
         ports: Arc::new([Port { name: "".into(), number: address.port() }]),
-        tags: Arc::new([]),
-        meta: Meta::new(),
-        weight: Weight::ONE,
-        group: None,
-        locality: None,
-        node: None,
-        health: Health::Unknown,
-        cause: "".into(),
-        presence: Presence::Active,
+        ..Instance::bare("mem", id, Address::Ip(address.ip()))
     }
 }
 
