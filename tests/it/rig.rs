@@ -275,9 +275,9 @@ impl Client {
                 let rest = self.unread.split_off(end);
                 return std::mem::replace(&mut self.unread, rest);
             }
-            if self.read().await == 0 {
-                panic!("closed before {what}, after {:?}", String::from_utf8_lossy(&self.unread));
-            }
+            let read = self.read().await;
+            let unread = String::from_utf8_lossy(&self.unread);
+            assert!(read > 0, "closed before {what}, after {unread:?}");
         }
     }
 
