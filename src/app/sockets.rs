@@ -14,6 +14,11 @@ use crate::net::adopt::Adopted;
 use crate::net::listen::{self, ListenError};
 use crate::proxy::serve::{Kind, Share};
 
+/// The setting that asks for sockets of DNS.
+const DNS: &str = "[dns] listen";
+/// How often another port is tried when port 0 is configured for UDP and TCP together.
+const PORT_TRIES: usize = 16;
+
 /// Which socket: the listener's name, what it carries, and the address as configured.
 type Key = (String, Carries, SocketAddr);
 
@@ -84,10 +89,8 @@ impl Sockets {
                     let setting = format!("[listener.{name}.{kind}] bind");
                     Socket::Tcp(listen::tcp(*address, &setting, adopted)?)
                 }
-                Carries::DnsUdp => Socket::Udp(listen::udp(*address, "[dns] listen", adopted)?),
-                Carries::DnsTcp => {
-                    Socket::Tcp(listen::tcp(same_port(*address, &fresh), "[dns] listen", adopted)?)
-                }
+                Carries::DnsUdp => Socket::Udp(listen::udp(*address, DNS, adopted)?),
+                Carries::DnsTcp => Socket::Tcp(beside_udp(*address, &mut fresh, adopted)?),
             };
             fresh.push((key.clone(), socket));
         }
@@ -144,16 +147,28 @@ fn wanted(config: &Config) -> Vec<Key> {
     wanted
 }
 
-/// With port 0, the port that the UDP socket beside it has got.
-fn same_port(address: SocketAddr, fresh: &[(Key, Socket)]) -> SocketAddr {
-    if address.port() != 0 {
-        return address;
+/// TCP on the port of the UDP socket that was bound for the same address just before. With port 0
+/// the kernel chose that one, and somebody may hold it by TCP: then both take another.
+fn beside_udp(
+    address: SocketAddr,
+    fresh: &mut [(Key, Socket)],
+    adopted: &mut Adopted,
+) -> Result<TcpListener, ListenError> {
+    let mut passed_over = Vec::new();
+    loop {
+        let udp = fresh.last_mut().map(|(_, socket)| socket);
+        let Some(udp) = udp.filter(|_| address.port() == 0) else {
+            return listen::tcp(address, DNS, adopted);
+        };
+        let chosen = udp.local_addr().unwrap_or(address);
+        let bound = listen::tcp(chosen, DNS, adopted);
+        if !matches!(bound, Err(ListenError::InUse { .. })) || passed_over.len() == PORT_TRIES {
+            return bound;
+        }
+        // Kept until one fits: the kernel gives another one that way.
+        let next = Socket::Udp(listen::udp(address, DNS, adopted)?);
+        passed_over.push(std::mem::replace(udp, next));
     }
-    let udp = fresh
-        .iter()
-        .rev()
-        .find(|((_, carries, asked), _)| *carries == Carries::DnsUdp && *asked == address);
-    udp.and_then(|(_, socket)| socket.local_addr().ok()).unwrap_or(address)
 }
 
 fn serve(

@@ -180,29 +180,29 @@ async fn half_a_body_never_becomes_a_request_at_the_origin() {
 
 #[tokio::test]
 async fn what_moves_slowly_but_moves_is_not_cut() {
-    let pause = Duration::from_millis(100);
+    let pause = Duration::from_millis(60);
     let origin = Origin::start(move |mut exchange| async move {
         loop {
             let request = exchange.request().await?;
             let length = request.len();
-            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n").await?;
-            for _ in 0..if length > 0 { 20 } else { 0 } {
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n").await?;
+            for _ in 0..if length > 0 { 50 } else { 0 } {
                 exchange.send("x").await?;
                 tokio::time::sleep(pause).await;
             }
         }
     })
     .await;
-    let rig = Rig::http("timeouts = { read = \"1s\" }", &[origin.address]).await;
+    let rig = Rig::http("timeouts = { read = \"2s\" }", &[origin.address]).await;
     let mut client = rig.client().await;
-    // Two seconds up, two seconds down; nothing ever pauses for one.
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n").await;
-    for _ in 0..20 {
+    // Three seconds up, three seconds down; nothing ever pauses for two.
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n").await;
+    for _ in 0..50 {
         tokio::time::sleep(pause).await;
         client.send("y").await;
     }
     let answer = client.answer().await;
-    assert_eq!((answer.status, &*answer.body), (200, &*"x".repeat(20)), "{answer:?}");
+    assert_eq!((answer.status, &*answer.body), (200, &*"x".repeat(50)), "{answer:?}");
 }
 
 #[tokio::test]
