@@ -1,6 +1,8 @@
 //! Checks across tables, and the compiling of what the rooms need.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::document::{Document, Problem};
@@ -28,6 +30,9 @@ pub struct Prepared {
 
 /// Checks what concerns several tables and compiles the rooms' settings.
 ///
+/// What stands in the document and did not decode is missing from `config`, and has been told:
+/// whoever refers to it is not told that it is missing.
+///
 /// # Errors
 /// Every problem, each at its key.
 pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared, Vec<Problem>> {
@@ -47,14 +52,23 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     let nothing = dns::DnsConfig::default();
     let dns = dns::Settings::compile(config.dns.as_ref().unwrap_or(&nothing), &node);
     let dns = dns.unwrap_or_else(|found| {
-        problems.extend(found.into_iter().map(|message| document.problem(&["dns"], message)));
+        problems.extend(found.into_iter().map(|unfit| {
+            let path = unfit.path.iter().map(String::as_str);
+            let path: Vec<&str> = std::iter::once("dns").chain(path).collect();
+            document.problem(&path, unfit.message)
+        }));
         dns::Settings::default()
     });
     let policies = config
         .services
         .iter()
         .filter_map(|(name, service)| service.policy.clone().map(|policy| (name.clone(), policy)));
-    let proxy = proxy::Settings::compile(&config.listeners, &config.routes, &policies.collect());
+    let mut routes = config.routes.clone();
+    routes.retain(|_, route| {
+        config.listeners.contains_key(&route.listener)
+            || !document.has(&["listener", &route.listener])
+    });
+    let proxy = proxy::Settings::compile(&config.listeners, &routes, &policies.collect());
     let proxy = proxy.unwrap_or_else(|found| {
         problems.extend(found.into_iter().map(|unfit| {
             let mut path: Vec<&str> = unfit.path.iter().map(String::as_str).collect();
@@ -64,7 +78,15 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         proxy::Settings::default()
     });
     let mut resources = Vec::new();
+    let mut destinations: BTreeMap<&Path, &str> = BTreeMap::new();
     for (name, template) in &config.templates {
+        if let Some(other) = destinations.insert(&template.destination, name) {
+            let message = format!(
+                "{} is the destination of [template.{other}] too; each writes a file of its own",
+                template.destination.display()
+            );
+            problems.push(document.problem(&["template", name, "destination"], message));
+        }
         match Resource::load(name, template, &config.base_dir) {
             Ok(resource) => resources.push(resource),
             Err(error) => {
@@ -141,8 +163,9 @@ fn zones(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) 
     let zones = config.dns.iter().flat_map(|dns| &dns.zone);
     for (name, zone) in zones {
         for wanted in zone.registries.iter().flatten() {
-            if !config.registries.contains_key(wanted) {
-                let known: Vec<&str> = config.registries.keys().map(String::as_str).collect();
+            if !document.has(&["registry", wanted]) {
+                let known: Vec<String> =
+                    document.names("registry").into_iter().map(|(name, _)| name).collect();
                 let message = format!(
                     "there is no [registry.{wanted}]; there are: {}",
                     if known.is_empty() { "none".to_owned() } else { known.join(", ") }

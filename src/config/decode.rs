@@ -66,7 +66,27 @@ fn in_words(
             found_as(found)
         );
     }
-    format!("{}: {message}", named(&value_at()))
+    let named = named(&value_at());
+    match message {
+        "invalid socket address syntax" => format!(
+            "{named} must be an address with a port such as \"127.0.0.1:8080\"{}",
+            found_at(value, span)
+        ),
+        "invalid IP address syntax" | "invalid prefix length" => {
+            format!("{named} must be a network such as \"10.0.0.0/8\"{}", found_at(value, span))
+        }
+        _ => format!("{named}: {message}"),
+    }
+}
+
+/// `, not "…"` with the string that stands at `span`.
+fn found_at(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> String {
+    match value.get_ref() {
+        DeValue::String(text) if value.span() == *span => format!(", not {text:?}"),
+        DeValue::Table(table) => table.values().map(|below| found_at(below, span)).collect(),
+        DeValue::Array(items) => items.iter().map(|item| found_at(item, span)).collect(),
+        _ => String::new(),
+    }
 }
 
 /// What stands between backticks in a message, in order.

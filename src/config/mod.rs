@@ -66,16 +66,22 @@ pub fn parse(
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Vec<Problem>> {
     let mut document = Document::parse(name, text)?;
-    let mut problems = document.substitute(variable);
-    problems.extend(document.unknown_kinds(KINDS));
+    let mut causes = document.substitute(variable);
+    causes.extend(document.unknown_kinds(KINDS));
+    let mut problems = Vec::new();
     let config = Config::decode(&document, base_dir, &mut problems);
-    // What did not decode is missing from `config`; checks across tables would tell its echo.
-    if problems.is_empty() {
-        match check::check(&document, &config) {
-            Ok(prepared) => return Ok(Loaded { config, prepared }),
-            Err(found) => problems = found,
+    match check::check(&document, &config) {
+        Ok(prepared) if causes.is_empty() && problems.is_empty() => {
+            return Ok(Loaded { config, prepared });
         }
+        Ok(_) => {}
+        Err(found) => problems.extend(found),
     }
+    // A string whose variable is not set is often no address or path either, and a value that
+    // stands for a whole table does not decode: one cause, one line.
+    let place = |problem: &Problem| (problem.line, problem.column);
+    problems.retain(|problem| !causes.iter().any(|cause| place(cause) == place(problem)));
+    problems.extend(causes);
     problems.sort();
     problems.dedup();
     Err(problems)

@@ -96,13 +96,29 @@ impl ForwardSettings {
     }
 }
 
+/// A part of the `[dns]` table that can't be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// Where it stands below `[dns]`: `["zone", "consul", "ttl"]`.
+    pub path: Vec<String>,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
+
+impl Unfit {
+    fn new(path: &[&str], message: impl Into<String>) -> Self {
+        let path = path.iter().map(|part| (*part).to_owned()).collect();
+        Self { path, message: message.into() }
+    }
+}
+
 impl Settings {
     /// Checks `config` for the node called `node`. Reads `/etc/resolv.conf` when an upstream is
     /// `"system"`.
     ///
     /// # Errors
     /// All problems at once, each with its key, its value and what to write instead.
-    pub fn compile(config: &DnsConfig, node: &str) -> Result<Self, Vec<String>> {
+    pub fn compile(config: &DnsConfig, node: &str) -> Result<Self, Vec<Unfit>> {
         Self::compile_with(config, node, || {
             std::fs::read(RESOLV_CONF)
                 .map_err(|error| format!("cannot read {RESOLV_CONF}: {error}"))
@@ -113,27 +129,29 @@ impl Settings {
         config: &DnsConfig,
         node: &str,
         resolv_conf: impl Fn() -> Result<Vec<u8>, String>,
-    ) -> Result<Self, Vec<String>> {
+    ) -> Result<Self, Vec<Unfit>> {
         let mut problems = Vec::new();
         let mut zones: Vec<ZoneSettings> = Vec::new();
         for (name, zone) in &config.zone {
             match check_zone(name, zone) {
                 Ok(checked) if zones.iter().any(|known| known.apex == checked.apex) => {
-                    problems
-                        .push(format!("[dns.zone.{name:?}] is there twice; remove one of them"));
+                    let message = format!("[dns.zone.{name:?}] is there twice; remove one of them");
+                    problems.push(Unfit::new(&["zone", name], message));
                 }
                 Ok(checked) => zones.push(checked),
                 Err(found) => problems.extend(found),
             }
         }
         if !(512..=4096).contains(&config.udp_payload_max) {
-            problems.push(format!(
+            let message = format!(
                 "[dns] udp_payload_max = {} is not between 512 and 4096; 1232 suits most networks",
                 config.udp_payload_max
-            ));
+            );
+            problems.push(Unfit::new(&["udp_payload_max"], message));
         }
         if config.tcp_idle.0.is_zero() {
-            problems.push("[dns] tcp_idle is zero; write at least \"1s\"".to_owned());
+            let message = "[dns] tcp_idle is zero; write at least \"1s\"";
+            problems.push(Unfit::new(&["tcp_idle"], message));
         }
         let forward = config.forward.as_ref().and_then(|forward| {
             check_forward(forward, &config.listen, &resolv_conf)
@@ -155,9 +173,12 @@ impl Settings {
     }
 }
 
-fn check_zone(name: &str, config: &ZoneConfig) -> Result<ZoneSettings, Vec<String>> {
+fn check_zone(name: &str, config: &ZoneConfig) -> Result<ZoneSettings, Vec<Unfit>> {
     let mut problems = Vec::new();
-    let mut refuse = |message: String| problems.push(format!("[dns.zone.{name:?}] {message}"));
+    let mut refuse = |key: &str, message: String| {
+        let message = format!("[dns.zone.{name:?}] {message}");
+        problems.push(Unfit::new(&["zone", name, key], message));
+    };
     let apex = Name::parse(name)
         .and_then(|apex| {
             // Room for the names that every zone has below its apex.
@@ -168,11 +189,11 @@ fn check_zone(name: &str, config: &ZoneConfig) -> Result<ZoneSettings, Vec<Strin
             }
             Ok(apex)
         })
-        .map_err(|error| refuse(format!("is no domain: {error}")));
-    let dialect = dialect::by_name(&config.dialect).map_err(&mut refuse);
+        .map_err(|error| refuse("", format!("is no domain: {error}")));
+    let dialect = dialect::by_name(&config.dialect).map_err(|error| refuse("dialect", error));
     let mut seconds = |key: &str, length: Duration| {
         if length.as_secs() > TTL_MAX || length.subsec_nanos() != 0 {
-            refuse(format!("{key} is not a whole number of seconds, as DNS counts them"));
+            refuse(key, format!("{key} is not a whole number of seconds, as DNS counts them"));
         }
         length.as_secs().min(TTL_MAX) as u32
     };
@@ -181,23 +202,26 @@ fn check_zone(name: &str, config: &ZoneConfig) -> Result<ZoneSettings, Vec<Strin
     let mut datacenter = None;
     if let (Ok(apex), Ok(dialect)) = (&apex, &dialect) {
         match (dialect.datacenter, &config.datacenter) {
-            (None, Some(given)) => refuse(format!(
-                "datacenter = {given:?}: the dialect {:?} has none; remove the key",
-                config.dialect
-            )),
+            (None, Some(given)) => refuse(
+                "datacenter",
+                format!(
+                    "datacenter = {given:?}: the dialect {:?} has none; remove the key",
+                    config.dialect
+                ),
+            ),
             (None, None) => {}
             (Some(usual), given) => {
                 let label = given.as_deref().unwrap_or(usual);
                 match apex.child(label) {
                     Ok(below) => datacenter = Some(below),
-                    Err(error) => refuse(format!("datacenter: {error}")),
+                    Err(error) => refuse("datacenter", format!("datacenter: {error}")),
                 }
             }
         }
     }
     let mut addresses = None;
     if let (Ok(apex), Ok(Dialect { addresses: Some(label), .. })) = (&apex, &dialect) {
-        addresses = apex.child(label).map_err(&mut refuse).ok();
+        addresses = apex.child(label).map_err(|error| refuse("", error)).ok();
     }
     match (apex, dialect) {
         (Ok(apex), Ok(dialect)) if problems.is_empty() => Ok(ZoneSettings {
@@ -221,21 +245,22 @@ fn check_forward(
     config: &ForwardConfig,
     listen: &[SocketAddr],
     resolv_conf: &impl Fn() -> Result<Vec<u8>, String>,
-) -> Result<ForwardSettings, Vec<String>> {
+) -> Result<ForwardSettings, Vec<Unfit>> {
     let mut problems = Vec::new();
+    let mut refuse = |key: &str, message: String| {
+        problems.push(Unfit::new(&["forward", key], format!("[dns.forward] {message}")));
+    };
     let mut upstreams = Vec::new();
     for text in &config.upstreams {
         match upstream(text, listen, resolv_conf) {
             Ok(found) => upstreams.extend(found),
-            Err(error) => problems.push(format!("[dns.forward] upstreams: {error}")),
+            Err(error) => refuse("upstreams", format!("upstreams: {error}")),
         }
     }
-    if upstreams.is_empty() && problems.is_empty() {
-        problems.push(
-            "[dns.forward] upstreams is empty; name one, or remove the table to refuse names \
-             outside the zones"
-                .to_owned(),
-        );
+    if config.upstreams.is_empty() {
+        let message = "upstreams is empty; name one, or remove the table to refuse names outside \
+                       the zones";
+        refuse("upstreams", message.to_owned());
     }
     let mut allow = Vec::new();
     for text in &config.allow {
@@ -246,17 +271,17 @@ fn check_forward(
         } else if let Ok(address) = text.parse::<IpAddr>() {
             allow.push(IpNet::from(address));
         } else {
-            problems.push(format!(
-                "[dns.forward] allow: {text:?} is no network; write \"private\", or one such as \
-                 \"10.0.0.0/8\""
-            ));
+            let message = format!(
+                "allow: {text:?} is no network; write \"private\", or one such as \"10.0.0.0/8\""
+            );
+            refuse("allow", message);
         }
     }
     if config.timeout.0.is_zero() {
-        problems.push("[dns.forward] timeout is zero; write at least \"100ms\"".to_owned());
+        refuse("timeout", "timeout is zero; write at least \"100ms\"".to_owned());
     }
     if config.max_in_flight == 0 {
-        problems.push("[dns.forward] max_in_flight is 0; write at least 1".to_owned());
+        refuse("max_in_flight", "max_in_flight is 0; write at least 1".to_owned());
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -320,6 +345,7 @@ mod tests {
     fn compile(text: &str) -> Result<Settings, Vec<String>> {
         let config: DnsConfig = toml::from_str(text).unwrap();
         Settings::compile_with(&config, "edge-1", || Ok(b"nameserver 10.9.9.9\n".to_vec()))
+            .map_err(|problems| problems.into_iter().map(|unfit| unfit.message).collect())
     }
 
     #[test]

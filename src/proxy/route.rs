@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::config::{RespondConfig, RouteConfig};
+use crate::catalog::model::parse_name;
 
 /// One compiled route.
 #[derive(Debug, PartialEq)]
@@ -86,7 +87,10 @@ impl RouteTable {
 
     fn add(&mut self, name: &str, config: &RouteConfig) -> Result<(), String> {
         let target = match (&config.service, &config.respond) {
-            (Some(service), None) => Target::Service(ServiceRef::parse(service)),
+            (Some(service), None) => {
+                parse_name("service", service)?;
+                Target::Service(ServiceRef::parse(service))
+            }
             (None, Some(respond)) if !(200..=599).contains(&respond.status) => {
                 return Err(format!(
                     "respond.status = {} is not between 200 and 599",

@@ -10,6 +10,7 @@ use super::balance::{self, Build};
 use super::config::{HttpListenerConfig, ListenerConfig, RouteConfig, TcpListenerConfig};
 use super::route::{RouteTable, ServiceRef, Target};
 use super::upstream::Upstream;
+use crate::catalog::model::parse_name;
 use crate::catalog::{Shards, Snapshot};
 
 /// Everything that the configuration says about the proxy, compiled once per configuration.
@@ -131,10 +132,11 @@ impl Settings {
                 })?;
                 Ok(Listener::Http { config: Box::new(config.clone()), routes })
             }
-            (None, Some(config)) => Ok(Listener::Tcp {
-                target: ServiceRef::parse(&config.service),
-                config: config.clone(),
-            }),
+            (None, Some(config)) => {
+                parse_name("service", &config.service).map_err(|message| own(None, &message))?;
+                let target = ServiceRef::parse(&config.service);
+                Ok(Listener::Tcp { target, config: config.clone() })
+            }
             _ => {
                 Err(own(None, "has exactly one kind: [listener.NAME.http] or [listener.NAME.tcp]"))
             }
