@@ -164,8 +164,8 @@ impl App {
         let (plans, plan_receiver) = mpsc::channel(1);
         let publisher = Publisher::new(Arc::clone(&tables), readiness.clone(), lifecycle.phases());
         let (mut published, to_save) = (publisher.published(), publisher.to_save());
-        publisher.start(plan, plan_receiver, first).map_err(system)?;
 
+        // The store listens before anything is published: what it does not see is not saved.
         let mut tasks = Vec::new();
         if let Some(store) = store {
             let phases = lifecycle.phases();
@@ -175,6 +175,7 @@ impl App {
                 "no [node] data_dir: nothing is known after a restart until it is heard"
             );
         }
+        publisher.start(plan, plan_receiver, first).map_err(system)?;
 
         // The first tables are compiled before anybody is answered from them.
         let _ = published.wait_for(|snapshot| snapshot.generation >= first).await;
