@@ -82,6 +82,7 @@ pub(super) fn serve(
     let stopped = |mut phases: Phases| async move { phases.reached(Phase::Stopped).await };
     if let Some(listener) = tcp {
         let served = listener.local_addr().and_then(|address| {
+            tracing::info!(%address, "the admin face is listening");
             let router = admin.clone().over_tcp(address);
             Ok((tokio::net::TcpListener::from_std(listener)?, router))
         });

@@ -96,6 +96,7 @@ pub struct App {
     running: Arc<Mutex<Running>>,
     tasks: Vec<JoinHandle<()>>,
     reloads: mpsc::Sender<Reload>,
+    admin: Option<SocketAddr>,
 }
 
 /// What a reload replaces.
@@ -142,6 +143,7 @@ impl App {
         let mut adopted = options.adopted;
         let token = admin::read_token(&config)?;
         let admin_listener = admin::bind_tcp(&config, &mut adopted)?;
+        let admin_address = admin_listener.as_ref().and_then(|bound| bound.local_addr().ok());
         let admin_socket = admin::bind_unix(&config, data_dir.as_ref())?;
         let mut sockets = Sockets::default();
         let prepared_sockets = sockets.prepare(&config, &mut adopted)?;
@@ -232,7 +234,17 @@ impl App {
             // Connections to the admin face may hold on to their way of asking for longer.
             tokio::select! { () = answered => {}, () = phases.reached(Phase::Stopped) => {} }
         }));
-        Ok(Self { lifecycle, readiness, connections, tables, published, running, tasks, reloads })
+        Ok(Self {
+            lifecycle,
+            readiness,
+            connections,
+            tables,
+            published,
+            running,
+            tasks,
+            reloads,
+            admin: admin_address,
+        })
     }
 
     /// Replaces the configuration, as a whole or not at all.
@@ -252,6 +264,12 @@ impl App {
     /// The addresses that the listener called `name` is bound to; DNS is called `dns`.
     pub async fn addresses(&self, name: &str) -> Vec<SocketAddr> {
         self.running.lock().await.sockets.addresses(name)
+    }
+
+    /// The TCP address that the admin face is bound to, if it has one.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// The tables of this moment.

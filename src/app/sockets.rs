@@ -114,6 +114,8 @@ impl Sockets {
             });
             match served {
                 Ok(bound) => {
+                    let (name, carries, _) = &key;
+                    tracing::info!(listener = name, ?carries, address = %bound, "listening");
                     self.open.insert(key, Open { bound, close });
                 }
                 Err(error) => {
