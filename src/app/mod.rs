@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use crate::api::{Admin, Reload, Services};
 use crate::catalog::Snapshot;
 use crate::catalog::publish::{Current, Feed, Plan, first_generation};
-use crate::catalog::store::{Loaded as Stored, Store, StoreError, writer};
+use crate::catalog::store::{Store, StoreError, writer};
 use crate::config::{Config, Loaded};
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
@@ -106,6 +106,9 @@ struct Running {
     registries: BTreeMap<String, Registry>,
     feeds: Vec<Feed>,
     sockets: Sockets,
+    tables: Arc<ArcSwap<Tables>>,
+    /// Checksum of each template's text, by its name.
+    templates: BTreeMap<Arc<str>, u32>,
     renderer: Arc<std::sync::Mutex<Renderer>>,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
@@ -154,7 +157,7 @@ impl App {
             );
         }
 
-        let registries = start_registries(&config, &stored, &meters.registry);
+        let registries = reload::start_registries(&config, &stored, &meters.registry);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(options.feeds.iter().cloned());
         let plan = Plan {
@@ -185,6 +188,7 @@ impl App {
             Workers::start(&config, &tables, &lifecycle, &readiness, &connections, &meters)
                 .map_err(system)?;
         sockets.commit(prepared_sockets, &workers);
+        let templates = reload::checksums(&prepared.resources);
         let renderer =
             Renderer::start(prepared.resources, &published, &lifecycle.phases(), &meters.render);
         let renderer = Arc::new(std::sync::Mutex::new(renderer));
@@ -217,6 +221,8 @@ impl App {
             registries,
             feeds: options.feeds,
             sockets,
+            tables: Arc::clone(&tables),
+            templates,
             renderer,
             plans,
             workers,
@@ -380,18 +386,6 @@ fn current<T: 'static>(
 
 fn feed(registry: &Registry) -> Feed {
     Feed { name: Arc::clone(&registry.name), priority: registry.priority, state: registry.states() }
-}
-
-fn start_registries(
-    config: &Config,
-    stored: &Stored,
-    metrics: &registry::Metrics,
-) -> BTreeMap<String, Registry> {
-    let start = |(name, registry): (&String, &registry::RegistryConfig)| {
-        let view = stored.views.get(name).cloned();
-        (name.clone(), registry.start(name, &config.base_dir, view, metrics))
-    };
-    config.registries.iter().map(start).collect()
 }
 
 /// Turns ready when the process serves and every required registry was heard, and says so once.

@@ -13,11 +13,11 @@ use super::{Running, feed};
 use crate::api::{Reload, Report};
 use crate::catalog::RegistryState;
 use crate::catalog::publish::{Feed, Plan};
-use crate::catalog::store::StoredView;
+use crate::catalog::store::{Loaded as Stored, StoredView};
 use crate::config::{self, Config, Loaded};
 use crate::net::adopt::Adopted;
-use crate::registry::Registry;
-use crate::render::Renderer;
+use crate::registry::{self, Registry};
+use crate::render::{Renderer, Resource};
 
 /// Answers wishes for a reload of the configuration file, one after the other.
 pub(super) async fn answer(running: Arc<Mutex<Running>>, mut wishes: mpsc::Receiver<Reload>) {
@@ -86,11 +86,21 @@ impl Running {
             .prepare(&config, &mut Adopted::none())
             .map_err(|error| vec![error.to_string()])?;
 
-        let changed = differences(&self.config, &config);
+        let mut changed = differences(&self.config, &config);
+        let templates = checksums(&prepared.resources);
+        changed.extend(rewritten(&self.templates, &templates));
+        changed.sort();
+        changed.dedup();
+        let other_templates =
+            self.config.templates != config.templates || self.templates != templates;
+        if other_templates {
+            // The old templates do not see what the new configuration leads to.
+            self.render(Vec::new());
+        }
         let registries = self.follow(&config);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(self.feeds.iter().cloned());
-        let before = self.published.borrow().generation;
+        let settings = Arc::clone(&prepared.dns);
         let plan = Plan {
             feeds,
             settings: Arc::clone(&prepared.services),
@@ -99,32 +109,34 @@ impl Running {
         if self.plans.send(plan).await.is_err() {
             return Err(vec!["the process is ending".to_owned()]);
         }
-        // Listeners open and close only when the tables know of them.
-        let published = self.published.wait_for(|snapshot| snapshot.generation > before).await;
-        let generation = published.map_or(before, |snapshot| snapshot.generation);
+        // Listeners open and close only when the tables know of them. A generation that was on its
+        // way when the plan was sent still comes from the plan before.
+        let compiled = |_: &_| Arc::ptr_eq(self.tables.load().dns.settings(), &settings);
+        let published = self.published.wait_for(compiled).await;
+        let generation = published.map_or(0, |snapshot| snapshot.generation);
         self.sockets.commit(bound, &self.workers);
         self.connections.set_max(config.limits.connections);
-        if self.config.templates != config.templates {
-            let renderer = Renderer::start(
-                prepared.resources,
-                &self.published,
-                &self.phases,
-                &self.render_metrics,
-            );
-            let mut running =
-                self.renderer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            *running = renderer;
+        if other_templates {
+            self.render(prepared.resources);
         }
         self.registries = registries;
+        self.templates = templates;
         self.config = config;
         Ok(Report { generation, changed })
+    }
+
+    /// Renders `resources` and nothing else from now on.
+    fn render(&self, resources: Vec<Resource>) {
+        let renderer =
+            Renderer::start(resources, &self.published, &self.phases, &self.render_metrics);
+        *self.renderer.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = renderer;
     }
 
     /// The registries of `config`: those that did not change go on, others start with what they
     /// said last.
     fn follow(&mut self, config: &Config) -> BTreeMap<String, Registry> {
         let mut before = std::mem::take(&mut self.registries);
-        let start = |(name, wanted): (&String, &crate::registry::RegistryConfig)| {
+        let start = |(name, wanted): (&String, &registry::RegistryConfig)| {
             let known = before.remove(name);
             let same = self.config.registries.get(name) == Some(wanted);
             let registry = match known {
@@ -138,6 +150,19 @@ impl Running {
         };
         config.registries.iter().map(start).collect()
     }
+}
+
+/// All registries of `config`, with what the disk says of them.
+pub(super) fn start_registries(
+    config: &Config,
+    stored: &Stored,
+    metrics: &registry::Metrics,
+) -> BTreeMap<String, Registry> {
+    let start = |(name, registry): (&String, &registry::RegistryConfig)| {
+        let view = stored.views.get(name).cloned();
+        (name.clone(), registry.start(name, &config.base_dir, view, metrics))
+    };
+    config.registries.iter().map(start).collect()
 }
 
 fn last_view(registry: &Registry) -> Option<StoredView> {
@@ -170,6 +195,20 @@ fn needs_a_restart(before: &Config, now: &Config) -> Vec<String> {
         }
     }
     fixed
+}
+
+/// What the templates say, by name.
+pub(super) fn checksums(resources: &[Resource]) -> BTreeMap<Arc<str>, u32> {
+    resources.iter().map(|resource| (Arc::clone(&resource.name), resource.checksum)).collect()
+}
+
+/// Templates whose file says something else than before, for the report.
+fn rewritten(
+    before: &BTreeMap<Arc<str>, u32>,
+    now: &BTreeMap<Arc<str>, u32>,
+) -> impl Iterator<Item = String> {
+    let differs = now.iter().filter(|(name, now)| before.get(*name) != Some(*now));
+    differs.map(|(name, _)| format!("template.{name}"))
 }
 
 /// The tables that differ, for the report.

@@ -177,6 +177,8 @@ pub struct Resource {
     pub source: PathBuf,
     /// The file.
     pub destination: PathBuf,
+    /// Checksum of the template's text: another one is another template.
+    pub checksum: u32,
     engine: Box<dyn Engine>,
 }
 
@@ -209,9 +211,10 @@ impl Resource {
             source,
         })?;
         let limits = Limits { output_max: config.output_max, steps_max: config.steps_max };
+        let checksum = crc32fast::hash(text.as_bytes());
         let engine = engine::parse(&path, text, limits).map_err(RenderError::Template)?;
         let destination = base_dir.join(&config.destination);
-        Ok(Self { name, config: config.clone(), source: path, destination, engine })
+        Ok(Self { name, config: config.clone(), source: path, destination, checksum, engine })
     }
 
     /// What the file should say at `snapshot`. Pure, and not cheap: not for an async thread.
