@@ -5,21 +5,31 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on has failed; helpers are tests too"
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed; helpers are tests too, and some tell what they measured"
 )]
 
+mod badinput;
+mod child;
+mod clients;
 mod dns_forward;
 mod dns_wire;
 mod documents;
 mod examples;
+mod flow;
+mod generations;
 mod http_beside_nginx;
 mod http_hostile;
 mod http_idle;
 mod http_limits;
 mod http_messages;
 mod http_tunnel;
+mod metrics;
 mod origin;
 mod peers;
+mod process;
+mod reload;
+mod restart;
 mod rig;
 mod support;
 mod tcp;
