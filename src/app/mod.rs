@@ -307,6 +307,7 @@ impl App {
     /// connections had to be cut. DNS answers until the last of them is gone.
     pub async fn drain(&self, deadline: Duration) -> usize {
         self.readiness.set(false);
+        self.running.lock().await.sockets.let_go();
         self.lifecycle.advance(Phase::Draining);
         // An error means that the deadline came first.
         let _ = tokio::time::timeout(deadline, self.connections.empty()).await;

@@ -42,6 +42,8 @@ struct Open {
     bound: SocketAddr,
     /// Set to true to close it.
     close: watch::Sender<bool>,
+    /// Our own hold on a TCP socket, by which a reload gives it to another listener.
+    held: Option<TcpListener>,
 }
 
 /// Sockets that are bound and not served yet.
@@ -62,6 +64,13 @@ impl Socket {
         match self {
             Self::Tcp(listener) => listener.local_addr(),
             Self::Udp(socket) => socket.local_addr(),
+        }
+    }
+
+    fn hold(&self) -> io::Result<Option<TcpListener>> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(Some),
+            Self::Udp(_) => Ok(None),
         }
     }
 }
@@ -87,7 +96,10 @@ impl Sockets {
                 Carries::Http | Carries::Tcp => {
                     let kind = if *carries == Carries::Http { "http" } else { "tcp" };
                     let setting = format!("[listener.{name}.{kind}] bind");
-                    Socket::Tcp(listen::tcp(*address, &setting, adopted)?)
+                    match self.passed_on(*address, &wanted) {
+                        Some(listener) => Socket::Tcp(listener),
+                        None => Socket::Tcp(listen::tcp(*address, &setting, adopted)?),
+                    }
                 }
                 Carries::DnsUdp => Socket::Udp(listen::udp(*address, DNS, adopted)?),
                 Carries::DnsTcp => Socket::Tcp(beside_udp(*address, &mut fresh, adopted)?),
@@ -95,6 +107,23 @@ impl Sockets {
             fresh.push((key.clone(), socket));
         }
         Ok(Bound { wanted, fresh })
+    }
+
+    /// The socket of a listener that the new configuration does not have any more, when another
+    /// one wants its address: what waits in its queue is not lost.
+    fn passed_on(&self, address: SocketAddr, wanted: &[Key]) -> Option<TcpListener> {
+        let (_, open) = self.open.iter().find(|(key, open)| {
+            let same = key.2 == address || open.bound == address;
+            same && address.port() != 0 && open.held.is_some() && !wanted.contains(key)
+        })?;
+        open.held.as_ref()?.try_clone().ok()
+    }
+
+    /// Lets go of our own hold on the sockets, before the workers let go of theirs in a drain.
+    pub(super) fn let_go(&mut self) {
+        for open in self.open.values_mut() {
+            open.held = None;
+        }
     }
 
     /// Serves what was bound and closes what is not wanted any more.
@@ -109,14 +138,15 @@ impl Sockets {
         for (key, socket) in bound.fresh {
             let (close, closed) = watch::channel(false);
             let served = socket.local_addr().and_then(|bound| {
+                let held = socket.hold()?;
                 serve(&key, socket, &closed, workers)?;
-                Ok(bound)
+                Ok((bound, held))
             });
             match served {
-                Ok(bound) => {
+                Ok((bound, held)) => {
                     let (name, carries, _) = &key;
                     tracing::info!(listener = name, ?carries, address = %bound, "listening");
-                    self.open.insert(key, Open { bound, close });
+                    self.open.insert(key, Open { bound, close, held });
                 }
                 Err(error) => {
                     tracing::error!(listener = key.0, address = %key.2, %error, "cannot serve");

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
@@ -120,7 +121,7 @@ impl Drop for Connection {
 }
 
 /// Accepts on `listener` until it is closed or the process drains, and runs `serve` for each
-/// connection as a task of this runtime.
+/// connection as a task of this runtime. What waits when the process drains is still served.
 ///
 /// A failed accept is logged once per kind and retried: an accept error never ends a listener.
 pub async fn accept<F>(
@@ -141,7 +142,10 @@ pub async fn accept<F>(
     loop {
         let next = tokio::select! {
             next = listener.accept() => next,
-            () = phases.reached(Phase::Draining) => return,
+            () = phases.reached(Phase::Draining) => match waiting(&listener) {
+                Some(next) => Ok(next),
+                None => return,
+            },
             _ = closed.wait_for(|closed| *closed) => return,
         };
         match next {
@@ -171,6 +175,15 @@ pub async fn accept<F>(
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
         }
+    }
+}
+
+/// A connection that the kernel has taken already and that nobody has seen: closing the socket
+/// would reset it.
+fn waiting(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    match listener.poll_accept(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(next)) => Some(next),
+        Poll::Ready(Err(_)) | Poll::Pending => None,
     }
 }
 

@@ -99,6 +99,31 @@ async fn listeners_routes_zones_registries_and_templates_come_and_go_with_a_relo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_can_move_from_one_listener_to_another_and_loses_nobody_who_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    lay_out(directory).await;
+    let raw = "[listener.raw.tcp]\nbind = [\"127.0.0.1:0\"]\nservice = \"alpha\"\n";
+    let app = start(&format!("{NODE}{FIRST}{raw}"), directory).await;
+    known(&app, "alpha", 1).await;
+    let port = address(&app, "raw").await;
+    let mut through_tcp = Http::to(port).await;
+    assert_eq!(through_tcp.get("/").await.body, "hello");
+
+    // Another name and another kind for the same port.
+    let front = format!(
+        "[listener.front.http]\nbind = [\"{port}\"]\n[route.front]\nlistener = \"front\"\n\
+         service = \"alpha\"\nstrip_prefix = \"/front\"\n"
+    );
+    let changed = reloaded(&app, directory, &format!("{NODE}{FIRST}{front}")).await;
+    assert_eq!(changed, ["listener.front", "listener.raw", "route.front"]);
+    assert_eq!(address(&app, "front").await, port);
+    assert_eq!(get(port, "/front/").await.body, "hello");
+    assert_eq!(through_tcp.get("/").await.body, "hello", "what runs goes on");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_can_move_to_another_service_and_a_listener_keep_its_connections() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
