@@ -26,7 +26,7 @@ use super::sanitize::{Body, Head};
 
 /// Room for one read; most heads fit.
 const READ: usize = 4096;
-/// Writes up to this size are gathered until the library flushes, or reads.
+/// Writes up to this size are gathered until the library flushes, or reads twice.
 const GATHER: usize = 4096;
 
 /// A client's connection.
@@ -38,6 +38,8 @@ pub struct Carrier {
     unread: BytesMut,
     /// Written by the library, not sent yet.
     unsent: BytesMut,
+    /// Whether the library has read since it wrote last.
+    read_since_write: bool,
     /// How much more belongs to the request that is being carried.
     request: Remaining,
 }
@@ -62,6 +64,7 @@ impl Carrier {
             peer,
             unread: BytesMut::new(),
             unsent: BytesMut::new(),
+            read_since_write: false,
             request: Remaining::Bytes(0),
         }
     }
@@ -213,11 +216,16 @@ impl AsyncRead for Carrier {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // Whoever reads has nothing to write for now: what was gathered must not wait for more.
-        if !this.unsent.is_empty()
-            && let Poll::Ready(Err(error)) = this.poll_send(cx)
-        {
-            return Poll::Ready(Err(error));
+        // Whoever reads twice in a row has nothing to write for now: what was gathered must not wait
+        // for more. Once is not enough: the library looks for a close between the head of an answer
+        // and its body, and both should leave together.
+        if !this.unsent.is_empty() {
+            if !this.read_since_write {
+                this.read_since_write = true;
+                cx.waker().wake_by_ref();
+            } else if let Poll::Ready(Err(error)) = this.poll_send(cx) {
+                return Poll::Ready(Err(error));
+            }
         }
         if this.finished() {
             return this.poll_closed(cx);
@@ -255,6 +263,7 @@ impl AsyncWrite for Carrier {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.read_since_write = false;
         if this.unsent.len() + bytes.len() > GATHER {
             ready!(this.poll_send(cx))?;
         }
