@@ -12,6 +12,13 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 
 /// A length of time: one number and one unit out of `ms`, `s`, `m`, `h`, `d`; `"0"` needs no unit.
 /// Several parts may follow each other: `"1m30s"`. At most 365 days.
+///
+/// ```
+/// use portolan::units::Period;
+///
+/// assert_eq!("1m30s".parse(), Ok(Period::from_secs(90)));
+/// assert!("90".parse::<Period>().is_err_and(|error| error.contains("write it like")));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 

@@ -23,6 +23,14 @@ const BITS: u32 = 6;
 const DEPTH_MAX: u32 = 64 / BITS;
 
 /// A persistent map from `K` to shared values. Cloning costs one reference count.
+///
+/// ```
+/// # use std::sync::Arc;
+/// let old: portolan::catalog::Shards<u8, u8> = (0..9).map(|n| (n, Arc::new(n))).collect();
+/// let mut new = old.clone();
+/// new.insert(7, Arc::new(70));
+/// new.changes_since(&old, |(key, _, _)| assert_eq!(*key, 7));
+/// ```
 #[derive(Debug)]
 pub struct Shards<K, V> {
     root: Node<K, V>,

@@ -105,15 +105,3 @@ fn a_file_of_another_format_is_refused_with_both_numbers() {
         loaded.refused
     );
 }
-
-/// A measure rather than a rule: run with `--release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, meant for release builds"]
-fn ten_thousand_instances_load_within_a_tenth_of_a_second() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    store.save(&state(1, 1000, 10)).unwrap();
-    let start = std::time::Instant::now();
-    assert_eq!(store.load().generation, 1);
-    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
-}
