@@ -1,7 +1,7 @@
 //! What one changed instance costs, stage by stage, from a registry's view in memory to every
 //! face, at 100 to 100,000 services of ten instances each.
 //!
-//! CPU time of this thread, median over many changes at random services. Run by `make bench`;
+//! CPU time of this thread, median over many changes at random services, the sizes in turns. Run by `make bench`;
 //! `--check` holds it against the bounds below, `--smoke` does so at two sizes and twice the
 //! bounds. Parsing and disk are not part of it.
 
@@ -25,6 +25,8 @@ const INSTANCES: usize = 10;
 const CHANGE_MAX_MICROS: f64 = 5000.0;
 /// Most that a change may cost compared with 100 services, by size.
 const GROWTH_MAX: [(usize, f64); 2] = [(10_000, 2.0), (100_000, 4.0)];
+/// Turns among the sizes.
+const TURNS: usize = 10;
 const STAGES: [&str; 6] = ["view", "assemble", "dns", "proxy", "render", "publish"];
 
 #[derive(Default)]
@@ -52,20 +54,7 @@ fn main() -> ExitCode {
         "sum",
         "ratio"
     ));
-    let measured: Vec<(usize, f64)> = sizes
-        .iter()
-        .map(|size| {
-            let stages = measure(*size, changes);
-            let sum: f64 = stages.iter().sum();
-            (*size, stages, sum)
-        })
-        .scan(None, |first, (size, stages, sum)| {
-            let ratio = sum / *first.get_or_insert(sum);
-            let stages = stages.map(|micros| format!("{micros:>9.2}")).join(" ");
-            say(&format!("{size:>9} {stages} {sum:>9.2} {ratio:>7.2}"));
-            Some((size, sum))
-        })
-        .collect();
+    let measured = measure(sizes, changes);
     if (smoke || check) && !holds(&measured, if smoke { 2.0 } else { 1.0 }) {
         return ExitCode::FAILURE;
     }
@@ -94,67 +83,108 @@ fn holds(measured: &[(usize, f64)], allowance: f64) -> bool {
     holds
 }
 
-/// Median microseconds of each stage at `size` services.
-fn measure(size: usize, changes: usize) -> [f64; 6] {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let resource = resource(directory.path());
-    let mut view = RegistryView::default().replaced((0..size).map(service).collect(), Vec::new());
-    let dns_settings = Arc::new(dns_settings());
-    let proxy_settings = Arc::new(proxy_settings(size));
-    let mut inputs = inputs(&view);
-    let mut snapshot = Arc::new(assemble(None, &inputs, 1).expect("a first snapshot"));
-    let tables = ArcSwap::from_pointee(Tables {
-        dns: Arc::new(ZoneTable::compile(&dns_settings, None, &snapshot)),
-        proxy: Arc::new(ProxyTable::compile(&proxy_settings, None, &snapshot)),
-        _snapshot: Arc::clone(&snapshot),
-    });
+/// Plays changes at all sizes in turns, so that a busy machine slows all of them alike; prints the
+/// medians and returns the sum of each size.
+fn measure(sizes: &[usize], changes: usize) -> Vec<(usize, f64)> {
+    let mut worlds: Vec<World> = sizes.iter().map(|size| World::new(*size)).collect();
+    for turn in 0..TURNS {
+        for world in &mut worlds {
+            for change in 0..changes / TURNS {
+                world.change(turn * (changes / TURNS) + change);
+            }
+        }
+    }
+    let mut first = None;
+    let report = |world: World| {
+        let stages = world.medians();
+        let sum: f64 = stages.iter().sum();
+        let ratio = sum / *first.get_or_insert(sum);
+        let stages = stages.map(|micros| format!("{micros:>9.2}")).join(" ");
+        say(&format!("{:>9} {stages} {sum:>9.2} {ratio:>7.2}", world.size));
+        (world.size, sum)
+    };
+    worlds.into_iter().map(report).collect()
+}
 
-    let mut samples: [Vec<f64>; 6] = Default::default();
-    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-    for change in 0..changes {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
+/// A catalog of one size with all its faces, and what its changes have cost.
+struct World {
+    size: usize,
+    view: RegistryView,
+    inputs: Inputs,
+    snapshot: Arc<Snapshot>,
+    tables: ArcSwap<Tables>,
+    dns: Arc<dns::Settings>,
+    proxy: Arc<proxy::Settings>,
+    resource: Resource,
+    random: u64,
+    samples: [Vec<f64>; 6],
+}
+
+impl World {
+    fn new(size: usize) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let resource = resource(directory.path());
+        let services = (0..size).map(service).collect();
+        let view = RegistryView::default().replaced(services, Vec::new());
+        let (dns, proxy) = (Arc::new(dns_settings()), Arc::new(proxy_settings(size)));
+        let inputs = inputs(&view);
+        let snapshot = Arc::new(assemble(None, &inputs, 1).expect("a first snapshot"));
+        let tables = ArcSwap::from_pointee(Tables {
+            dns: Arc::new(ZoneTable::compile(&dns, None, &snapshot)),
+            proxy: Arc::new(ProxyTable::compile(&proxy, None, &snapshot)),
+            _snapshot: Arc::clone(&snapshot),
+        });
+        let (random, samples) = (0x9E37_79B9_7F4A_7C15, Default::default());
+        Self { size, view, inputs, snapshot, tables, dns, proxy, resource, random, samples }
+    }
+
+    /// One instance of one service gets another address, and every face is told.
+    fn change(&mut self, change: usize) {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
         // Every tenth change hits the service that the template asks for.
-        let number = if change % 10 == 0 { 0 } else { (random % size as u64) as usize };
-        let changed = changed(&view, number, change);
+        let number =
+            if change.is_multiple_of(10) { 0 } else { (self.random % self.size as u64) as usize };
+        let changed = changed(&self.view, number, change);
 
         let mut clock = Clock::start();
-        view = view.with(changed);
-        let next_inputs = self::inputs(&view);
-        samples[0].push(clock.lap());
-        let next = assemble(Some((&inputs, &snapshot)), &next_inputs, change as u64 + 2);
+        self.view = self.view.with(changed);
+        let inputs = inputs(&self.view);
+        let viewed = clock.lap();
+        let before = Some((&self.inputs, &*self.snapshot));
+        let next = assemble(before, &inputs, change as u64 + 2).map(Arc::new);
+        let assembled = clock.lap();
+        self.inputs = inputs;
         // The same instance may be given the address that it has: no change, no sample.
-        let Some(next) = next.map(Arc::new) else {
-            samples[0].pop();
-            inputs = next_inputs;
-            continue;
-        };
-        samples[1].push(clock.lap());
-        let before = tables.load_full();
-        let dns = ZoneTable::compile(&dns_settings, Some((&before.dns, &snapshot)), &next);
-        samples[2].push(clock.lap());
-        let proxy = ProxyTable::compile(&proxy_settings, Some((&before.proxy, &snapshot)), &next);
-        samples[3].push(clock.lap());
+        let Some(next) = next else { return };
+        let old = self.tables.load_full();
+        let dns = ZoneTable::compile(&self.dns, Some((&old.dns, &self.snapshot)), &next);
+        let named = clock.lap();
+        let proxy = ProxyTable::compile(&self.proxy, Some((&old.proxy, &self.snapshot)), &next);
+        let routed = clock.lap();
         if number == 0 {
-            std::hint::black_box(resource.evaluate(&next));
-            samples[4].push(clock.lap());
+            std::hint::black_box(self.resource.evaluate(&next));
+            self.samples[4].push(clock.lap());
         }
-        let old = tables.swap(Arc::new(Tables {
-            dns: Arc::new(dns),
-            proxy: Arc::new(proxy),
-            _snapshot: Arc::clone(&next),
-        }));
+        let tables =
+            Tables { dns: Arc::new(dns), proxy: Arc::new(proxy), _snapshot: Arc::clone(&next) };
         // What is freed belongs to the change as well.
-        drop((old, before));
-        inputs = next_inputs;
-        snapshot = next;
-        samples[5].push(clock.lap());
+        drop((self.tables.swap(Arc::new(tables)), old));
+        self.snapshot = next;
+        for (stage, micros) in
+            [(0, viewed), (1, assembled), (2, named), (3, routed), (5, clock.lap())]
+        {
+            self.samples[stage].push(micros);
+        }
     }
-    samples.map(|mut stage| {
-        stage.sort_by(f64::total_cmp);
-        stage[stage.len() / 2]
-    })
+
+    fn medians(&self) -> [f64; 6] {
+        self.samples.clone().map(|mut stage| {
+            stage.sort_by(f64::total_cmp);
+            stage[stage.len() / 2]
+        })
+    }
 }
 
 struct Clock(f64);
