@@ -99,7 +99,7 @@ async fn listeners_routes_zones_registries_and_templates_come_and_go_with_a_relo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_port_can_move_from_one_listener_to_another_and_loses_nobody_who_waits() {
+async fn a_port_can_move_from_one_listener_to_another_while_what_runs_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     lay_out(directory).await;
