@@ -9,6 +9,7 @@
 pub mod assemble;
 pub mod health;
 pub mod model;
+pub mod observed;
 pub mod publish;
 pub mod shards;
 pub mod snapshot;
