@@ -8,8 +8,10 @@ use serde::de::DeserializeOwned;
 
 use super::document::{Document, Problem};
 use crate::api::AdminConfig;
+use crate::catalog::guard::GuardConfig;
 use crate::catalog::health::WhenNoneHealthy;
 use crate::dns::DnsConfig;
+use crate::health::{OnFailureConfig, OutlierConfig};
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
 use crate::render::ResourceConfig;
@@ -26,6 +28,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[registry.NAME]`, by name.
     pub registries: BTreeMap<String, RegistryConfig>,
+    /// `[guard]`.
+    pub guard: GuardConfig,
     /// `[service.NAME]`, by name.
     pub services: BTreeMap<String, ServiceConfig>,
     /// `[dns]`.
@@ -71,7 +75,7 @@ impl Default for LimitsConfig {
 }
 
 /// `[service.NAME]`: what the registries do not say.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceConfig {
     /// How endpoints are picked.
@@ -80,6 +84,12 @@ pub struct ServiceConfig {
     pub when_none_healthy: WhenNoneHealthy,
     /// Replaces the registered ports.
     pub port: Option<u16>,
+    /// The service that takes over when none of its instances is healthy.
+    pub backup: Option<String>,
+    /// When the proxy takes an instance out by what it saw of it; without it, never.
+    pub outlier: Option<OutlierConfig>,
+    /// What follows when an instance turns unhealthy.
+    pub on_failure: Option<OnFailureConfig>,
 }
 
 impl Config {
@@ -94,6 +104,7 @@ impl Config {
             node: one(document, "node", problems).unwrap_or_default(),
             limits: one(document, "limits", problems).unwrap_or_default(),
             registries: each(document, "registry", problems),
+            guard: one(document, "guard", problems).unwrap_or_default(),
             services: each(document, "service", problems),
             dns: one(document, "dns", problems),
             listeners: each(document, "listener", problems),
