@@ -4,6 +4,7 @@
 
 mod admin;
 mod error;
+mod health;
 mod interest;
 mod meters;
 mod publish;
@@ -37,6 +38,7 @@ use crate::{api, registry, render};
 pub use admin::socket_path as admin_socket_path;
 pub use error::StartError;
 use error::system;
+use health::Health;
 use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
@@ -85,9 +87,8 @@ struct Running {
     renderer: Arc<std::sync::Mutex<Renderer>>,
     interests: Interests,
     wants: render::Wants,
+    health: Health,
     verdicts: watch::Receiver<Verdicts>,
-    /// Nobody judges yet; what was found out before stands.
-    _verdicts: watch::Sender<Verdicts>,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
     registry_metrics: registry::Metrics,
@@ -138,7 +139,8 @@ impl App {
         let wants = render::Wants::default();
         let interests = Interests::start(&config, Arc::clone(&wants));
         let registries = reload::start_registries(&config, &stored, &meters.registry, &interests);
-        let (verdict_sender, verdicts) = watch::channel(stored.verdicts.clone());
+        let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
+        let (health, verdicts) = Health::start(&config, &tables, &stored.verdicts, &meters);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(options.feeds.iter().cloned());
         let plan = Plan {
@@ -148,7 +150,6 @@ impl App {
             verdicts: verdicts.clone(),
             compile: Compile::new(&prepared, &registries),
         };
-        let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let (plans, plan_receiver) = mpsc::channel(1);
         let publisher = Publisher::new(Arc::clone(&tables), readiness.clone(), lifecycle.phases());
         let (mut published, to_save) = (publisher.published(), publisher.to_save());
@@ -183,6 +184,7 @@ impl App {
         lifecycle.advance(Phase::Serving);
         readiness_follows(&tables, &readiness, &lifecycle);
 
+        let events = health.tell_events(&config, &published, &meters);
         let (reloads, reload_receiver) = mpsc::channel(8);
         let last_reload = Arc::default();
         let admin = Admin {
@@ -195,6 +197,7 @@ impl App {
                 &connections,
                 &tables,
                 &renderer,
+                &events,
                 &last_reload,
             ),
             reloads: reloads.clone(),
@@ -214,8 +217,8 @@ impl App {
             renderer,
             interests,
             wants,
+            health,
             verdicts,
-            _verdicts: verdict_sender,
             plans,
             workers,
             registry_metrics: meters.registry.clone(),

@@ -99,6 +99,7 @@ impl Running {
             self.render(Vec::new());
         }
         self.interests.follow(&config);
+        self.health.follow(&config);
         let registries = self.follow(&config);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(self.feeds.iter().cloned());

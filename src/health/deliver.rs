@@ -2,7 +2,6 @@
 //! is over.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
@@ -91,7 +90,7 @@ pub(super) async fn deliver(
     mut failed: impl FnMut(u32, &str),
 ) -> End {
     let deadline = Instant::now() + config.give_up.0;
-    let target = config.webhook.as_deref().and_then(|url| Target::parse(url).ok()).map(Arc::new);
+    let target = config.webhook.as_deref().and_then(|url| Target::parse(url).ok());
     let (mut to_post, mut to_run) = (target.is_some(), config.command.is_some());
     let mut tries = 0;
     loop {
@@ -135,7 +134,7 @@ fn pause(config: &OnFailureConfig, tries: u32, random: u64) -> Duration {
 async fn webhook(
     event: &Event,
     config: &OnFailureConfig,
-    target: &Arc<Target>,
+    target: &Target,
     base_dir: &Path,
 ) -> Result<(), String> {
     let headers = match &config.webhook_headers {
@@ -148,7 +147,7 @@ async fn webhook(
         }
     };
     let body = serde_json::to_vec(event).map_err(|error| error.to_string())?;
-    post::post(target, &headers, &body, config.timeout.0).await
+    post::post(target, headers, body, config.timeout.0).await
 }
 
 /// The event as a command finds it in its environment.

@@ -1,25 +1,23 @@
-//! One POST of JSON: a connection of its own, HTTP/1.1, the status of the answer and nothing else.
+//! One POST of JSON to a webhook: its status counts, and nothing else of the answer.
 //!
 //! Events are rare, so nothing is pooled. Redirects are not followed: they would carry the token of
 //! a webhook to somebody else.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, header};
 
-/// The longest head of an answer that is read.
-const HEAD_MAX: usize = 16 << 10;
+use crate::net::http::{Client, Origin, Request, Settings};
+
+/// Most bytes of an answer that are read; what a webhook has to say stands in its status.
+const ANSWER_MAX: u64 = 64 << 10;
 
 /// Where something is posted to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    tls: bool,
-    host: String,
-    port: u16,
-    /// `Host` as the URL has it.
-    authority: String,
+pub(super) struct Target {
+    origin: Origin,
+    /// Path and query.
     path: String,
 }
 
@@ -27,33 +25,26 @@ impl Target {
     /// Reads a URL of `http` or `https`.
     ///
     /// # Errors
-    /// Says what is wrong with it; secrets in it are refused, and not shown.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        let uri: http::Uri = url.parse().map_err(|_| {
-            "is no URL; write it like \"http://deployer.example/recreate\"".to_owned()
-        })?;
-        let tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err("is no URL of http or https".to_owned()),
-        };
-        let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
-        if authority.contains('@') {
+    /// Says what is wrong with it; a user or password in it is refused and not shown.
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        const FORM: &str = "write it like \"http://deployer.example/recreate\"";
+        if url.contains('@') {
             return Err("has a user or password in it; put an Authorization header into the file \
                         of webhook_headers instead"
                 .to_owned());
         }
-        let host = uri.host().unwrap_or_default();
-        if host.is_empty() {
-            return Err("has no host".to_owned());
+        let after = url.find("://").map_or(0, |at| at + 3);
+        let end = url[after..].find(['/', '?']).map_or(url.len(), |at| after + at);
+        let (origin, path) = url.split_at(end);
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        let fits = path.parse::<http::uri::PathAndQuery>().is_ok() && !path.contains('#');
+        if !fits {
+            return Err(format!("has a path that no URL can have; {FORM}"));
         }
-        Ok(Self {
-            tls,
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            authority,
-            path: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned(),
-        })
+        let origin = Origin::parse(origin).map_err(|_| {
+            format!("does not begin with http:// or https:// and a host; {FORM}")
+        })?;
+        Ok(Self { origin, path })
     }
 }
 
@@ -61,103 +52,50 @@ impl Target {
 ///
 /// # Errors
 /// Tells the number of the line, never what stands in it.
-pub fn headers(text: &str) -> Result<Vec<(String, String)>, String> {
+pub(super) fn headers(text: &str) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     let mut headers = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let parts = line.split_once(':').map(|(name, value)| (name.trim(), value.trim()));
-        let fits = |(name, value): &(&str, &str)| {
-            http::HeaderName::from_bytes(name.as_bytes()).is_ok()
-                && http::HeaderValue::from_str(value).is_ok()
-        };
-        let Some((name, value)) = parts.filter(fits) else {
-            return Err(format!("line {} is no header; write it like `Name: value`", number + 1));
-        };
-        headers.push((name.to_owned(), value.to_owned()));
+        let read = line.split_once(':').and_then(|(name, value)| {
+            let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+            let mut value = HeaderValue::from_str(value.trim()).ok()?;
+            value.set_sensitive(true);
+            Some((name, value))
+        });
+        let refuse = || format!("line {} is no header; write it like `Name: value`", number + 1);
+        headers.push(read.ok_or_else(refuse)?);
     }
     Ok(headers)
 }
 
-/// Posts `body`, within `limit` from the first packet to the status of the answer.
+/// Posts `body`, within `limit` from the look-up of the host to the end of the answer.
 ///
 /// # Errors
 /// In words: it was not reached, not in time, or the status is not 2xx. Never shows a header.
-pub async fn post(
+pub(super) async fn post(
     target: &Target,
-    headers: &[(String, String)],
-    body: &[u8],
+    mut headers: Vec<(HeaderName, HeaderValue)>,
+    body: Vec<u8>,
     limit: Duration,
 ) -> Result<(), String> {
-    let posted = tokio::time::timeout(limit, async {
-        let address = (target.host.as_str(), target.port);
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| format!("cannot connect to {}: {error}", target.authority))?;
-        if target.tls {
-            exchange(super::secure::client(stream, &target.host).await?, target, headers, body).await
-        } else {
-            exchange(stream, target, headers, body).await
-        }
-    });
-    match posted.await {
-        Ok(Ok(200..=299)) => Ok(()),
-        Ok(Ok(status)) => Err(format!("{} answered {status}", target.authority)),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(format!("{} did not answer within {limit:?}", target.authority)),
+    headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    let settings = Settings { connect_timeout: limit, connections_max: 1, ..Settings::default() };
+    let client = Client::new(target.origin.clone(), settings);
+    let request = Request {
+        method: Method::POST,
+        headers,
+        body: Bytes::from(body),
+        head_within: limit,
+        body_max: ANSWER_MAX,
+        ..Request::get(target.path.clone())
+    };
+    let to = target.origin.authority();
+    match tokio::time::timeout(limit, client.open(&request)).await {
+        Ok(Ok(answer)) if answer.status.is_success() => Ok(()),
+        Ok(Ok(answer)) => Err(format!("{to} answered {}", answer.status.as_u16())),
+        Ok(Err(error)) => Err(format!("posting to {to}: {error}")),
+        Err(_) => Err(format!("{to} did not answer within {}", crate::units::Period(limit))),
     }
 }
-
-async fn exchange(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    target: &Target,
-    headers: &[(String, String)],
-    body: &[u8],
-) -> Result<u16, String> {
-    let broke = |error| format!("{} broke the connection: {error}", target.authority);
-    let mut request = format!(
-        "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: portolan/{}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n",
-        target.path,
-        target.authority,
-        env!("CARGO_PKG_VERSION"),
-        body.len()
-    );
-    for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
-    }
-    request.push_str("\r\n");
-    let mut bytes = request.into_bytes();
-    bytes.extend_from_slice(body);
-    stream.write_all(&bytes).await.map_err(broke)?;
-    let mut read = Vec::with_capacity(1024);
-    loop {
-        match status(&read) {
-            Ok(Some((status, end))) if status < 200 => drop(read.drain(..end)),
-            Ok(Some((status, _))) => return Ok(status),
-            Ok(None) if read.len() < HEAD_MAX => {
-                if stream.read_buf(&mut read).await.map_err(broke)? == 0 {
-                    return Err(format!("{} closed without an answer", target.authority));
-                }
-            }
-            Ok(None) | Err(()) => {
-                return Err(format!("what {} answered is no HTTP", target.authority));
-            }
-        }
-    }
-}
-
-/// Status and length of the head that `bytes` begin with, when all of it is there.
-fn status(bytes: &[u8]) -> Result<Option<(u16, usize)>, ()> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut head = httparse::Response::new(&mut headers);
-    match head.parse(bytes) {
-        Ok(httparse::Status::Complete(end)) => Ok(head.code.map(|code| (code, end))),
-        Ok(httparse::Status::Partial) => Ok(None),
-        Err(_) => Err(()),
-    }
-}
-
-/// A target that several tasks share.
-pub type Shared = Arc<Target>;
 
 #[cfg(test)]
 mod tests {
@@ -165,24 +103,21 @@ mod tests {
 
     #[test]
     fn a_target_is_a_url_of_http_or_https_without_secrets() {
-        let target = |tls, host: &str, port, authority: &str, path: &str| Target {
-            tls,
-            host: host.into(),
-            port,
-            authority: authority.into(),
-            path: path.into(),
-        };
         for (url, want) in [
-            ("http://a.example/x?y=1", Ok(target(false, "a.example", 80, "a.example", "/x?y=1"))),
-            ("https://a.example:8443", Ok(target(true, "a.example", 8443, "a.example:8443", "/"))),
-            ("http://[::1]:80/x", Ok(target(false, "::1", 80, "[::1]:80", "/x"))),
+            ("http://a.example/x?y=1", Ok(("a.example", "/x?y=1"))),
+            ("https://a.example:8443", Ok(("a.example:8443", "/"))),
+            ("https://a.example?y=1", Ok(("a.example", "/?y=1"))),
+            ("http://[::1]:81/x", Ok(("[::1]:81", "/x"))),
             ("http://u:secret@a.example/", Err("user or password")),
-            ("ftp://a.example/", Err("http or https")),
-            ("a.example", Err("http or https")),
-            ("http://a b/", Err("is no URL")),
+            ("ftp://a.example/", Err("http:// or https://")),
+            ("a.example", Err("http:// or https://")),
+            ("http:///x", Err("http:// or https://")),
+            ("http://a.example/a b", Err("path")),
         ] {
             match (Target::parse(url), want) {
-                (Ok(read), Ok(want)) => assert_eq!(read, want, "{url}"),
+                (Ok(read), Ok((authority, path))) => {
+                    assert_eq!((&*read.origin.authority(), &*read.path), (authority, path), "{url}");
+                }
                 (Err(error), Err(part)) => {
                     assert!(error.contains(part) && !error.contains("secret"), "{url}: {error}");
                 }
@@ -194,16 +129,10 @@ mod tests {
     #[test]
     fn header_lines_are_read_and_a_broken_one_is_told_by_its_number_only() {
         let read = headers("Authorization: Bearer x:y\n\nX-Key:1\n").unwrap();
-        let told: Vec<_> = read.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        assert_eq!(told, [("Authorization", "Bearer x:y"), ("X-Key", "1")]);
+        assert_eq!(read[0].1, "Bearer x:y");
+        assert_eq!((read[1].0.as_str(), read[1].1.as_bytes()), ("x-key", &b"1"[..]));
+        assert!(!format!("{read:?}").contains("Bearer"), "it never gets into a log");
         let error = headers("A: b\nsecret token").unwrap_err();
         assert!(error.contains("line 2") && !error.contains("secret"), "{error}");
-    }
-
-    #[test]
-    fn the_status_is_read_from_a_whole_head_only() {
-        assert_eq!(status(b"HTTP/1.1 204 No Content\r\nA: b\r\n\r\n"), Ok(Some((204, 33))));
-        assert_eq!(status(b"HTTP/1.1 204 No Con"), Ok(None));
-        assert_eq!(status(b"SSH-2.0-x\r\n"), Err(()));
     }
 }

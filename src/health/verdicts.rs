@@ -73,6 +73,21 @@ fn unite(checks: &ServiceVerdicts, ejections: &ServiceVerdicts) -> ServiceVerdic
     united
 }
 
+/// What is said of checks in `verdicts`, without any ejection.
+#[must_use]
+pub fn checks_of(verdicts: &Verdicts) -> Verdicts {
+    let only_checks = |verdict: &InstanceVerdict| {
+        verdict.check.is_some().then(|| InstanceVerdict { ejected: None, ..verdict.clone() })
+    };
+    let of = |(name, told): (&Arc<str>, &Arc<ServiceVerdicts>)| {
+        let checks = told.instances.iter();
+        let checks = checks.filter_map(|(key, v)| Some((key.clone(), only_checks(v)?)));
+        let instances: std::collections::BTreeMap<_, _> = checks.collect();
+        (!instances.is_empty()).then(|| (Arc::clone(name), Arc::new(ServiceVerdicts { instances })))
+    };
+    verdicts.iter().filter_map(of).collect()
+}
+
 /// What both sides say together, for as long as one of them lives and somebody listens. A side that
 /// has ended keeps its last word.
 #[must_use]
