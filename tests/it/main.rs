@@ -26,6 +26,7 @@ mod http_messages;
 mod http_tunnel;
 mod metrics;
 mod origin;
+mod outlier;
 mod peers;
 mod process;
 mod reload;
