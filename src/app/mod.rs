@@ -8,6 +8,7 @@ mod interest;
 mod meters;
 mod publish;
 mod reload;
+mod sight;
 mod sockets;
 mod status;
 mod workers;
@@ -41,6 +42,7 @@ use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
 use publish::{Compile, Publisher};
+use sight::Sight;
 use sockets::Sockets;
 use workers::Workers;
 
@@ -84,6 +86,7 @@ struct Running {
     templates: BTreeMap<Arc<str>, u32>,
     renderer: Arc<std::sync::Mutex<Renderer>>,
     interests: Interests,
+    reports: status::Reports,
     wants: render::Wants,
     verdicts: watch::Receiver<Verdicts>,
     /// Nobody judges yet; what was found out before stands.
@@ -139,6 +142,8 @@ impl App {
         let interests = Interests::start(&config, Arc::clone(&wants));
         let registries = reload::start_registries(&config, &stored, &meters.registry, &interests);
         let (verdict_sender, verdicts) = watch::channel(stored.verdicts.clone());
+        let reports = status::Reports::default();
+        status::follow(&reports, &registries);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(options.feeds.iter().cloned());
         let plan = Plan {
@@ -149,8 +154,14 @@ impl App {
             compile: Compile::new(&prepared, &registries),
         };
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
+        let sight = Sight::new();
         let (plans, plan_receiver) = mpsc::channel(1);
-        let publisher = Publisher::new(Arc::clone(&tables), readiness.clone(), lifecycle.phases());
+        let publisher = Publisher::new(
+            Arc::clone(&tables),
+            readiness.clone(),
+            lifecycle.phases(),
+            sight.clone(),
+        );
         let (mut published, to_save) = (publisher.published(), publisher.to_save());
 
         // The store listens before anything is published: what it does not see is not saved.
@@ -195,8 +206,10 @@ impl App {
                 &connections,
                 &tables,
                 &renderer,
+                &reports,
                 &last_reload,
             ),
+            why: status::reasons(&sight),
             reloads: reloads.clone(),
             token,
         };
@@ -213,6 +226,7 @@ impl App {
             templates,
             renderer,
             interests,
+            reports,
             wants,
             verdicts,
             _verdicts: verdict_sender,

@@ -33,3 +33,4 @@ mod restart;
 mod rig;
 mod support;
 mod tcp;
+mod truth;
