@@ -9,6 +9,7 @@ mod interest;
 mod meters;
 mod publish;
 mod reload;
+mod sight;
 mod sockets;
 mod status;
 mod workers;
@@ -43,6 +44,7 @@ use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
 use publish::{Compile, Publisher};
+use sight::Sight;
 use sockets::Sockets;
 use workers::Workers;
 
@@ -86,6 +88,7 @@ struct Running {
     templates: BTreeMap<Arc<str>, u32>,
     renderer: Arc<std::sync::Mutex<Renderer>>,
     interests: Interests,
+    reports: status::Reports,
     wants: render::Wants,
     health: Health,
     verdicts: watch::Receiver<Verdicts>,
@@ -141,6 +144,8 @@ impl App {
         let registries = reload::start_registries(&config, &stored, &meters.registry, &interests);
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let (health, verdicts) = Health::start(&config, &tables, &stored.verdicts, &meters);
+        let reports = status::Reports::default();
+        status::follow(&reports, &registries);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(options.feeds.iter().cloned());
         let plan = Plan {
@@ -150,8 +155,14 @@ impl App {
             verdicts: verdicts.clone(),
             compile: Compile::new(&prepared, &registries),
         };
+        let sight = Sight::new();
         let (plans, plan_receiver) = mpsc::channel(1);
-        let publisher = Publisher::new(Arc::clone(&tables), readiness.clone(), lifecycle.phases());
+        let publisher = Publisher::new(
+            Arc::clone(&tables),
+            readiness.clone(),
+            lifecycle.phases(),
+            sight.clone(),
+        );
         let (mut published, to_save) = (publisher.published(), publisher.to_save());
 
         // The store listens before anything is published: what it does not see is not saved.
@@ -198,8 +209,10 @@ impl App {
                 &tables,
                 &renderer,
                 &events,
+                &reports,
                 &last_reload,
             ),
+            why: status::reasons(&sight),
             reloads: reloads.clone(),
             token,
         };
@@ -216,6 +229,7 @@ impl App {
             templates,
             renderer,
             interests,
+            reports,
             wants,
             health,
             verdicts,

@@ -34,3 +34,4 @@ mod restart;
 mod rig;
 mod support;
 mod tcp;
+mod truth;
