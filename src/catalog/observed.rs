@@ -212,7 +212,12 @@ mod tests {
         for (status, server, gateway) in
             [(200, false, false), (404, false, false), (500, true, false), (501, false, false)]
                 .into_iter()
-                .chain([(503, true, true), (505, false, false), (504, true, true), (599, true, false)])
+                .chain([
+                    (503, true, true),
+                    (505, false, false),
+                    (504, true, true),
+                    (599, true, false),
+                ])
         {
             assert_eq!(FailureStatus::Server.fails(status), server, "{status}");
             assert_eq!(FailureStatus::Gateway.fails(status), gateway, "{status}");

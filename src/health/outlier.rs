@@ -336,7 +336,8 @@ impl Judge {
                 }
                 Some(_) => {}
                 None => {
-                    while record.times > 0 && record.calm_from + config.length(record.times) <= now {
+                    while record.times > 0 && record.calm_from + config.length(record.times) <= now
+                    {
                         record.calm_from += config.length(record.times);
                         record.times -= 1;
                     }

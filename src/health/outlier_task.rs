@@ -9,7 +9,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::outlier::{Judge, Key, Member, Now, OutlierConfig, Outcome, Signal};
+use super::outlier::{Judge, Key, Member, Now, Outcome, OutlierConfig, Signal};
 use crate::catalog::observed::{Observed, Sightings, Totals};
 use crate::catalog::publish::Current;
 use crate::catalog::verdict::Verdicts;
@@ -186,7 +186,9 @@ impl Watching {
         }
         for (registry, instance) in &outcome.returned {
             tracing::info!(
-                service, registry = &**registry, instance = &**instance,
+                service,
+                registry = &**registry,
+                instance = &**instance,
                 "an ejected instance gets work again"
             );
         }

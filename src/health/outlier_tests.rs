@@ -161,8 +161,12 @@ fn rates_and_latencies_are_compared_once_per_interval_over_all_of_it() {
     let mut judge = Judge::new(start);
     let with = |id: &str, successes, failed, millis: u64| {
         let failures = [failed, 0, 0, 0];
-        let seen =
-            Totals { successes, failures, answers: successes, latency_micros: successes * millis * 1000 };
+        let seen = Totals {
+            successes,
+            failures,
+            answers: successes,
+            latency_micros: successes * millis * 1000,
+        };
         Member { seen, ..member(id) }
     };
     let all = [
@@ -218,15 +222,16 @@ fn ejections_from_disk_stand_until_their_time_and_count_as_so_many() {
     late.look(&config, now(start, 3_600_000), &members(&["a", "b"]));
     assert_eq!(out(&late), [""; 0]);
 
-    let mut set_back = Judge::restored(&config, Now { wall: SystemTime::UNIX_EPOCH, ..now(start, 0) }, &{
-        let mut far = stored;
-        for verdict in far.instances.values_mut() {
-            if let Some(ejected) = &mut verdict.ejected {
-                ejected.until += Duration::from_secs(1_000_000);
+    let mut set_back =
+        Judge::restored(&config, Now { wall: SystemTime::UNIX_EPOCH, ..now(start, 0) }, &{
+            let mut far = stored;
+            for verdict in far.instances.values_mut() {
+                if let Some(ejected) = &mut verdict.ejected {
+                    ejected.until += Duration::from_secs(1_000_000);
+                }
             }
-        }
-        far
-    });
+            far
+        });
     set_back.look(&config, now(start, 300_000), &members(&["a", "b"]));
     assert_eq!(out(&set_back), [""; 0], "no later than the longest ejection");
 }
@@ -268,10 +273,8 @@ fn over_random_histories_the_share_holds_the_last_stays_and_every_ejection_ends(
         let shares = [0.0, 0.1, 0.34, 0.5, 0.9, 1.0];
         let config = OutlierConfig {
             consecutive_failures: 1 + dice.below(4) as u32,
-            success_rate: (dice.below(2) == 0).then(|| SuccessRateConfig {
-                min_requests: 5,
-                ..SuccessRateConfig::default()
-            }),
+            success_rate: (dice.below(2) == 0)
+                .then(|| SuccessRateConfig { min_requests: 5, ..SuccessRateConfig::default() }),
             latency: (dice.below(2) == 0)
                 .then(|| LatencyConfig { min_requests: 3, ..LatencyConfig::default() }),
             interval: Period::from_millis(100 + 100 * dice.below(10)),

@@ -10,9 +10,6 @@ use http::{HeaderName, HeaderValue, Method, header};
 
 use crate::net::http::{Client, Origin, Request, Settings};
 
-/// Most bytes of an answer that are read; what a webhook has to say stands in its status.
-const ANSWER_MAX: u64 = 64 << 10;
-
 /// Where something is posted to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
@@ -41,9 +38,8 @@ impl Target {
         if !fits {
             return Err(format!("has a path that no URL can have; {FORM}"));
         }
-        let origin = Origin::parse(origin).map_err(|_| {
-            format!("does not begin with http:// or https:// and a host; {FORM}")
-        })?;
+        let origin = Origin::parse(origin)
+            .map_err(|_| format!("does not begin with http:// or https:// and a host; {FORM}"))?;
         Ok(Self { origin, path })
     }
 }
@@ -85,7 +81,6 @@ pub(super) async fn post(
         headers,
         body: Bytes::from(body),
         head_within: limit,
-        body_max: ANSWER_MAX,
         ..Request::get(target.path.clone())
     };
     let to = target.origin.authority();
@@ -116,7 +111,11 @@ mod tests {
         ] {
             match (Target::parse(url), want) {
                 (Ok(read), Ok((authority, path))) => {
-                    assert_eq!((&*read.origin.authority(), &*read.path), (authority, path), "{url}");
+                    assert_eq!(
+                        (&*read.origin.authority(), &*read.path),
+                        (authority, path),
+                        "{url}"
+                    );
                 }
                 (Err(error), Err(part)) => {
                     assert!(error.contains(part) && !error.contains("secret"), "{url}: {error}");

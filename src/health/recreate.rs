@@ -140,8 +140,11 @@ impl Following {
     fn tell(&mut self, event: Event, settings: &Strategies) {
         let Some(config) = settings.get(&event.service).cloned() else { return };
         tracing::warn!(
-            service = &*event.service, instance = &*event.instance, event = &*event.id,
-            cause = &*event.cause, "an instance is to be recreated"
+            service = &*event.service,
+            instance = &*event.instance,
+            event = &*event.id,
+            cause = &*event.cause,
+            "an instance is to be recreated"
         );
         let subject: Subject = (
             Arc::clone(&event.service),

@@ -287,7 +287,10 @@ impl Strategist {
                     known.insert(key, Standing::Good);
                 }
                 (Some(Standing::Good), Word::Bad) => {
-                    known.insert(key, Standing::Failing { since: now, generation, waits_for: AFTER });
+                    known.insert(
+                        key,
+                        Standing::Failing { since: now, generation, waits_for: AFTER },
+                    );
                 }
                 (Some(Standing::Failing { .. }), Word::Good) => {
                     known.insert(key, Standing::Good);

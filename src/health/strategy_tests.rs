@@ -124,7 +124,10 @@ fn it_may_have_to_be_unhealthy_for_a_while_first() {
     played.step("a+");
     assert_eq!(played.step("a-"), [""; 0]);
     assert_eq!(played.waits_for(), ["after"]);
-    assert_eq!(played.strategist.due(&played.settings), Some(played.start + Duration::from_secs(5)));
+    assert_eq!(
+        played.strategist.due(&played.settings),
+        Some(played.start + Duration::from_secs(5))
+    );
     played.step("a+");
     assert_eq!(played.strategist.due(&played.settings), None);
     played.step("a-");

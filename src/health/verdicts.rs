@@ -191,7 +191,8 @@ mod tests {
         let (checks, checks_seen) = watch::channel(Verdicts::default());
         let (ejections, ejections_seen) = watch::channel(Verdicts::default());
         let mut both = join(checks_seen, ejections_seen);
-        checks.send_replace(told("web", &[("a", verdict("10.0.0.1", Some(Health::Healthy), false))]));
+        checks
+            .send_replace(told("web", &[("a", verdict("10.0.0.1", Some(Health::Healthy), false))]));
         both.wait_for(|both| both.get("web").is_some()).await.unwrap();
         drop(checks);
         ejections.send_replace(told("web", &[("a", verdict("10.0.0.1", None, true))]));

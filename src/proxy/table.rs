@@ -108,7 +108,10 @@ impl Settings {
 
     /// The same, with the endpoints of these services watched for outliers.
     #[must_use]
-    pub fn watching(mut self, services: impl IntoIterator<Item = (Arc<str>, FailureStatus)>) -> Self {
+    pub fn watching(
+        mut self,
+        services: impl IntoIterator<Item = (Arc<str>, FailureStatus)>,
+    ) -> Self {
         self.watched = services.into_iter().collect();
         self
     }

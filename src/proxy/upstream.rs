@@ -248,15 +248,25 @@ pub(crate) mod tests {
         let build = policy("p2c").unwrap();
         let a = instance("a", "10.0.0.1", 80, 1);
         let b = instance("b", "10.0.0.2", 80, 1);
-        let first =
-            Upstream::compile(Some(&service("web", &[a.clone(), b.clone()])), "", build, None, None);
+        let first = Upstream::compile(
+            Some(&service("web", &[a.clone(), b.clone()])),
+            "",
+            build,
+            None,
+            None,
+        );
         let work = first.endpoints[0].begin();
         first.endpoints[1].observe(9000, 1);
 
         let heavier = instance("a", "10.0.0.1", 80, 5);
         let moved = instance("b", "10.0.0.9", 80, 1);
-        let second =
-            Upstream::compile(Some(&service("web", &[heavier, moved])), "", build, Some(&first), None);
+        let second = Upstream::compile(
+            Some(&service("web", &[heavier, moved])),
+            "",
+            build,
+            Some(&first),
+            None,
+        );
         assert_eq!(second.endpoints[0].in_flight(), 1, "another weight is the same endpoint");
         assert!(
             second.endpoints[1].cost(1) < first.endpoints[1].cost(1),
@@ -312,6 +322,9 @@ pub(crate) mod tests {
         let service = service("web", &[instance("a", "10.0.0.1", 80, 1)]);
         let build = policy("p2c").unwrap();
         assert_eq!(Upstream::compile(Some(&service), "", build, None, None).endpoints.len(), 1);
-        assert_eq!(Upstream::compile(Some(&service), "metrics", build, None, None).endpoints.len(), 0);
+        assert_eq!(
+            Upstream::compile(Some(&service), "metrics", build, None, None).endpoints.len(),
+            0
+        );
     }
 }

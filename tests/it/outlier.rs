@@ -286,7 +286,8 @@ async fn an_event_is_posted_until_it_is_taken_each_time_with_the_same_id() {
     );
     let rig = Rig::start(&config, web(&all, &[])).await;
     rig.tell(web(&all, &all[1..2])).await;
-    hook.seen("three tries", |all| all.iter().filter(|one| !one.bytes.is_empty()).count() == 3).await;
+    hook.seen("three tries", |all| all.iter().filter(|one| !one.bytes.is_empty()).count() == 3)
+        .await;
     rig.metric_is("portolan_health_events_total{end=\"acknowledged\"}", 1.0).await;
     rig.metric_is("portolan_health_events_pending", 0.0).await;
     let requests: Vec<String> = hook.received().iter().map(|one| one.text()).collect();
