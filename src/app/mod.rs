@@ -195,23 +195,22 @@ impl App {
         lifecycle.advance(Phase::Serving);
         readiness_follows(&tables, &readiness, &lifecycle);
 
-        let events = health.tell_events(&config, &published, &meters);
         let (reloads, reload_receiver) = mpsc::channel(8);
         let last_reload = Arc::default();
         let admin = Admin {
             snapshot: current(&tables, |tables| Arc::clone(&tables.snapshot)),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
-            status: status::teller(
-                &prepared.node,
-                &lifecycle,
-                &connections,
-                &tables,
-                &renderer,
-                &events,
-                &reports,
-                &last_reload,
-            ),
+            status: status::teller(status::Asked {
+                node: Arc::clone(&prepared.node),
+                phases: lifecycle.phases(),
+                connections: Arc::clone(&connections),
+                tables: Arc::clone(&tables),
+                renderer: Arc::clone(&renderer),
+                events: health.tell_events(&config, &published, &meters),
+                reports: Arc::clone(&reports),
+                last_reload: Arc::clone(&last_reload),
+            }),
             why: status::reasons(&sight),
             reloads: reloads.clone(),
             token,

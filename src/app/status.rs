@@ -16,7 +16,7 @@ use crate::api;
 use crate::catalog::snapshot::Staleness;
 use crate::catalog::{RegistryState, RegistryStatus, Snapshot};
 use crate::health::recreate::Events;
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::lifecycle::{Phase, Phases};
 use crate::net::accept::Connections;
 use crate::registry::{Registry, Report};
 use crate::render::Renderer;
@@ -81,25 +81,21 @@ pub(super) fn reasons(sight: &Sight) -> api::Reasons {
     })
 }
 
+/// Whom the status asks.
+pub(super) struct Asked {
+    pub(super) node: Arc<str>,
+    pub(super) phases: Phases,
+    pub(super) connections: Arc<Connections>,
+    pub(super) tables: Arc<ArcSwap<Tables>>,
+    pub(super) renderer: Arc<Mutex<Renderer>>,
+    pub(super) events: Events,
+    pub(super) reports: Reports,
+    pub(super) last_reload: Arc<Mutex<Option<LastReload>>>,
+}
+
 /// A function that tells the status of this moment.
-pub(super) fn teller(
-    node: &Arc<str>,
-    lifecycle: &Lifecycle,
-    connections: &Arc<Connections>,
-    tables: &Arc<ArcSwap<Tables>>,
-    renderer: &Arc<Mutex<Renderer>>,
-    events: &Events,
-    reports: &Reports,
-    last_reload: &Arc<Mutex<Option<LastReload>>>,
-) -> Arc<dyn Fn() -> Value + Send + Sync> {
-    let node = Arc::clone(node);
-    let phases = lifecycle.phases();
-    let connections = Arc::clone(connections);
-    let tables = Arc::clone(tables);
-    let renderer = Arc::clone(renderer);
-    let events = events.clone();
-    let last_reload = Arc::clone(last_reload);
-    let reports = Arc::clone(reports);
+pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
+    let Asked { node, phases, connections, tables, renderer, events, reports, last_reload } = asked;
     let started = units::rfc3339(&SystemTime::now(), value::Serializer).unwrap_or_default();
     Arc::new(move || {
         let phase = match phases.now() {

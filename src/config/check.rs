@@ -10,6 +10,7 @@ use super::tables::Config;
 use crate::api::AdminConfig;
 use crate::catalog::assemble::{ServiceSettings, Settings};
 use crate::dns;
+use crate::health::{OnFailureConfig, OutlierConfig};
 use crate::proxy;
 use crate::render::Resource;
 
@@ -163,10 +164,11 @@ fn services(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem
             let message = "port 0 is not between 1 and 65535";
             problems.push(document.problem(&["service", name, "port"], message));
         }
-        if let Some((key, message)) = service.outlier.as_ref().and_then(|o| o.problem()) {
+        if let Some((key, message)) = service.outlier.as_ref().and_then(OutlierConfig::problem) {
             problems.push(document.problem(&["service", name, "outlier", key], message));
         }
-        if let Some((key, message)) = service.on_failure.as_ref().and_then(|s| s.problem()) {
+        if let Some((key, message)) = service.on_failure.as_ref().and_then(OnFailureConfig::problem)
+        {
             problems.push(document.problem(&["service", name, "on_failure", key], message));
         }
         if let Some(circle) = circle(config, name) {

@@ -4,10 +4,12 @@ use super::*;
 use crate::catalog::observed::Failure;
 use crate::catalog::{Address, Instance};
 
+type Endpoints = Vec<(Instance, Arc<Observed>)>;
+
 /// A service `web` with three instances that the proxy goes to, and a shell that looks at them.
 struct Played {
     settings: watch::Sender<Arc<Outliers>>,
-    endpoints: Arc<Mutex<Vec<(Instance, Arc<Observed>)>>>,
+    endpoints: Arc<Mutex<Endpoints>>,
     verdicts: watch::Receiver<Verdicts>,
     metrics: OutlierMetrics,
 }

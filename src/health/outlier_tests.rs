@@ -21,7 +21,7 @@ fn members(ids: &[&str]) -> Vec<Member> {
 
 fn failing(id: &str, run: u32) -> Member {
     let seen = Totals { failures: [0, 0, 0, u64::from(run)], ..Totals::default() };
-    Member { run, seen, ..member(id) }
+    Member { seen, run, ..member(id) }
 }
 
 fn out(judge: &Judge) -> Vec<String> {

@@ -171,9 +171,10 @@ impl Following {
                 });
             };
             let end = deliver(&event, &config, &base_dir, &metrics, note).await;
-            match end {
-                End::GivenUp => tracing::error!(event = &*event.id, "an event is given up"),
-                _ => tracing::info!(event = &*event.id, "an event is acknowledged"),
+            if end == End::GivenUp {
+                tracing::error!(event = &*event.id, "an event is given up");
+            } else {
+                tracing::info!(event = &*event.id, "an event is acknowledged");
             }
             (about, event.id, end)
         });

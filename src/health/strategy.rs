@@ -283,17 +283,12 @@ impl Strategist {
         let known = self.services.entry(Arc::clone(name)).or_default();
         for (key, instance) in present {
             match (known.get(&key), word(instance)) {
-                (None, Word::Good) => {
+                (None | Some(Standing::Failing { .. }), Word::Good) => {
                     known.insert(key, Standing::Good);
                 }
                 (Some(Standing::Good), Word::Bad) => {
-                    known.insert(
-                        key,
-                        Standing::Failing { since: now, generation, waits_for: AFTER },
-                    );
-                }
-                (Some(Standing::Failing { .. }), Word::Good) => {
-                    known.insert(key, Standing::Good);
+                    let failing = Standing::Failing { since: now, generation, waits_for: AFTER };
+                    known.insert(key, failing);
                 }
                 (Some(Standing::Told), Word::Good) => {
                     known.insert(key.clone(), Standing::Good);

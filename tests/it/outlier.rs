@@ -11,7 +11,7 @@ use portolan::catalog::{Health, Instance, SourceService};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::origin::{OK, Origin};
+use crate::origin::{OK, Origin, Received};
 use crate::rig::{Client, Rig, instance, service, within};
 use crate::support;
 
@@ -290,7 +290,7 @@ async fn an_event_is_posted_until_it_is_taken_each_time_with_the_same_id() {
         .await;
     rig.metric_is("portolan_health_events_total{end=\"acknowledged\"}", 1.0).await;
     rig.metric_is("portolan_health_events_pending", 0.0).await;
-    let requests: Vec<String> = hook.received().iter().map(|one| one.text()).collect();
+    let requests: Vec<String> = hook.received().iter().map(Received::text).collect();
     assert_eq!(requests.len(), 3);
     for request in &requests {
         assert!(request.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{request}");

@@ -71,10 +71,7 @@ impl HttpError {
     pub const fn unreachable(&self) -> bool {
         matches!(
             self,
-            Self::Resolve { .. }
-                | Self::Connect { .. }
-                | Self::Handshake { .. }
-                | Self::Deadline(_)
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Handshake { .. } | Self::Deadline(_)
         )
     }
 }
