@@ -7,6 +7,7 @@
 
 pub mod deliver;
 pub mod outlier;
+pub mod outlier_config;
 pub mod outlier_task;
 mod post;
 pub mod recreate;
@@ -14,6 +15,6 @@ mod siblings;
 pub mod strategy;
 pub mod verdicts;
 
-pub use outlier::OutlierConfig;
+pub use outlier_config::OutlierConfig;
 pub use outlier_task::{OutlierMetrics, Outliers};
 pub use strategy::{OnFailureConfig, Strategies};

@@ -3,7 +3,8 @@
 //! Each one is compared with its siblings only, never with a mean or median that contains it: so one
 //! of three is found as well as one of thirty.
 
-use super::outlier::{Key, LatencyConfig, SuccessRateConfig};
+use super::outlier::Key;
+use super::outlier_config::{LatencyConfig, SuccessRateConfig};
 use crate::catalog::observed::Totals;
 
 /// The least that a standard deviation of success rates is taken for: without it, 99.9 % among
