@@ -9,7 +9,8 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::outlier::{Judge, Key, Member, Now, Outcome, OutlierConfig, Signal};
+use super::outlier::{Judge, Key, Member, Now, Outcome, Signal};
+use super::outlier_config::OutlierConfig;
 use crate::catalog::observed::{Observed, Sightings, Totals};
 use crate::catalog::publish::Current;
 use crate::catalog::verdict::Verdicts;

@@ -1,4 +1,8 @@
+use std::time::Duration;
+
 use super::*;
+use crate::health::outlier_config::{LatencyConfig, SuccessRateConfig};
+use crate::units::Share;
 
 fn now(start: Instant, millis: u64) -> Now {
     let after = Duration::from_millis(millis);
