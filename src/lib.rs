@@ -67,6 +67,7 @@ pub mod cli;
 pub mod config;
 pub mod dns;
 pub mod exec;
+pub mod health;
 pub mod lifecycle;
 pub mod net;
 pub mod proxy;

@@ -23,10 +23,11 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{Admin, Reload, Services};
+use crate::catalog::Snapshot;
 use crate::catalog::publish::{Current, Feed, Plan, first_generation};
 use crate::catalog::store::{Store, writer};
-use crate::catalog::{Snapshot, Verdicts};
 use crate::config::{Config, Loaded};
+use crate::health::Checks;
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
 use crate::net::adopt::Adopted;
@@ -85,9 +86,7 @@ struct Running {
     renderer: Arc<std::sync::Mutex<Renderer>>,
     interests: Interests,
     wants: render::Wants,
-    verdicts: watch::Receiver<Verdicts>,
-    /// Nobody judges yet; what was found out before stands.
-    _verdicts: watch::Sender<Verdicts>,
+    checks: Checks,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
     registry_metrics: registry::Metrics,
@@ -138,20 +137,27 @@ impl App {
         let wants = render::Wants::default();
         let interests = Interests::start(&config, Arc::clone(&wants));
         let registries = reload::start_registries(&config, &stored, &meters.registry, &interests);
-        let (verdict_sender, verdicts) = watch::channel(stored.verdicts.clone());
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(options.feeds.iter().cloned());
-        let plan = Plan {
-            feeds,
-            settings: Arc::clone(&prepared.services),
-            guard: config.guard,
-            verdicts: verdicts.clone(),
-            compile: Compile::new(&prepared, &registries),
-        };
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let (plans, plan_receiver) = mpsc::channel(1);
         let publisher = Publisher::new(Arc::clone(&tables), readiness.clone(), lifecycle.phases());
         let (mut published, to_save) = (publisher.published(), publisher.to_save());
+
+        let checks = Checks::start(
+            Arc::clone(&prepared.health),
+            publisher.published(),
+            &stored.verdicts,
+            &meters.health,
+            &lifecycle.phases(),
+        );
+        let plan = Plan {
+            feeds,
+            settings: Arc::clone(&prepared.services),
+            guard: config.guard,
+            verdicts: checks.verdicts(),
+            compile: Compile::new(&prepared, &registries),
+        };
 
         // The store listens before anything is published: what it does not see is not saved.
         let mut tasks = Vec::new();
@@ -195,6 +201,7 @@ impl App {
                 &connections,
                 &tables,
                 &renderer,
+                &checks,
                 &last_reload,
             ),
             reloads: reloads.clone(),
@@ -214,8 +221,7 @@ impl App {
             renderer,
             interests,
             wants,
-            verdicts,
-            _verdicts: verdict_sender,
+            checks,
             plans,
             workers,
             registry_metrics: meters.registry.clone(),

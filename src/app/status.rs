@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json, value};
 
 use super::publish::Tables;
+use crate::health::Checks;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::net::accept::Connections;
 use crate::render::Renderer;
@@ -28,6 +29,7 @@ pub(super) fn teller(
     connections: &Arc<Connections>,
     tables: &Arc<ArcSwap<Tables>>,
     renderer: &Arc<Mutex<Renderer>>,
+    checks: &Checks,
     last_reload: &Arc<Mutex<Option<LastReload>>>,
 ) -> Arc<dyn Fn() -> Value + Send + Sync> {
     let node = Arc::clone(node);
@@ -35,6 +37,7 @@ pub(super) fn teller(
     let connections = Arc::clone(connections);
     let tables = Arc::clone(tables);
     let renderer = Arc::clone(renderer);
+    let checks = checks.clone();
     let last_reload = Arc::clone(last_reload);
     let started = units::rfc3339(&SystemTime::now(), value::Serializer).unwrap_or_default();
     Arc::new(move || {
@@ -59,6 +62,7 @@ pub(super) fn teller(
             "started": started,
             "connections": connections.open(),
             "templates": templates,
+            "checks": checks.status(),
             "dns": { "names": tables.dns.names(), "problems": refused_names },
             "last_reload": reload,
         })

@@ -121,6 +121,7 @@ impl Lane {
         self.running
     }
 
+    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }

@@ -11,7 +11,7 @@ use crate::catalog::model::Health;
 
 /// What one probe found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// All is well.
     Passed,
     /// It serves, and somebody should look.
@@ -23,7 +23,7 @@ pub enum Outcome {
 impl Outcome {
     /// Lower-case word, as metrics and status write it.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Passed => "passed",
             Self::Warned => "warned",
@@ -42,15 +42,15 @@ impl Outcome {
 
 /// One result with what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observation {
+pub(super) struct Observation {
     /// How it went.
-    pub outcome: Outcome,
+    pub(super) outcome: Outcome,
     /// What the target said, or why there is no answer: one line.
-    pub text: Arc<str>,
+    pub(super) text: Arc<str>,
     /// The target says so itself, so that there is no need to ask again.
-    pub definite: bool,
+    pub(super) definite: bool,
     /// Rank of a target that could be the one of its service, the lowest first.
-    pub candidate: Option<u64>,
+    pub(super) candidate: Option<u64>,
 }
 
 /// Longest text of a result in bytes.
@@ -59,48 +59,48 @@ const TEXT_MAX: usize = 200;
 impl Observation {
     /// A result with its text, of which the first line is kept, 200 bytes of it.
     #[must_use]
-    pub fn new(outcome: Outcome, text: &str) -> Self {
+    pub(super) fn new(outcome: Outcome, text: &str) -> Self {
         let line = text.trim().lines().next().unwrap_or_default();
         let mut end = line.len().min(TEXT_MAX);
         while !line.is_char_boundary(end) {
             end -= 1;
         }
         let clean = |c: char| if c.is_control() { ' ' } else { c };
-        let text: String = line[..end].chars().map(clean).collect();
+        let text: String = line[..end].trim_end().chars().map(clean).collect();
         Self { outcome, text: text.into(), definite: false, candidate: None }
     }
 
     /// All is well.
     #[must_use]
-    pub fn passed(text: &str) -> Self {
+    pub(super) fn passed(text: &str) -> Self {
         Self::new(Outcome::Passed, text)
     }
 
     /// It does not serve.
     #[must_use]
-    pub fn failed(text: &str) -> Self {
+    pub(super) fn failed(text: &str) -> Self {
         Self::new(Outcome::Failed, text)
     }
 
     /// The target's own word, which counts at once.
     #[must_use]
-    pub fn definite(self) -> Self {
+    pub(super) fn definite(self) -> Self {
         Self { definite: true, ..self }
     }
 }
 
 /// How many results in a row turn a health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rules {
+pub(super) struct Rules {
     /// Successes in a row that make a failed target healthy, at least 1.
-    pub rise: u32,
+    pub(super) rise: u32,
     /// Failures in a row that make a healthy target fail, at least 1.
-    pub fall: u32,
+    pub(super) fall: u32,
 }
 
 /// What the results so far come to.
 #[derive(Debug, Clone, Default)]
-pub struct Tracker {
+pub(super) struct Tracker {
     decided: Option<Decided>,
     successes: u32,
     failures: u32,
@@ -108,38 +108,38 @@ pub struct Tracker {
 
 /// A health that was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decided {
+pub(super) struct Decided {
     /// The health.
-    pub health: Health,
+    pub(super) health: Health,
     /// The text of the result that decided.
-    pub cause: Arc<str>,
+    pub(super) cause: Arc<str>,
     /// When it did.
-    pub since: SystemTime,
+    pub(super) since: SystemTime,
 }
 
 impl Tracker {
     /// What is decided; none before the first result.
     #[must_use]
-    pub const fn decided(&self) -> Option<&Decided> {
+    pub(super) const fn decided(&self) -> Option<&Decided> {
         self.decided.as_ref()
     }
 
     /// Successes and failures in a row; one of them is 0.
     #[must_use]
-    pub const fn in_a_row(&self) -> (u32, u32) {
+    pub(super) const fn in_a_row(&self) -> (u32, u32) {
         (self.successes, self.failures)
     }
 
     /// Whether the last results speak against what is decided: time to look more often.
     #[must_use]
-    pub fn changing(&self) -> bool {
+    pub(super) fn changing(&self) -> bool {
         self.decided.as_ref().is_some_and(|decided| {
             if decided.health.serves() { self.failures > 0 } else { self.successes > 0 }
         })
     }
 
     /// Takes one result in; returns whether the health is another one than before.
-    pub fn observe(&mut self, seen: &Observation, rules: Rules, now: SystemTime) -> bool {
+    pub(super) fn observe(&mut self, seen: &Observation, rules: Rules, now: SystemTime) -> bool {
         let failed = seen.outcome == Outcome::Failed;
         if failed {
             (self.successes, self.failures) = (0, self.failures.saturating_add(1));

@@ -313,12 +313,7 @@ pub(super) struct Asked {
 }
 
 /// The times of a check: its own, else those of `[health]`.
-fn times(
-    kind: &str,
-    own: Common,
-    health: &HealthConfig,
-    problems: &mut Vec<Unfit>,
-) -> Times {
+fn times(kind: &str, own: Common, health: &HealthConfig, problems: &mut Vec<Unfit>) -> Times {
     let interval = own.interval.unwrap_or(health.interval).0;
     let fast = own.fast_interval.or(health.fast_interval).map_or(interval, |fast| fast.0);
     let times = Times {
@@ -330,18 +325,20 @@ fn times(
             fall: own.fall.unwrap_or(health.fall),
         },
     };
-    for (key, value) in [
-        ("interval", own.interval),
-        ("fast_interval", own.fast_interval),
-        ("timeout", own.timeout),
-    ] {
+    for (key, value) in
+        [("interval", own.interval), ("fast_interval", own.fast_interval), ("timeout", own.timeout)]
+    {
         if let Some(message) = value.and_then(too_short) {
             problems.push(Unfit::below(kind, key, message));
         }
     }
     for (key, value) in [("rise", own.rise), ("fall", own.fall)] {
         if value == Some(0) {
-            problems.push(Unfit::below(kind, key, format!("{key} = 0 decides nothing; at least 1")));
+            problems.push(Unfit::below(
+                kind,
+                key,
+                format!("{key} = 0 decides nothing; at least 1"),
+            ));
         }
     }
     if own.port == Some(0) {

@@ -172,11 +172,7 @@ mod tests {
     fn a_replica_must_follow_and_not_too_far_behind() {
         let replica = |receives, applies, lag: Option<u64>| State {
             read_only: true,
-            replicas: Some(vec![Replica {
-                receives,
-                applies,
-                lag: lag.map(Duration::from_secs),
-            }]),
+            replicas: Some(vec![Replica { receives, applies, lag: lag.map(Duration::from_secs) }]),
             ..State::default()
         };
         let five = Some(Duration::from_secs(5));

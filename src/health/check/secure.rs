@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
@@ -16,11 +17,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
-use tokio_rustls::TlsConnector;
 
 use super::super::tracker::Observation;
-use super::connect::{connect, in_words};
 use super::Target;
+use super::connect::{connect, in_words};
 use crate::catalog::model::Address;
 
 /// The key `tls` of a check: how its connection is encrypted.
