@@ -1,5 +1,5 @@
-//! Health beside the catalog: hands it what the proxy saw and what is configured, and takes its
-//! verdicts back.
+//! Health beside the catalog: hands it what is published, what the proxy saw and what is configured,
+//! and takes its verdicts back.
 
 use std::sync::Arc;
 
@@ -10,29 +10,39 @@ use super::meters::Meters;
 use super::{Tables, current};
 use crate::catalog::observed::Sightings;
 use crate::catalog::{Snapshot, Verdicts};
-use crate::config::Config;
+use crate::config::{Config, Prepared, ServiceConfig};
 use crate::health::recreate::{self, Events};
-use crate::health::{Outliers, Strategies, outlier_task, verdicts};
+use crate::health::{self, Checks, Outliers, Strategies, outlier_task, verdicts};
+use crate::lifecycle::Phases;
 
-/// Outlier detection and events, as they run.
+/// Checks, outlier detection and events, as they run.
 #[derive(Debug)]
 pub(super) struct Health {
+    checks: Checks,
     outliers: watch::Sender<Arc<Outliers>>,
     strategies: watch::Sender<Arc<Strategies>>,
-    /// Nobody checks yet; what was found out before stands.
-    _checks: watch::Sender<Verdicts>,
+    verdicts: watch::Receiver<Verdicts>,
 }
 
 impl Health {
-    /// Starts outlier detection, with what was found out before; gives the verdicts of all health.
+    /// Starts checks and outlier detection; what was found out before stands in `stored`.
     pub(super) fn start(
         config: &Config,
+        prepared: &Prepared,
         tables: &Arc<ArcSwap<Tables>>,
+        published: &watch::Receiver<Arc<Snapshot>>,
         stored: &Verdicts,
         meters: &Meters,
-    ) -> (Self, watch::Receiver<Verdicts>) {
+        phases: &Phases,
+    ) -> Self {
+        let checks = Checks::start(
+            Arc::clone(&prepared.health),
+            published.clone(),
+            &verdicts::checks_of(stored),
+            &meters.health,
+            phases,
+        );
         let (outliers, looked_at) = watch::channel(Arc::new(outliers(config)));
-        let (strategies, _) = watch::channel(Arc::new(strategies(config)));
         let ejections = outlier_task::start(
             looked_at,
             current(tables, |tables| Arc::clone(&tables.snapshot)),
@@ -40,9 +50,9 @@ impl Health {
             stored,
             meters.outliers.clone(),
         );
-        // Nobody checks yet; what was found out before stands.
-        let (checks, checked) = watch::channel(verdicts::checks_of(stored));
-        (Self { outliers, strategies, _checks: checks }, verdicts::join(checked, ejections))
+        let verdicts = verdicts::join(checks.verdicts(), ejections);
+        let (strategies, _) = watch::channel(Arc::new(strategies(config)));
+        Self { checks, outliers, strategies, verdicts }
     }
 
     /// Starts to tell events about what is published.
@@ -56,22 +66,33 @@ impl Health {
         recreate::start(wanted, published.clone(), config.base_dir.clone(), meters.events.clone())
     }
 
-    /// Goes by `config` from now on.
-    pub(super) fn follow(&self, config: &Config) {
+    /// The checks.
+    pub(super) const fn checks(&self) -> &Checks {
+        &self.checks
+    }
+
+    /// What all of it says of instances, now and whenever that changes.
+    pub(super) fn verdicts(&self) -> watch::Receiver<Verdicts> {
+        self.verdicts.clone()
+    }
+
+    /// Goes by `config`, with these `checks`, from now on.
+    pub(super) fn follow(&self, config: &Config, checks: Arc<health::Settings>) {
+        self.checks.replace(checks);
         self.outliers.send_replace(Arc::new(outliers(config)));
         self.strategies.send_replace(Arc::new(strategies(config)));
     }
 }
 
 fn outliers(config: &Config) -> Outliers {
-    let of = |(name, service): (&String, &crate::config::ServiceConfig)| {
+    let of = |(name, service): (&String, &ServiceConfig)| {
         Some((Arc::from(&**name), service.outlier.clone()?))
     };
     config.services.iter().filter_map(of).collect()
 }
 
 fn strategies(config: &Config) -> Strategies {
-    let of = |(name, service): (&String, &crate::config::ServiceConfig)| {
+    let of = |(name, service): (&String, &ServiceConfig)| {
         Some((Arc::from(&**name), service.on_failure.clone()?))
     };
     config.services.iter().filter_map(of).collect()

@@ -3,7 +3,7 @@
 use crate::catalog::store::writer;
 use crate::health::OutlierMetrics;
 use crate::health::deliver::EventMetrics;
-use crate::{dns, proxy, registry, render};
+use crate::{dns, health, proxy, registry, render};
 
 /// The metrics of every room, registered once.
 pub(super) struct Meters {
@@ -11,6 +11,7 @@ pub(super) struct Meters {
     pub(super) dns: dns::Metrics,
     pub(super) events: EventMetrics,
     pub(super) outliers: OutlierMetrics,
+    pub(super) health: health::Metrics,
     pub(super) proxy: proxy::metrics::Metrics,
     pub(super) registry: registry::Metrics,
     pub(super) render: render::Metrics,
@@ -30,6 +31,7 @@ impl Meters {
             dns: dns::Metrics::register(registry)?,
             events: EventMetrics::register(registry)?,
             outliers: OutlierMetrics::register(registry)?,
+            health: health::Metrics::register(registry)?,
             proxy: proxy::metrics::Metrics::register(registry)?,
             registry: registry::Metrics::register(registry)?,
             render: render::Metrics::register(registry)?,

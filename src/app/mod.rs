@@ -25,9 +25,9 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{Admin, Reload, Services};
+use crate::catalog::Snapshot;
 use crate::catalog::publish::{Current, Feed, Plan, first_generation};
 use crate::catalog::store::{Store, writer};
-use crate::catalog::{Snapshot, Verdicts};
 use crate::config::{Config, Loaded};
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
@@ -91,7 +91,6 @@ struct Running {
     reports: status::Reports,
     wants: render::Wants,
     health: Health,
-    verdicts: watch::Receiver<Verdicts>,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
     registry_metrics: registry::Metrics,
@@ -142,19 +141,11 @@ impl App {
         let wants = render::Wants::default();
         let interests = Interests::start(&config, Arc::clone(&wants));
         let registries = reload::start_registries(&config, &stored, &meters.registry, &interests);
-        let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
-        let (health, verdicts) = Health::start(&config, &tables, &stored.verdicts, &meters);
         let reports = status::Reports::default();
         status::follow(&reports, &registries);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(options.feeds.iter().cloned());
-        let plan = Plan {
-            feeds,
-            settings: Arc::clone(&prepared.services),
-            guard: config.guard,
-            verdicts: verdicts.clone(),
-            compile: Compile::new(&prepared, &registries),
-        };
+        let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let sight = Sight::new();
         let (plans, plan_receiver) = mpsc::channel(1);
         let publisher = Publisher::new(
@@ -164,6 +155,22 @@ impl App {
             sight.clone(),
         );
         let (mut published, to_save) = (publisher.published(), publisher.to_save());
+        let health = Health::start(
+            &config,
+            &prepared,
+            &tables,
+            &published,
+            &stored.verdicts,
+            &meters,
+            &lifecycle.phases(),
+        );
+        let plan = Plan {
+            feeds,
+            settings: Arc::clone(&prepared.services),
+            guard: config.guard,
+            verdicts: health.verdicts(),
+            compile: Compile::new(&prepared, &registries),
+        };
 
         // The store listens before anything is published: what it does not see is not saved.
         let mut tasks = Vec::new();
@@ -207,6 +214,7 @@ impl App {
                 connections: Arc::clone(&connections),
                 tables: Arc::clone(&tables),
                 renderer: Arc::clone(&renderer),
+                checks: health.checks().clone(),
                 events: health.tell_events(&config, &published, &meters),
                 reports: Arc::clone(&reports),
                 last_reload: Arc::clone(&last_reload),
@@ -231,7 +239,6 @@ impl App {
             reports,
             wants,
             health,
-            verdicts,
             plans,
             workers,
             registry_metrics: meters.registry.clone(),

@@ -15,6 +15,7 @@ use super::sight::Sight;
 use crate::api;
 use crate::catalog::snapshot::Staleness;
 use crate::catalog::{RegistryState, RegistryStatus, Snapshot};
+use crate::health::Checks;
 use crate::health::recreate::Events;
 use crate::lifecycle::{Phase, Phases};
 use crate::net::accept::Connections;
@@ -88,6 +89,7 @@ pub(super) struct Asked {
     pub(super) connections: Arc<Connections>,
     pub(super) tables: Arc<ArcSwap<Tables>>,
     pub(super) renderer: Arc<Mutex<Renderer>>,
+    pub(super) checks: Checks,
     pub(super) events: Events,
     pub(super) reports: Reports,
     pub(super) last_reload: Arc<Mutex<Option<LastReload>>>,
@@ -95,7 +97,7 @@ pub(super) struct Asked {
 
 /// A function that tells the status of this moment.
 pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
-    let Asked { node, phases, connections, tables, renderer, events, reports, last_reload } = asked;
+    let Asked { node, phases, connections, tables, renderer, checks, events, reports, last_reload } = asked;
     let started = units::rfc3339(&SystemTime::now(), value::Serializer).unwrap_or_default();
     Arc::new(move || {
         let phase = match phases.now() {
@@ -119,6 +121,7 @@ pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
             "started": started,
             "connections": connections.open(),
             "templates": templates,
+            "checks": checks.status(),
             "events": events.status(),
             "dns": { "names": tables.dns.names(), "problems": refused_names },
             "registries": registries(&tables.snapshot, &reports),

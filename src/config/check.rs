@@ -10,7 +10,7 @@ use super::tables::Config;
 use crate::api::AdminConfig;
 use crate::catalog::assemble::{ServiceSettings, Settings};
 use crate::dns;
-use crate::health::{OnFailureConfig, OutlierConfig};
+use crate::health::{self, OnFailureConfig, OutlierConfig};
 use crate::proxy;
 use crate::render::Resource;
 
@@ -21,6 +21,8 @@ pub struct Prepared {
     pub node: Arc<str>,
     /// Settings by service, for the catalog.
     pub services: Arc<Settings>,
+    /// What is checked, and how.
+    pub health: Arc<health::Settings>,
     /// DNS, when it is configured.
     pub dns: Arc<dns::Settings>,
     /// Listeners and routes.
@@ -59,6 +61,15 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
             document.problem(&path, unfit.message)
         }));
         dns::Settings::default()
+    });
+    let checks = config.services.iter().map(|(name, service)| (&**name, &service.check));
+    let health = health::Settings::compile(&config.health, checks, &config.base_dir);
+    let health = health.unwrap_or_else(|found| {
+        problems.extend(found.into_iter().map(|unfit| {
+            let path: Vec<&str> = unfit.path.iter().map(String::as_str).collect();
+            document.problem(&path, unfit.message)
+        }));
+        health::Settings::default()
     });
     let policies = config
         .services
@@ -106,7 +117,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         let settings = ServiceSettings {
             when_none_healthy: service.when_none_healthy,
             port: service.port,
-            checked: false,
+            checked: health.checked(name),
             backup: service.backup.as_deref().map(Into::into),
         };
         (Arc::from(&**name), settings)
@@ -114,6 +125,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     Ok(Prepared {
         node,
         services: Arc::new(services.collect()),
+        health: Arc::new(health),
         dns: Arc::new(dns),
         proxy: Arc::new(proxy),
         resources,

@@ -11,7 +11,7 @@ use crate::api::AdminConfig;
 use crate::catalog::guard::GuardConfig;
 use crate::catalog::health::WhenNoneHealthy;
 use crate::dns::DnsConfig;
-use crate::health::{OnFailureConfig, OutlierConfig};
+use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
 use crate::render::ResourceConfig;
@@ -30,6 +30,8 @@ pub struct Config {
     pub registries: BTreeMap<String, RegistryConfig>,
     /// `[guard]`.
     pub guard: GuardConfig,
+    /// `[health]`.
+    pub health: HealthConfig,
     /// `[service.NAME]`, by name.
     pub services: BTreeMap<String, ServiceConfig>,
     /// `[dns]`.
@@ -86,6 +88,8 @@ pub struct ServiceConfig {
     pub port: Option<u16>,
     /// The service that takes over when none of its instances is healthy.
     pub backup: Option<String>,
+    /// How its instances are checked; all of these must pass.
+    pub check: ChecksConfig,
     /// When the proxy takes an instance out by what it saw of it; without it, never.
     pub outlier: Option<OutlierConfig>,
     /// What follows when an instance turns unhealthy.
@@ -105,6 +109,7 @@ impl Config {
             limits: one(document, "limits", problems).unwrap_or_default(),
             registries: each(document, "registry", problems),
             guard: one(document, "guard", problems).unwrap_or_default(),
+            health: one(document, "health", problems).unwrap_or_default(),
             services: each(document, "service", problems),
             dns: one(document, "dns", problems),
             listeners: each(document, "listener", problems),

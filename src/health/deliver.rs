@@ -102,7 +102,7 @@ pub(super) async fn deliver(
             why = posted.err().unwrap_or_default();
         }
         if let Some(command) = config.command.as_ref().filter(|_| to_run) {
-            let ran = exec::run_with(command, &variables(event), config.timeout.0).await;
+            let ran = run(event, command, config.timeout.0).await;
             metrics.command[usize::from(ran.is_err())].inc();
             to_run = ran.is_err();
             if let Err(failure) = ran {
@@ -148,6 +148,12 @@ async fn webhook(
     };
     let body = serde_json::to_vec(event).map_err(|error| error.to_string())?;
     post::post(target, headers, body, config.timeout.0).await
+}
+
+async fn run(event: &Event, command: &str, limit: Duration) -> Result<(), exec::Failure> {
+    let variables = variables(event);
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, v)| (*name, &**v)).collect();
+    exec::run_with(command, &variables, limit).await.map(drop)
 }
 
 /// The event as a command finds it in its environment.
