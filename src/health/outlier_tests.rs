@@ -115,6 +115,7 @@ fn never_more_than_the_share_are_out_and_never_the_last() {
         let mut judge = Judge::new(start);
         let all: Vec<Member> = (0..count).map(|n| failing(&n.to_string(), 5 + n)).collect();
         let outcome = judge.look(&config, now(start, 0), &all);
+        assert_eq!(config.most(count as usize), want, "{case}");
         assert_eq!(outcome.ejected.len(), want, "{case}");
         assert_eq!(outcome.spared, count as usize - want, "{case}");
         let worst = outcome.ejected.first().map(|((_, id), _)| id.to_string());
