@@ -75,6 +75,8 @@ pub(super) struct Probed {
     pub(super) tracker: Tracker,
     pub(super) last: Option<Last>,
     candidate: Option<u64>,
+    /// What decided the health, with the word of the check; as verdicts tell it.
+    cause: Arc<str>,
     /// How many instances of which services share it.
     users: BTreeMap<Arc<str>, usize>,
     beat: Option<Beat>,
@@ -302,6 +304,7 @@ impl Roster {
                 tracker: Tracker::default(),
                 last: None,
                 candidate: None,
+                cause: Arc::from(""),
                 users: BTreeMap::new(),
                 beat: None,
                 due: None,
@@ -482,6 +485,9 @@ impl Roster {
             kind.count(seen.outcome, in_time);
         }
         let turned = probed.tracker.observe(&seen, probed.check.times.rules, clock);
+        if turned {
+            probed.cause = format!("{}: {}", probed.check.kind, seen.text).into();
+        }
         let other_rank = probed.candidate != seen.candidate && probed.check.elects.is_some();
         probed.candidate = seen.candidate;
         probed.last = Some(Last { seen, took, at: clock });
@@ -599,7 +605,7 @@ fn findings(watched: &Watched, probes: &HashMap<u64, Probed>) -> BTreeMap<Key, M
                 None => Finding::Undecided,
                 Some((probed, decided)) => Finding::Decided {
                     health: decided.health,
-                    cause: format!("{}: {}", check.kind, decided.cause).into(),
+                    cause: Arc::clone(&probed.cause),
                     candidate: probed.candidate,
                 },
             }
