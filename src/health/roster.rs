@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::check::{Asked, Check, Manner, Target, Whom};
+use super::check::{Asked, Check, Identity, Manner, Target, Whom};
 use super::config::Settings;
 use super::judge::{Finding, Key, Member, elect, judge, seat};
 use super::metrics::Metrics;
@@ -29,7 +29,7 @@ pub(super) struct Roster {
     pub(super) probes: HashMap<u64, Probed>,
     by_key: HashMap<(u32, Target), u64>,
     /// Checks that are in use, by a number that stays over reloads.
-    checks: BTreeMap<Arc<Check>, u32>,
+    checks: BTreeMap<Identity, (u32, Arc<Check>)>,
     pub(super) sockets: Lane,
     pub(super) commands: Lane,
     /// When pushed results expire.
@@ -170,15 +170,12 @@ impl Roster {
         self.commands.limit = settings.commands;
         let mut checks = BTreeMap::new();
         for check in settings.services.values().flatten() {
-            let known = self.checks.get_key_value(check);
-            let (check, id) = known.map_or_else(
-                || {
-                    self.last_id += 1;
-                    (Arc::clone(check), u32::try_from(self.last_id).unwrap_or(u32::MAX))
-                },
-                |(known, id)| (Arc::clone(known), *id),
-            );
-            checks.entry(check).or_insert(id);
+            let known = self.checks.get(&check.key).cloned();
+            let known = known.unwrap_or_else(|| {
+                self.last_id += 1;
+                (u32::try_from(self.last_id).unwrap_or(u32::MAX), Arc::clone(check))
+            });
+            checks.entry(Arc::clone(&check.key)).or_insert(known);
         }
         self.checks = checks;
         // Services without checks are planned once more, and let go of their targets.
@@ -187,10 +184,7 @@ impl Roster {
             self.forget(&name);
         }
         for (name, wanted) in &settings.services {
-            let checks = wanted.iter().filter_map(|check| {
-                let (check, id) = self.checks.get_key_value(check)?;
-                Some((*id, Arc::clone(check)))
-            });
+            let checks = wanted.iter().filter_map(|check| self.checks.get(&check.key).cloned());
             let checks: Vec<_> = checks.collect();
             let watched = self.services.entry(Arc::clone(name)).or_default();
             let same = |a: &(u32, _), b: &(u32, _)| a.0 == b.0;
@@ -243,7 +237,9 @@ impl Roster {
                     changed = true;
                     let entry = self.enter(name, &watched.checks, instance, port);
                     // Released behind: what both share goes on.
-                    known.into_iter().for_each(|known| self.leave(name, &known));
+                    if let Some(known) = known {
+                        self.leave(name, &known);
+                    }
                     entry
                 }
             };

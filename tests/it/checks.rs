@@ -500,10 +500,8 @@ impl Switch {
                     let mut request = [0; 2048];
                     let Ok(length) = stream.read(&mut request).await else { return };
                     let probed = request[..length].starts_with(b"GET /healthz ");
-                    let status = match asked.load(Ordering::SeqCst) {
-                        false if probed => "503 Unwell",
-                        _ => "200 OK",
-                    };
+                    let unwell = probed && !asked.load(Ordering::SeqCst);
+                    let status = if unwell { "503 Unwell" } else { "200 OK" };
                     let length = name.len();
                     let answer = format!(
                         "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\
@@ -644,7 +642,7 @@ fn ten_thousand_targets_are_asked_evenly_once_each_and_cheaply_and_leave_nothing
         for _ in 0..3 {
             let (start, before) = (Instant::now(), cpu());
             crowd.came(CROWD).await;
-            shares.push((cpu() - before).as_secs_f64() / start.elapsed().as_secs_f64());
+            shares.push(cpu().saturating_sub(before).as_secs_f64() / start.elapsed().as_secs_f64());
         }
         let to = Instant::now();
         let status = checked.checks.status();
@@ -665,7 +663,9 @@ fn ten_thousand_targets_are_asked_evenly_once_each_and_cheaply_and_leave_nothing
         let seen = crowd.seen.lock().unwrap().clone();
         let steady: Vec<_> = seen.iter().filter(|(at, _)| (from..to).contains(at)).collect();
         let mut by_target: HashMap<SocketAddr, usize> = HashMap::new();
-        steady.iter().for_each(|(_, target)| *by_target.entry(*target).or_default() += 1);
+        for (_, target) in &steady {
+            *by_target.entry(*target).or_default() += 1;
+        }
         assert_eq!(by_target.len(), CROWD, "every target is asked");
         let most = by_target.values().max().unwrap();
         assert!(*most <= 4, "3 rounds, and one target was asked {most} times");
@@ -704,6 +704,6 @@ fn ten_thousand_targets_are_asked_evenly_once_each_and_cheaply_and_leave_nothing
         })
         .await;
         let mut verdicts = checked.checks.verdicts();
-        within("no verdicts", verdicts.wait_for(|told| told.is_empty())).await.unwrap();
+        within("no verdicts", verdicts.wait_for(Verdicts::is_empty)).await.unwrap();
     });
 }

@@ -15,7 +15,7 @@ use crate::peers::{self, own_ip};
 use crate::support::{Memory, address, start_with, until, within};
 
 /// Longer than a server takes to start, to copy its state and to join, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn patiently<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let looked = async {
@@ -79,9 +79,10 @@ impl Place {
     }
 }
 
-/// A port of `ip` that is free.
-fn port(ip: IpAddr) -> u16 {
-    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port()
+/// Ports of `ip` that are free, each another one.
+fn ports<const N: usize>(ip: IpAddr) -> [u16; N] {
+    let held = [(); N].map(|()| TcpListener::bind((ip, 0)).unwrap());
+    held.each_ref().map(|held| held.local_addr().unwrap().port())
 }
 
 /// One server with an address of its own.
@@ -97,7 +98,8 @@ impl Server {
     async fn new(place: &Place, name: &'static str, more: Vec<String>) -> Self {
         place.data(name).await;
         let ip = own_ip();
-        Self::at(place, name, SocketAddr::new(ip, port(ip)), more)
+        let [port] = ports(ip);
+        Self::at(place, name, SocketAddr::new(ip, port), more)
     }
 
     fn at(place: &Place, name: &'static str, at: SocketAddr, more: Vec<String>) -> Self {
@@ -158,15 +160,21 @@ impl Server {
     }
 
     async fn reaches(&mut self, name: &str, wanted: &str) {
-        let what = format!("{}: {name} = {wanted}", self.name);
-        patiently(&what, async || {
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
-                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                panic!("{} ended with {status}:\n{log}", self.name);
+        let looked = tokio::time::timeout(PATIENCE, async {
+            while self.status(name).await.as_deref() != Some(wanted) {
+                let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+                assert_eq!(ended, None, "{} ended: {}", self.name, self.told());
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            (self.status(name).await? == wanted).then_some(())
-        })
-        .await;
+        });
+        let reached = looked.await.is_ok();
+        assert!(reached, "{}: {name} never became {wanted}: {}", self.name, self.told());
+    }
+
+    /// The end of its log.
+    fn told(&self) -> String {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(8000)..]).into_owned()
     }
 }
 
@@ -234,29 +242,29 @@ async fn who(listener: SocketAddr) -> Vec<String> {
 }
 
 fn config(dir: &Path, services: &[(&str, &str)]) -> String {
-    let mut text = String::from("[node]\nworkers = 1\n");
-    for (name, check) in services {
-        text.push_str(&format!(
+    let service = |(name, check): &(&str, &str)| {
+        format!(
             "[listener.{name}.tcp]\nbind = [\"127.0.0.1:0\"]\nservice = \"{name}\"\n\
              [service.{name}]\ncheck.mysql = {{ user = \"watch\", \
              password_file = \"{}\", interval = \"100ms\", timeout = \"3s\", {check} }}\n",
             dir.join("password").display(),
-        ));
-    }
-    text
+        )
+    };
+    "[node]\nworkers = 1\n".to_owned() + &services.iter().map(service).collect::<String>()
 }
 
 async fn cluster(place: &Place) -> [Server; 2] {
     let (one, two) = (own_ip(), own_ip());
-    let gossip = [format!("{one}:{}", port(one)), format!("{two}:{}", port(two))];
+    let ports = [ports::<4>(one), ports::<4>(two)];
+    let gossip = [format!("{one}:{}", ports[0][0]), format!("{two}:{}", ports[1][0])];
     let mut servers = Vec::new();
     for (index, (name, ip)) in [("n1", one), ("n2", two)].into_iter().enumerate() {
+        let [_, increments, state, port] = ports[index];
         let provider = format!(
-            "--wsrep-provider-options=gmcast.listen_addr=tcp://{};ist.recv_addr={ip}:{};\
+            "--wsrep-provider-options=gmcast.listen_addr=tcp://{};ist.recv_addr={ip}:{increments};\
              pc.ignore_sb=true;gcache.size=8M;evs.keepalive_period=PT0.3S;\
              evs.inactive_check_period=PT0.3S;evs.suspect_timeout=PT2S;evs.inactive_timeout=PT4S",
             gossip[index],
-            port(ip),
         );
         let more = vec![
             format!("--server-id={}", index + 1),
@@ -266,12 +274,12 @@ async fn cluster(place: &Place) -> [Server; 2] {
             format!("--wsrep-node-address={ip}"),
             format!("--wsrep-node-name={name}"),
             "--wsrep-sst-method=rsync".to_owned(),
-            format!("--wsrep-sst-receive-address={ip}:{}", port(ip)),
+            format!("--wsrep-sst-receive-address={ip}:{state}"),
             "--innodb-autoinc-lock-mode=2".to_owned(),
             provider,
         ];
         place.data(name).await;
-        servers.push(Server::at(place, name, SocketAddr::new(ip, port(ip)), more));
+        servers.push(Server::at(place, name, SocketAddr::new(ip, port), more));
     }
     let [mut first, mut second] = <[Server; 2]>::try_from(servers).ok().unwrap();
     first.start(&["--wsrep-new-cluster"]);
