@@ -10,7 +10,9 @@ mod config;
 mod judge;
 mod metrics;
 mod roster;
+mod rounds;
 mod schedule;
+mod settle;
 mod status;
 mod tracker;
 
@@ -24,7 +26,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::check::{Asked, Manner};
-use self::roster::{Roster, Start};
+use self::roster::Roster;
+use self::rounds::Start;
 use self::tracker::{Observation, Outcome};
 use crate::catalog::Snapshot;
 use crate::catalog::verdict::Verdicts;
@@ -33,7 +36,7 @@ use crate::lifecycle::{self, Phase, Phases};
 pub use check::{ChecksConfig, Role, TlsConfig};
 pub use config::{HealthConfig, Settings, Unfit};
 pub use metrics::Metrics;
-pub use roster::PushError;
+pub use rounds::PushError;
 pub use status::{LastResult, Status, TargetStatus};
 
 /// Least pause between two tellings of verdicts; the first one after a quiet time goes out at once.
