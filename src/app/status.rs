@@ -97,7 +97,8 @@ pub(super) struct Asked {
 
 /// A function that tells the status of this moment.
 pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
-    let Asked { node, phases, connections, tables, renderer, checks, events, reports, last_reload } = asked;
+    let Asked { node, phases, connections, tables, renderer, checks, events, reports, last_reload } =
+        asked;
     let started = units::rfc3339(&SystemTime::now(), value::Serializer).unwrap_or_default();
     Arc::new(move || {
         let phase = match phases.now() {

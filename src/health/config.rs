@@ -1,12 +1,12 @@
 //! `[health]`, and the settings that are compiled from it and from the services' checks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::check::{Check, ChecksConfig, too_short};
+use super::check::{Check, ChecksConfig, Identity, too_short};
 use crate::units::{Period, Share};
 
 /// `[health]`: what every check does that does not say otherwise.
@@ -57,7 +57,7 @@ pub struct Unfit {
 
 impl Unfit {
     /// At `key` of the check of this kind; the service is put before it later.
-    pub(super) fn below(kind: &str, key: &str, message: String) -> Self {
+    pub(super) fn below(kind: &str, key: &str, message: &str) -> Self {
         let path = ["check", kind, key].map(str::to_owned);
         let message = format!("check.{kind} {key}: {message}");
         Self { path: path.into(), message }
@@ -99,7 +99,7 @@ impl Settings {
         base_dir: &Path,
     ) -> Result<Self, Vec<Unfit>> {
         let mut problems = health.problems();
-        let mut known: BTreeSet<Arc<Check>> = BTreeSet::new();
+        let mut known: BTreeMap<Identity, Arc<Check>> = BTreeMap::new();
         let mut compiled = BTreeMap::new();
         for (name, checks) in services {
             if checks.is_empty() {
@@ -107,12 +107,8 @@ impl Settings {
             }
             let mut found = Vec::new();
             let checks = checks.compile(health, base_dir, &mut found).into_iter().map(|check| {
-                let check = Arc::new(check);
-                let same = known.get(&check).map(Arc::clone);
-                same.unwrap_or_else(|| {
-                    known.insert(Arc::clone(&check));
-                    check
-                })
+                let same = known.entry(Arc::clone(&check.key));
+                Arc::clone(same.or_insert_with(|| Arc::new(check)))
             });
             compiled.insert(Arc::from(name), checks.collect());
             problems.extend(found.into_iter().map(|mut unfit| {

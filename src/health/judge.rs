@@ -59,7 +59,7 @@ pub(super) fn elect(
         return Some(key.clone());
     }
     // The one that was chosen before and has not answered yet is not passed over.
-    if waiting && (current.is_none() || current.is_some_and(|key| undecided(members, key, index))) {
+    if waiting && current.is_none_or(|key| undecided(members, key, index)) {
         return None;
     }
     let candidates = members.iter().filter_map(|(key, member)| Some((rank(member)?, key)));

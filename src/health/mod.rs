@@ -20,7 +20,9 @@ pub mod outlier_task;
 mod post;
 pub mod recreate;
 mod roster;
+mod rounds;
 mod schedule;
+mod settle;
 mod siblings;
 mod status;
 pub mod strategy;
@@ -37,7 +39,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::check::{Asked, Manner};
-use self::roster::{Roster, Start};
+use self::roster::Roster;
+use self::rounds::Start;
 use self::tracker::{Observation, Outcome};
 use crate::catalog::Snapshot;
 use crate::catalog::verdict::Verdicts;
@@ -48,12 +51,15 @@ pub use config::{HealthConfig, Settings, Unfit};
 pub use metrics::Metrics;
 pub use outlier_config::OutlierConfig;
 pub use outlier_task::{OutlierMetrics, Outliers};
-pub use roster::PushError;
+pub use rounds::PushError;
 pub use status::{LastResult, Status, TargetStatus};
 pub use strategy::{OnFailureConfig, Strategies};
 
-/// Pause between two tellings of verdicts; the first one after a quiet time goes out at once.
+/// Least pause between two tellings of verdicts; the first one after a quiet time goes out at once.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How many times as long as finding the verdicts the pause is: many changes in large services
+/// cost no more than a tenth of a core.
+const PAUSE_FACTOR: u32 = 9;
 /// Most results that are taken in before the others have their turn.
 const RESULTS_MAX: usize = 256;
 
@@ -258,6 +264,10 @@ impl Task {
                 }
                 let starts = roster.due(now, clock);
                 let told = if now >= quiet_from { roster.settle(clock) } else { None };
+                if told.is_some() {
+                    let cost = Instant::now().duration_since(now);
+                    quiet_from = Instant::now() + PAUSE.max(cost * PAUSE_FACTOR);
+                }
                 (starts, roster.take_gone(), told)
             };
             for id in gone {
@@ -270,7 +280,6 @@ impl Task {
             }
             if let Some(verdicts) = told {
                 self.verdicts.send_replace(verdicts);
-                quiet_from = now + PAUSE;
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Who is checked by what: pure. Follows snapshots and settings, takes results in, gives verdicts.
 //!
 //! A probe belongs to a target and a check, and is shared by all instances that have both. Nothing
-//! here waits or connects: [`Roster::due`] says what to start now, [`Roster::finished`] takes what
-//! came of it, time and randomness come as arguments.
+//! here waits or connects; time and randomness come as arguments. What starts when stands in `rounds`,
+//! what follows from the results in `settle`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,40 +10,39 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::check::{Asked, Check, Manner, Target, Whom};
+use super::check::{Check, Identity, Manner, Target, Whom};
 use super::config::Settings;
-use super::judge::{Finding, Key, Member, elect, judge, seat};
+use super::judge::Key;
 use super::metrics::Metrics;
-use super::schedule::{Beat, LATE, Lane, share};
+use super::schedule::{Beat, Lane, share};
 use super::tracker::{Observation, Tracker};
 use crate::catalog::Snapshot;
-use crate::catalog::model::{Address, Health, Instance};
-use crate::catalog::verdict::{Verdict, Verdicts};
-use crate::units::Period;
+use crate::catalog::model::{Address, Instance};
+use crate::catalog::verdict::Verdicts;
 
 /// Everything that is checked, and what is known of it.
 pub(super) struct Roster {
-    settings: Arc<Settings>,
-    snapshot: Arc<Snapshot>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) snapshot: Arc<Snapshot>,
     pub(super) services: HashMap<Arc<str>, Watched>,
     pub(super) probes: HashMap<u64, Probed>,
-    by_key: HashMap<(u32, Target), u64>,
+    pub(super) by_key: HashMap<(u32, Target), u64>,
     /// Checks that are in use, by a number that stays over reloads.
-    checks: BTreeMap<Arc<Check>, u32>,
+    pub(super) checks: BTreeMap<Identity, (u32, Arc<Check>)>,
     pub(super) sockets: Lane,
     pub(super) commands: Lane,
     /// When pushed results expire.
-    expiries: BTreeSet<(Instant, u64)>,
-    verdicts: Verdicts,
+    pub(super) expiries: BTreeSet<(Instant, u64)>,
+    pub(super) verdicts: Verdicts,
     /// Services of which something is known that the verdicts don't say yet.
-    dirty: BTreeSet<Arc<str>>,
+    pub(super) dirty: BTreeSet<Arc<str>>,
     /// Probes that were created and have no beat yet.
-    fresh: Vec<u64>,
+    pub(super) fresh: Vec<u64>,
     /// Probes that were removed while they ran.
-    gone: Vec<u64>,
-    last_id: u64,
-    random: Box<dyn FnMut() -> u64 + Send>,
-    metrics: Metrics,
+    pub(super) gone: Vec<u64>,
+    pub(super) last_id: u64,
+    pub(super) random: Box<dyn FnMut() -> u64 + Send>,
+    pub(super) metrics: Metrics,
 }
 
 /// A service with checks.
@@ -58,10 +57,10 @@ pub(super) struct Watched {
 /// One instance, with a probe for each check of its service.
 #[derive(Debug)]
 pub(super) struct Entry {
-    address: Address,
-    port: Option<u16>,
+    pub(super) address: Address,
+    pub(super) port: Option<u16>,
     /// The checks that it was entered for.
-    checks: Vec<u32>,
+    pub(super) checks: Vec<u32>,
     /// None: this check cannot be asked of it, for it has no port.
     pub(super) probes: Vec<Option<u64>>,
 }
@@ -69,17 +68,19 @@ pub(super) struct Entry {
 /// A target that is probed.
 #[derive(Debug)]
 pub(super) struct Probed {
-    check_id: u32,
+    pub(super) check_id: u32,
     pub(super) check: Arc<Check>,
     pub(super) target: Target,
     pub(super) tracker: Tracker,
     pub(super) last: Option<Last>,
-    candidate: Option<u64>,
+    pub(super) candidate: Option<u64>,
+    /// What decided the health, with the word of the check; as verdicts tell it.
+    pub(super) cause: Arc<str>,
     /// How many instances of which services share it.
-    users: BTreeMap<Arc<str>, usize>,
-    beat: Option<Beat>,
+    pub(super) users: BTreeMap<Arc<str>, usize>,
+    pub(super) beat: Option<Beat>,
     /// When it starts, or its result expires; none while it runs.
-    due: Option<Instant>,
+    pub(super) due: Option<Instant>,
 }
 
 impl Probed {
@@ -95,25 +96,6 @@ pub(super) struct Last {
     pub(super) seen: Observation,
     pub(super) took: Duration,
     pub(super) at: SystemTime,
-}
-
-/// A probe to start.
-#[derive(Debug)]
-pub(super) struct Start {
-    pub(super) id: u64,
-    pub(super) check: Arc<Check>,
-    pub(super) target: Target,
-}
-
-/// Why a pushed result is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PushError {
-    /// There is no push check.
-    #[error("the service {0:?} has no check.push; add it to [service.{0}]")]
-    NoCheck(String),
-    /// No registry tells of the instance.
-    #[error("the service {0:?} has no instance {1:?}; results count for instances that are known")]
-    NoInstance(String, String),
 }
 
 impl Roster {
@@ -168,15 +150,12 @@ impl Roster {
         self.commands.limit = settings.commands;
         let mut checks = BTreeMap::new();
         for check in settings.services.values().flatten() {
-            let known = self.checks.get_key_value(check);
-            let (check, id) = known.map_or_else(
-                || {
-                    self.last_id += 1;
-                    (Arc::clone(check), u32::try_from(self.last_id).unwrap_or(u32::MAX))
-                },
-                |(known, id)| (Arc::clone(known), *id),
-            );
-            checks.entry(check).or_insert(id);
+            let known = self.checks.get(&check.key).cloned();
+            let known = known.unwrap_or_else(|| {
+                self.last_id += 1;
+                (u32::try_from(self.last_id).unwrap_or(u32::MAX), Arc::clone(check))
+            });
+            checks.entry(Arc::clone(&check.key)).or_insert(known);
         }
         self.checks = checks;
         // Services without checks are planned once more, and let go of their targets.
@@ -185,10 +164,7 @@ impl Roster {
             self.forget(&name);
         }
         for (name, wanted) in &settings.services {
-            let checks = wanted.iter().filter_map(|check| {
-                let (check, id) = self.checks.get_key_value(check)?;
-                Some((*id, Arc::clone(check)))
-            });
+            let checks = wanted.iter().filter_map(|check| self.checks.get(&check.key).cloned());
             let checks: Vec<_> = checks.collect();
             let watched = self.services.entry(Arc::clone(name)).or_default();
             let same = |a: &(u32, _), b: &(u32, _)| a.0 == b.0;
@@ -241,7 +217,9 @@ impl Roster {
                     changed = true;
                     let entry = self.enter(name, &watched.checks, instance, port);
                     // Released behind: what both share goes on.
-                    known.into_iter().for_each(|known| self.leave(name, &known));
+                    if let Some(known) = known {
+                        self.leave(name, &known);
+                    }
                     entry
                 }
             };
@@ -302,6 +280,7 @@ impl Roster {
                 tracker: Tracker::default(),
                 last: None,
                 candidate: None,
+                cause: Arc::from(""),
                 users: BTreeMap::new(),
                 beat: None,
                 due: None,
@@ -357,7 +336,7 @@ impl Roster {
     }
 
     /// Where probes of this check wait; pushed ones don't.
-    fn lane(&mut self, check: &Check) -> Option<&mut Lane> {
+    pub(super) fn lane(&mut self, check: &Check) -> Option<&mut Lane> {
         match check.manner {
             Manner::Connect => Some(&mut self.sockets),
             Manner::Command => Some(&mut self.commands),
@@ -387,193 +366,6 @@ impl Roster {
         }
     }
 
-    /// Everything that is to start at `now`, as far as the limits allow. What was pushed and has
-    /// expired fails here.
-    pub(super) fn due(&mut self, now: Instant, clock: SystemTime) -> Vec<Start> {
-        while let Some((at, id)) = self.expiries.first().filter(|(at, _)| *at <= now).copied() {
-            self.expiries.remove(&(at, id));
-            if let Some(probed) = self.probes.get_mut(&id) {
-                probed.due = None;
-                let Manner::Push(ttl) = probed.check.manner else { continue };
-                let text = format!("nothing was pushed within {}", Period(ttl));
-                let seen = Observation::failed(&text).definite();
-                self.observe(id, seen, true, Duration::ZERO, clock);
-            }
-        }
-        let mut starts = Vec::new();
-        for commands in [false, true] {
-            loop {
-                let lane = if commands { &mut self.commands } else { &mut self.sockets };
-                let Some((due, id)) = lane.take(now) else { break };
-                let Some(probed) = self.probes.get_mut(&id) else {
-                    lane.ended();
-                    continue;
-                };
-                if now.duration_since(due) > LATE {
-                    self.metrics.late.inc();
-                }
-                probed.due = None;
-                if let Some(beat) = &mut probed.beat {
-                    beat.advance(now);
-                }
-                let check = Arc::clone(&probed.check);
-                starts.push(Start { id, check, target: probed.target.clone() });
-            }
-        }
-        self.metrics.running.set((self.sockets.running() + self.commands.running()) as i64);
-        starts
-    }
-
-    /// When to call [`Roster::due`] again, if nothing happens before.
-    pub(super) fn next(&self) -> Option<Instant> {
-        let expiry = self.expiries.first().map(|(at, _)| *at);
-        [self.sockets.next(), self.commands.next(), expiry].into_iter().flatten().min()
-    }
-
-    /// Takes the result of a probe in that was started at `started`. A place is free again also
-    /// when its target is gone, or there is no result.
-    pub(super) fn finished(
-        &mut self,
-        id: u64,
-        manner: Manner,
-        asked: Option<Asked>,
-        started: Instant,
-        now: Instant,
-        clock: SystemTime,
-    ) {
-        match manner {
-            Manner::Connect => self.sockets.ended(),
-            Manner::Command => self.commands.ended(),
-            Manner::Push(_) => {}
-        }
-        if !self.probes.contains_key(&id) {
-            return;
-        }
-        let asked = asked.unwrap_or_else(|| Asked {
-            seen: Observation::failed("the check itself failed; see the log"),
-            in_time: true,
-        });
-        self.observe(id, asked.seen, asked.in_time, now.duration_since(started), clock);
-        let stray = share((self.random)());
-        let jitter = self.settings.jitter;
-        let Some(probed) = self.probes.get_mut(&id) else { return };
-        let Some(beat) = &mut probed.beat else { return };
-        let check = Arc::clone(&probed.check);
-        if probed.tracker.changing() && check.times.fast_interval < check.times.interval {
-            beat.hurry(started, check.times.fast_interval);
-        }
-        let due = beat.due(jitter, stray).max(now);
-        probed.due = Some(due);
-        if let Some(lane) = self.lane(&check) {
-            lane.put(due, id);
-        }
-    }
-
-    fn observe(
-        &mut self,
-        id: u64,
-        seen: Observation,
-        in_time: bool,
-        took: Duration,
-        clock: SystemTime,
-    ) {
-        let Some(probed) = self.probes.get_mut(&id) else { return };
-        if let Some(kind) = self.metrics.kind(probed.check.kind) {
-            kind.count(seen.outcome, in_time);
-        }
-        let turned = probed.tracker.observe(&seen, probed.check.times.rules, clock);
-        let other_rank = probed.candidate != seen.candidate && probed.check.elects.is_some();
-        probed.candidate = seen.candidate;
-        probed.last = Some(Last { seen, took, at: clock });
-        if turned || other_rank {
-            self.dirty.extend(probed.users.keys().cloned());
-        }
-    }
-
-    /// Takes in what was said of the instances `id` of `service`; returns how many there are.
-    ///
-    /// # Errors
-    /// Nobody waits for it.
-    pub(super) fn push(
-        &mut self,
-        service: &str,
-        id: &str,
-        seen: &Observation,
-        now: Instant,
-        clock: SystemTime,
-    ) -> Result<usize, PushError> {
-        let no_check = || PushError::NoCheck(service.to_owned());
-        let watched = self.services.get(service).ok_or_else(no_check)?;
-        let pushed = |(_, check): &&(u32, Arc<Check>)| matches!(check.manner, Manner::Push(_));
-        watched.checks.iter().find(pushed).ok_or_else(no_check)?;
-        let named = watched.instances.iter().filter(|((_, own), _)| &**own == id);
-        let probes = named.flat_map(|(_, entry)| entry.probes.iter().flatten().copied());
-        let probes: Vec<u64> = probes.collect();
-        let mut count = 0;
-        for probe in probes {
-            let Some(probed) = self.probes.get_mut(&probe) else { continue };
-            let Manner::Push(ttl) = probed.check.manner else { continue };
-            count += 1;
-            if let Some(due) = probed.due.replace(now + ttl) {
-                self.expiries.remove(&(due, probe));
-            }
-            self.expiries.insert((now + ttl, probe));
-            self.observe(probe, seen.clone().definite(), true, Duration::ZERO, clock);
-        }
-        if count == 0 {
-            return Err(PushError::NoInstance(service.to_owned(), id.to_owned()));
-        }
-        Ok(count)
-    }
-
-    /// Whether there is something that the verdicts don't say yet.
-    pub(super) fn unsettled(&self) -> bool {
-        !self.dirty.is_empty()
-    }
-
-    /// The verdicts as of now, when they are others than before.
-    pub(super) fn settle(&mut self, clock: SystemTime) -> Option<Verdicts> {
-        let mut changed = false;
-        for name in std::mem::take(&mut self.dirty) {
-            let Some(watched) = self.services.get_mut(&name).filter(|w| !w.instances.is_empty())
-            else {
-                changed |= self.verdicts.remove(&name).is_some();
-                continue;
-            };
-            let before = self.verdicts.get(&name);
-            let mut members = findings(watched, &self.probes);
-            for (index, (_, check)) in watched.checks.iter().enumerate() {
-                let Some(election) = check.elects else { continue };
-                let current = watched.chosen.get(&index).cloned().or_else(|| {
-                    // After a restart the one that was well before is the one that was chosen.
-                    let was = |key: &&Key| {
-                        let known = before.and_then(|before| before.instances.get(*key));
-                        let check = known.and_then(|known| known.check.as_ref());
-                        check.is_some_and(|check| check.health.serves())
-                    };
-                    members.keys().find(was).cloned()
-                });
-                let chosen = elect(&members, index, election, current.as_ref());
-                seat(&mut members, index, check.kind, election, chosen.as_ref());
-                if let Some(chosen) = chosen.or(current) {
-                    watched.chosen.insert(index, chosen);
-                }
-            }
-            let transitions = &self.metrics.transitions;
-            let told = judge(&members, before.map(|told| &**told), clock, |key, at, from, to| {
-                tell(&name, key, at, from, to);
-                if let Some(count) = transitions.get(to.health.word()) {
-                    count.inc();
-                }
-            });
-            if before.is_none_or(|before| **before != told) {
-                self.verdicts.insert(name, Arc::new(told));
-                changed = true;
-            }
-        }
-        changed.then(|| self.verdicts.clone())
-    }
-
     /// The verdicts that were given last.
     pub(super) const fn verdicts(&self) -> &Verdicts {
         &self.verdicts
@@ -582,48 +374,6 @@ impl Roster {
     /// Probes to stop, for nobody wants their results any more.
     pub(super) fn take_gone(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.gone)
-    }
-}
-
-/// What the checks of a service found out about each instance.
-fn findings(watched: &Watched, probes: &HashMap<u64, Probed>) -> BTreeMap<Key, Member> {
-    let member = |(key, entry): (&Key, &Entry)| {
-        let findings = entry.probes.iter().zip(&watched.checks).map(|(probe, (_, check))| {
-            let Some(probe) = probe else {
-                let cause = format!("{}: the instance has no port; set check.{0} port", check.kind);
-                let health = Health::Unhealthy;
-                return Finding::Decided { health, cause: cause.into(), candidate: None };
-            };
-            let probed = probes.get(probe);
-            match probed.and_then(|probed| Some((probed, probed.tracker.decided()?))) {
-                None => Finding::Undecided,
-                Some((probed, decided)) => Finding::Decided {
-                    health: decided.health,
-                    cause: format!("{}: {}", check.kind, decided.cause).into(),
-                    candidate: probed.candidate,
-                },
-            }
-        });
-        (key.clone(), Member { address: entry.address.clone(), findings: findings.collect() })
-    };
-    watched.instances.iter().map(member).collect()
-}
-
-/// Logs a transition; a first success is no news.
-fn tell(service: &str, key: &Key, address: &Address, from: Option<&Verdict>, to: &Verdict) {
-    let (instance, registry, cause) = (&*key.1, &*key.0, &*to.cause);
-    let (from, now) = (from.map_or("unknown", |from| from.health.word()), to.health);
-    let message = "instance health changed";
-    match (from, now) {
-        ("unknown", Health::Healthy) => {
-            tracing::debug!(service, instance, registry, %address, from, to = now.word(), cause, "{message}");
-        }
-        (_, Health::Healthy) => {
-            tracing::info!(service, instance, registry, %address, from, to = now.word(), cause, "{message}");
-        }
-        _ => {
-            tracing::warn!(service, instance, registry, %address, from, to = now.word(), cause, "{message}");
-        }
     }
 }
 

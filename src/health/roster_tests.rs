@@ -1,8 +1,11 @@
+use super::super::check::Asked;
 use super::super::check::ChecksConfig;
 use super::super::config::HealthConfig;
+use super::super::rounds::Start;
+use super::super::tracker::Observation;
 use super::*;
-use crate::catalog::model::{Port, Service};
-use crate::catalog::verdict::{InstanceVerdict, ServiceVerdicts};
+use crate::catalog::model::{Health, Port, Service};
+use crate::catalog::verdict::{InstanceVerdict, ServiceVerdicts, Verdict};
 
 /// A roster with a clock of its own, and everything that runs in it.
 struct Played {

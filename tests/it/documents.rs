@@ -266,7 +266,7 @@ fn every_value_that_is_known_by_name_is_documented() {
 }
 
 /// The smallest configuration in which each table stands; `@` is where one more key goes.
-const SMALLEST: [(&str, &str); 20] = [
+const SMALLEST: [(&str, &str); 31] = [
     ("[node]", "[node]\n@"),
     ("[limits]", "[limits]\n@"),
     ("[registry.NAME.file]", "[registry.NAME.file]\npath = \"a.toml\"\n@"),
@@ -305,6 +305,26 @@ const SMALLEST: [(&str, &str); 20] = [
         "[template.NAME]\nsource = \"a.j2\"\ndestination = \"a\"\n[template.NAME.wait]\n@",
     ),
     ("[admin]", "[admin]\n@"),
+    ("[health]", "[health]\n@"),
+    ("[service.NAME.check.tcp]", "[service.NAME.check.tcp]\n@"),
+    ("[service.NAME.check.tls]", "[service.NAME.check.tls]\n@"),
+    ("[service.NAME.check.http]", "[service.NAME.check.http]\n@"),
+    ("[service.NAME.check.grpc]", "[service.NAME.check.grpc]\n@"),
+    ("[service.NAME.check.exec]", "[service.NAME.check.exec]\ncommand = \"x\"\n@"),
+    ("[service.NAME.check.push]", "[service.NAME.check.push]\nttl = \"1s\"\n@"),
+    ("[service.NAME.check.mysql]", "[service.NAME.check.mysql]\nuser = \"x\"\n@"),
+    (
+        "[service.NAME.check.http.tls]",
+        "[service.NAME.check.http]\n[service.NAME.check.http.tls]\n@",
+    ),
+    (
+        "[service.NAME.check.grpc.tls]",
+        "[service.NAME.check.grpc]\n[service.NAME.check.grpc.tls]\n@",
+    ),
+    (
+        "[service.NAME.check.mysql.tls]",
+        "[service.NAME.check.mysql]\nuser = \"x\"\n[service.NAME.check.mysql.tls]\n@",
+    ),
 ];
 
 /// The text between backticks, when there is nothing else.

@@ -10,6 +10,7 @@
 )]
 
 mod badinput;
+mod checks;
 mod child;
 mod clients;
 mod dns_forward;
@@ -17,6 +18,7 @@ mod dns_wire;
 mod documents;
 mod examples;
 mod flow;
+mod galera;
 mod generations;
 mod http_beside_nginx;
 mod http_hostile;

@@ -53,6 +53,10 @@ impl Kind for Config {
         self.keys()
     }
 
+    fn ca_file(&self) -> Option<&Path> {
+        self.tls.as_ref()?.ca_file.as_deref()
+    }
+
     fn compile(&self, base_dir: &Path) -> Result<Probe, (&'static str, String)> {
         if self.service.len() > SERVICE_MAX {
             let length = self.service.len();

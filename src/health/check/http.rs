@@ -80,6 +80,10 @@ impl Kind for Config {
         self.keys()
     }
 
+    fn ca_file(&self) -> Option<&Path> {
+        self.tls.as_ref()?.ca_file.as_deref()
+    }
+
     fn compile(&self, base_dir: &Path) -> Result<Probe, (&'static str, String)> {
         let printable = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         if !self.path.starts_with('/') || !printable(&self.path) {

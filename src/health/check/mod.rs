@@ -116,6 +116,11 @@ trait Kind {
     /// The key that is wrong, and why.
     fn compile(&self, base_dir: &Path) -> Result<Self::Probe, (&'static str, String)>;
 
+    /// The file with authorities that it names.
+    fn ca_file(&self) -> Option<&Path> {
+        None
+    }
+
     /// How a target is found out about.
     fn manner(&self) -> Manner {
         Manner::Connect
@@ -190,7 +195,7 @@ macro_rules! kinds {
 
         /// What a check is: equal ones are one check, over services and over reloads.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-        enum Spec { $($name($kind::Config),)+ }
+        pub(super) enum Spec { $($name($kind::Config),)+ }
 
         #[derive(Debug)]
         enum Probe { $($name(<$kind::Config as Kind>::Probe),)+ }
@@ -216,17 +221,20 @@ macro_rules! kinds {
                 $(if let Some(config) = &self.$kind {
                     let word = stringify!($kind);
                     let times = times(word, config.common(), health, problems);
+                    let authorities = config.ca_file().map(|file| base_dir.join(file));
+                    let material = authorities.and_then(|file| std::fs::read(file).ok());
+                    let material = material.map(|content| crc32fast::hash(&content));
                     match config.compile(base_dir) {
                         Ok(probe) => checks.push(Check {
                             kind: word,
-                            key: (Spec::$name(config.clone()), times),
+                            key: Arc::new((Spec::$name(config.clone()), times, material)),
                             times,
                             port: config.common().port,
                             manner: config.manner(),
                             elects: config.elects(),
                             probe: Probe::$name(probe),
                         }),
-                        Err((key, message)) => problems.push(Unfit::below(word, key, message)),
+                        Err((key, message)) => problems.push(Unfit::below(word, key, &message)),
                     }
                 })+
                 checks
@@ -270,38 +278,23 @@ kinds! {
     mysql: Mysql,
 }
 
+/// What makes a check this one and no other: equal ones are one.
+///
+/// Besides the settings that is what stands in the file of authorities, by its checksum: another
+/// content makes another check at the next reload.
+pub(super) type Identity = Arc<(Spec, Times, Option<u32>)>;
+
 /// A check as it is configured, ready to ask.
 #[derive(Debug)]
 pub(super) struct Check {
     /// Its word in the configuration.
     pub(super) kind: &'static str,
-    /// What makes it this check and no other.
-    key: (Spec, Times),
+    pub(super) key: Identity,
     pub(super) times: Times,
     pub(super) port: Option<u16>,
     pub(super) manner: Manner,
     pub(super) elects: Option<Election>,
     probe: Probe,
-}
-
-impl PartialEq for Check {
-    fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
-    }
-}
-
-impl Eq for Check {}
-
-impl PartialOrd for Check {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Check {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key.cmp(&other.key)
-    }
 }
 
 /// How an attempt ended.
@@ -329,20 +322,16 @@ fn times(kind: &str, own: Common, health: &HealthConfig, problems: &mut Vec<Unfi
         [("interval", own.interval), ("fast_interval", own.fast_interval), ("timeout", own.timeout)]
     {
         if let Some(message) = value.and_then(too_short) {
-            problems.push(Unfit::below(kind, key, message));
+            problems.push(Unfit::below(kind, key, &message));
         }
     }
     for (key, value) in [("rise", own.rise), ("fall", own.fall)] {
         if value == Some(0) {
-            problems.push(Unfit::below(
-                kind,
-                key,
-                format!("{key} = 0 decides nothing; at least 1"),
-            ));
+            problems.push(Unfit::below(kind, key, "0 would decide nothing; at least 1"));
         }
     }
     if own.port == Some(0) {
-        problems.push(Unfit::below(kind, "port", "port 0 is not between 1 and 65535".to_owned()));
+        problems.push(Unfit::below(kind, "port", "port 0 is not between 1 and 65535"));
     }
     times
 }

@@ -74,6 +74,10 @@ impl Kind for Config {
         self.keys()
     }
 
+    fn ca_file(&self) -> Option<&Path> {
+        self.tls.as_ref()?.ca_file.as_deref()
+    }
+
     fn compile(&self, base_dir: &Path) -> Result<Probe, (&'static str, String)> {
         if self.user.is_empty() {
             return Err(("user", "is empty; name the user that may look".to_owned()));

@@ -43,6 +43,10 @@ impl Kind for Config {
         self.keys()
     }
 
+    fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
+    }
+
     fn compile(&self, base_dir: &Path) -> Result<Probe, (&'static str, String)> {
         let config = TlsConfig {
             server_name: self.server_name.clone(),
