@@ -226,7 +226,8 @@ async fn every_change_in_consul_is_seen_by_every_face_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_consul_all_stays_as_it_was_and_an_empty_one_is_believed_only_when_it_says_so_twice() {
+async fn without_consul_all_stays_as_it_was_and_an_empty_one_is_believed_only_when_it_says_so_twice()
+ {
     let mut consul = Consul::start().await;
     let directory = tempfile::tempdir().unwrap();
     let (one, two) = (backend("127.0.0.23", 23).await, backend("127.0.0.24", 24).await);

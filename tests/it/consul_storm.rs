@@ -1,0 +1,585 @@
+//! On a Consul that misbehaves by a script: what was true stays told, and nobody is flooded.
+//!
+//! `PORTOLAN_STORM_SEED` replays a storm, `PORTOLAN_STORM_STEPS` says how long it is at any price;
+//! without it the storm ends after half a minute.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use portolan::app::App;
+use portolan::catalog::Snapshot;
+
+use crate::clients::Dns;
+use crate::support::consul::{Consul, Entry};
+use crate::support::consul_fake::{Asked, Fake, Fault, Member, Status, TOKEN, seconds};
+use crate::support::{address, start, until, within};
+
+/// Steps of a whole storm.
+const STEPS: u64 = 10_000;
+/// How long the storm of an ordinary test run may take.
+const SHORT: Duration = Duration::from_secs(30);
+/// How often one thing may be asked for in one second, however good the reasons.
+const ASKED_A_SECOND: usize = 16;
+/// How many watches may begin in one second after a restart, and some more for the edges of the
+/// second.
+const RAMP: usize = 50 + 5;
+/// Longer than any pause after a failure.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// An application that is fed from `fake`; `more` goes into the registry's table.
+async fn launch(fake: &Fake, directory: &Path, more: &str) -> App {
+    std::fs::write(directory.join("token"), TOKEN).unwrap();
+    let text = format!(
+        r#"
+[node]
+workers = 1
+[registry.dc1.consul]
+address = "http://{}"
+token_file = "token"
+{more}
+[guard]
+max_loss = "0%"
+hold = "1s"
+[dns]
+listen = ["127.0.0.1:0"]
+express_workers = 1
+[dns.zone.test]
+[admin]
+socket = "admin.sock"
+"#,
+        fake.address
+    );
+    start(&text, directory).await
+}
+
+/// The same numbers from the same seed (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.bits() % end as u64) as usize
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}
+
+type Truth = BTreeMap<String, BTreeMap<String, Member>>;
+
+/// What has been healthy without a break since the last quiet point, by service.
+#[derive(Debug, Default)]
+struct Stable {
+    era: u64,
+    healthy: BTreeMap<String, BTreeSet<IpAddr>>,
+}
+
+fn serving(members: &BTreeMap<String, Member>) -> BTreeSet<IpAddr> {
+    let up = members.values().filter(|member| member.status != Status::Critical);
+    up.map(|member| member.at.ip()).collect()
+}
+
+/// What of the truth the snapshot does not tell, or tells otherwise.
+fn differs(truth: &Truth, snapshot: &Snapshot) -> Option<String> {
+    for (name, members) in truth {
+        let told = snapshot.service(name).map(|service| {
+            let told = service.instances.iter().map(|instance| {
+                let down = instance.health.word() == "unhealthy";
+                let weight = if down { 0 } else { instance.weight.value() };
+                (instance.socket("").unwrap(), instance.health.word(), weight, &*instance.tags)
+            });
+            told.map(|told| format!("{told:?}")).collect::<BTreeSet<_>>()
+        });
+        let wanted = members.values().map(|member| {
+            let (health, weight) = match member.status {
+                Status::Passing => ("healthy", member.weights.0),
+                Status::Warning => ("warning", member.weights.1),
+                Status::Critical => ("unhealthy", 0),
+            };
+            format!("{:?}", (member.at, health, weight, &*member.tags))
+        });
+        let wanted: BTreeSet<_> = wanted.collect();
+        if told.clone().unwrap_or_default() != wanted {
+            return Some(format!("{name} is {wanted:#?}, told as {told:#?}"));
+        }
+    }
+    let more = snapshot
+        .services
+        .iter()
+        .find(|(name, service)| !truth.contains_key(&***name) && !service.instances.is_empty());
+    more.map(|(name, _)| format!("{name} is gone and still told of"))
+}
+
+/// One storm: what is true, what the server was told of it, and what may not be missed.
+struct Storm {
+    fake: Fake,
+    dice: Dice,
+    truth: Truth,
+    stable: Arc<Mutex<Stable>>,
+    addresses: u32,
+    restarts: usize,
+    quiet_points: usize,
+    waited: Duration,
+}
+
+impl Storm {
+    async fn new(seed: u64) -> Self {
+        let mut storm = Self {
+            fake: Fake::start().await,
+            dice: Dice(seed),
+            truth: Truth::new(),
+            stable: Arc::default(),
+            addresses: 0,
+            restarts: 0,
+            quiet_points: 0,
+            waited: Duration::ZERO,
+        };
+        for service in 0..12 {
+            for id in 0..3 {
+                storm.register(&format!("s{service}"), &format!("i{id}"));
+            }
+        }
+        storm
+    }
+
+    /// An address that nobody has had yet.
+    fn fresh(&mut self) -> SocketAddr {
+        self.addresses += 1;
+        (Ipv4Addr::from(0x0a00_0000 + self.addresses), 80).into()
+    }
+
+    fn register(&mut self, service: &str, id: &str) {
+        let member = Member {
+            at: self.fresh(),
+            status: Status::Passing,
+            tags: Vec::new(),
+            weights: (1, 1),
+            output: String::new(),
+        };
+        self.becomes(service, id, Some(member));
+    }
+
+    /// Changes the truth, and what the server knows of it.
+    fn becomes(&mut self, service: &str, id: &str, member: Option<Member>) {
+        let known = self.truth.get(service).and_then(|members| members.get(id));
+        if let Some(known) = known
+            && member.as_ref().is_none_or(|m| m.at != known.at || m.status == Status::Critical)
+        {
+            let mut stable = self.stable.lock().unwrap();
+            if let Some(healthy) = stable.healthy.get_mut(service) {
+                healthy.remove(&known.at.ip());
+            }
+        }
+        if let Some(member) = member {
+            self.fake.set(service, id, member.clone());
+            self.truth.entry(service.to_owned()).or_default().insert(id.to_owned(), member);
+        } else if let Some(members) = self.truth.get_mut(service) {
+            self.fake.remove(service, id);
+            members.remove(id);
+            if members.is_empty() {
+                self.truth.remove(service);
+            }
+        }
+    }
+
+    async fn step(&mut self, app: &App) {
+        match self.dice.below(400) {
+            0..200 => self.change(),
+            200..300 => {
+                let faults = (0..1 + self.dice.below(3)).map(|_| self.dice.one_of(&Fault::ALL));
+                let faults: Vec<_> = faults.collect();
+                self.fake.arm(faults);
+            }
+            300..385 => {
+                // Some time for requests to come; none may come at all.
+                let asked = self.fake.asked();
+                let more = async {
+                    while self.fake.asked() == asked {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                let _ = tokio::time::timeout(Duration::from_millis(10), more).await;
+            }
+            385..390 => self.fake.cut_all(),
+            390..393 => self.restart().await,
+            _ => self.quiet(app).await,
+        }
+    }
+
+    fn change(&mut self) {
+        let (service, id) =
+            (format!("s{}", self.dice.below(12)), format!("i{}", self.dice.below(5)));
+        let known = self.truth.get(&service).and_then(|members| members.get(&id)).cloned();
+        let Some(mut member) = known else { return self.register(&service, &id) };
+        match self.dice.below(10) {
+            0 | 1 => return self.becomes(&service, &id, None),
+            2 => member.at = self.fresh(),
+            3 => member.status = Status::Critical,
+            4 => member.status = Status::Warning,
+            5 => member.status = Status::Passing,
+            6 => member.tags = vec![format!("t{}", self.dice.below(3))],
+            7 => member.weights = (1 + self.dice.below(9) as u16, 1 + self.dice.below(3) as u16),
+            8 => member.output = format!("took {} ms", self.dice.below(1000)),
+            _ => {
+                let key = format!("app/{}", self.dice.below(5));
+                let value = format!("v{}", self.dice.below(100));
+                self.fake.key(&key, (self.dice.below(3) > 0).then_some(&value));
+                return;
+            }
+        }
+        self.becomes(&service, &id, Some(member));
+    }
+
+    /// The server loses its memory; its agents register again what they know, one by one.
+    async fn restart(&mut self) {
+        self.restarts += 1;
+        let asked = self.fake.asked();
+        self.fake.restart_empty();
+        // Somebody shall see it empty, if somebody asks.
+        let seen = async {
+            while self.fake.asked() == asked {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(200), seen).await;
+        for (service, members) in &self.truth {
+            for (id, member) in members {
+                self.fake.set(service, id, member.clone());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    /// All goes well until the truth is told; from there on it may not be missed.
+    async fn quiet(&mut self, app: &App) {
+        self.quiet_points += 1;
+        self.fake.heal();
+        let since = Instant::now();
+        let truth = &self.truth;
+        let told = app.published(|snapshot| differs(truth, snapshot).is_none());
+        if tokio::time::timeout(PATIENCE, told).await.is_err() {
+            let differs = differs(truth, &app.tables().snapshot);
+            panic!("not told after {PATIENCE:?}: {}", differs.unwrap_or_default());
+        }
+        self.waited += since.elapsed();
+        let mut stable = self.stable.lock().unwrap();
+        stable.era += 1;
+        stable.healthy =
+            truth.iter().map(|(name, members)| (name.clone(), serving(members))).collect();
+    }
+}
+
+impl Stable {
+    fn of(&self, service: &str) -> (u64, BTreeSet<IpAddr>) {
+        (self.era, self.healthy.get(service).cloned().unwrap_or_default())
+    }
+}
+
+/// Asks DNS and looks at the tables for ever; panics when somebody healthy is missing.
+async fn watch_out(stable: &Mutex<Stable>, app: &App) {
+    let dns = Dns::to(address(app, "dns").await).await;
+    loop {
+        for service in 0..12 {
+            let name = format!("s{service}");
+            let (era, before) = stable.lock().unwrap().of(&name);
+            let tables = app.tables();
+            let table = tables.snapshot.service(&name);
+            let eligible =
+                table.map(|service| service.eligible.iter().filter_map(|i| i.address.ip()));
+            let eligible: BTreeSet<_> = eligible.into_iter().flatten().collect();
+            let answer = dns.addresses(&format!("{name}.test")).await;
+            let (now, after) = stable.lock().unwrap().of(&name);
+            if era == now {
+                let missed: Vec<_> = before.intersection(&after).collect();
+                for ip in missed {
+                    assert!(eligible.contains(ip), "{ip} of {name} is missing in the tables");
+                    assert!(answer.contains(ip), "{ip} of {name} is missing in {answer:?}");
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// What a decent client keeps to, seen from the server.
+fn decent(log: &[Asked]) {
+    let mut by_path: BTreeMap<&str, Vec<Instant>> = BTreeMap::new();
+    for asked in log {
+        assert_eq!(asked.token.as_deref(), Some(TOKEN), "{asked:?}");
+        if let Some(index) = &asked.index {
+            let index = u64::from_str(index).unwrap_or_else(|_| panic!("{asked:?}"));
+            assert!(index > 0, "an index that does not block: {asked:?}");
+            let wait = asked.wait.as_deref().unwrap_or_else(|| panic!("no wait: {asked:?}"));
+            assert!(seconds(wait) <= Duration::from_secs(600), "{asked:?}");
+        }
+        by_path.entry(&asked.path).or_default().push(asked.at);
+    }
+    for (path, times) in by_path {
+        let most = most_in_a_second(&times);
+        assert!(most <= ASKED_A_SECOND, "{path} was asked {most} times within a second");
+    }
+}
+
+/// The largest number of these moments that lie within one second. They are in order.
+fn most_in_a_second(times: &[Instant]) -> usize {
+    let within = |(first, from): (usize, &Instant)| {
+        times[first..].iter().take_while(|at| **at - *from < Duration::from_secs(1)).count()
+    };
+    times.iter().enumerate().map(within).max().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn through_a_storm_the_truth_is_told_at_every_quiet_point_and_nobody_healthy_is_ever_missed()
+{
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let seed = number("PORTOLAN_STORM_SEED").unwrap_or_else(portolan::random::bits);
+    let steps = number("PORTOLAN_STORM_STEPS");
+    println!("PORTOLAN_STORM_SEED={seed}");
+    let mut storm = Storm::new(seed).await;
+    let directory = tempfile::tempdir().unwrap();
+    let app = launch(&storm.fake, directory.path(), "max_watches = 20").await;
+    storm.quiet(&app).await;
+    let stable = Arc::clone(&storm.stable);
+    let began = Instant::now();
+    let mut taken = 0;
+    let steps = async {
+        while steps.is_some_and(|steps| taken < steps)
+            || steps.is_none() && taken < STEPS && began.elapsed() < SHORT
+        {
+            storm.step(&app).await;
+            taken += 1;
+        }
+        storm.quiet(&app).await;
+    };
+    tokio::select! {
+        () = steps => {}
+        () = watch_out(&stable, &app) => unreachable!(),
+    }
+    let log = storm.fake.log();
+    println!(
+        "{taken} steps in {:?}: {} restarts, {} quiet points that took {:?}, {} requests, at most \
+         {} connections, {} generations",
+        began.elapsed(),
+        storm.restarts,
+        storm.quiet_points,
+        storm.waited,
+        log.len(),
+        storm.fake.most_open(),
+        app.tables().snapshot.generation
+    );
+    decent(&log);
+    assert!(storm.fake.most_open() <= 20, "{}", storm.fake.most_open());
+    app.stop().await;
+}
+
+/// A server with one healthy instance in each of so many services.
+async fn filled(services: usize) -> (Fake, Truth) {
+    let fake = Fake::start().await;
+    let mut truth = Truth::new();
+    for service in 0..services {
+        let member = Member {
+            at: (Ipv4Addr::new(10, 1, (service / 200) as u8, (service % 200) as u8), 80).into(),
+            status: Status::Passing,
+            tags: Vec::new(),
+            weights: (1, 1),
+            output: String::new(),
+        };
+        let name = format!("s{service}");
+        fake.set(&name, "i", member.clone());
+        truth.insert(name, [("i".to_owned(), member)].into());
+    }
+    (fake, truth)
+}
+
+async fn told(app: &App, truth: &Truth) {
+    within("the truth", app.published(|snapshot| differs(truth, snapshot).is_none())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_goes_wrong_for_a_while_costs_no_answer_and_few_requests() {
+    let faults = Fault::ALL.into_iter().chain([Fault::Huge]);
+    let beside = async {
+        let each: Vec<_> =
+            faults.map(|fault| tokio::task::spawn_local(wrong_for_a_while(fault))).collect();
+        for done in each {
+            done.await.unwrap();
+        }
+    };
+    tokio::task::LocalSet::new().run_until(beside).await;
+}
+
+async fn wrong_for_a_while(fault: Fault) {
+    let (fake, mut truth) = filled(2).await;
+    let directory = tempfile::tempdir().unwrap();
+    let app = launch(&fake, directory.path(), "").await;
+    told(&app, &truth).await;
+    let dns = Dns::to(address(&app, "dns").await).await;
+    let before = fake.asked();
+
+    fake.arm(std::iter::repeat_n(fault, 100_000));
+    // Watches that wait are woken, and run into it.
+    fake.cut_all();
+    let began = Instant::now();
+    until("two seconds of it", async || {
+        for (name, members) in &truth {
+            let told = dns.addresses(&format!("{name}.test")).await;
+            assert_eq!(told, serving(members), "{fault:?}");
+        }
+        (began.elapsed() > Duration::from_secs(2)).then_some(())
+    })
+    .await;
+    let asked = fake.asked() - before;
+    println!("{fault:?}: {asked} requests in {:?}", began.elapsed());
+    assert!(asked >= 3, "{fault:?}: it was not met");
+
+    fake.heal();
+    let healed = Instant::now();
+    let member = Member {
+        at: (Ipv4Addr::new(10, 2, 0, 1), 80).into(),
+        status: Status::Passing,
+        tags: Vec::new(),
+        weights: (1, 1),
+        output: String::new(),
+    };
+    fake.set("s0", "new", member.clone());
+    truth.get_mut("s0").unwrap().insert("new".into(), member);
+    told(&app, &truth).await;
+    println!("{fault:?}: news {:?} after it went well again", healed.elapsed());
+    decent(&fake.log());
+    // Nobody wants 200 MB; what the sockets hold may be on its way.
+    assert!(fake.swallowed() < 100 << 20, "{} bytes were taken", fake.swallowed());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_went_silent_is_given_up_and_news_come_by_another() {
+    let (fake, mut truth) = filled(1).await;
+    let directory = tempfile::tempdir().unwrap();
+    let app = launch(&fake, directory.path(), "wait = \"1s\"").await;
+    told(&app, &truth).await;
+    let before = fake.asked();
+    fake.arm([Fault::HalfOpen; 2]);
+    until("both watches are stuck", async || {
+        (fake.armed() == 0 && fake.asked() >= before + 2).then_some(())
+    })
+    .await;
+    let members = truth.get_mut("s0").unwrap();
+    members.get_mut("i").unwrap().status = Status::Critical;
+    fake.set("s0", "i", members["i"].clone());
+    let since = Instant::now();
+    told(&app, &truth).await;
+    println!("news {:?} after both connections had gone silent", since.elapsed());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_watches_come_back_by_and_by() {
+    let (fake, mut truth) = filled(140).await;
+    let directory = tempfile::tempdir().unwrap();
+    let app = launch(&fake, directory.path(), "").await;
+    told(&app, &truth).await;
+    let log = fake.log();
+    let begin = most_in_a_second(&firsts(&log));
+    let before = log.len();
+    fake.cut_all();
+    let watched = async || {
+        let again: BTreeSet<_> = fake.log()[before..].iter().map(|a| a.path.clone()).collect();
+        (again.len() > 140).then_some(())
+    };
+    until("all are watched again", watched).await;
+    let again = most_in_a_second(&firsts(&fake.log()[before..]));
+    println!("at most {begin} new watches in a second at the start, {again} after the restart");
+    assert!(begin <= RAMP && again <= RAMP, "{begin} {again}");
+    assert!(fake.most_open() <= 150, "{}", fake.most_open());
+    let member = truth.get_mut("s139").unwrap().get_mut("i").unwrap();
+    member.status = Status::Warning;
+    fake.set("s139", "i", member.clone());
+    told(&app, &truth).await;
+    decent(&fake.log());
+    app.stop().await;
+}
+
+/// When each path was asked for the first time, in order.
+fn firsts(log: &[Asked]) -> Vec<Instant> {
+    let mut seen = BTreeSet::new();
+    log.iter().filter(|asked| seen.insert(&asked.path)).map(|asked| asked.at).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_services_than_watches_take_turns_and_each_is_heard() {
+    let (fake, mut truth) = filled(40).await;
+    let directory = tempfile::tempdir().unwrap();
+    let app = launch(&fake, directory.path(), "max_watches = 8\nwait = \"1s\"").await;
+    told(&app, &truth).await;
+    for service in (0..40).step_by(13) {
+        let member = truth.get_mut(&format!("s{service}")).unwrap().get_mut("i").unwrap();
+        member.status = Status::Critical;
+        fake.set(&format!("s{service}"), "i", member.clone());
+        let since = Instant::now();
+        told(&app, &truth).await;
+        println!("40 services by 8 watches: news of s{service} after {:?}", since.elapsed());
+    }
+    assert!(fake.most_open() <= 8, "{}", fake.most_open());
+    decent(&fake.log());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scripted_consul_tells_what_the_real_one_tells() {
+    let consul = Consul::start().await;
+    let (fake, _) = filled(0).await;
+    let at: SocketAddr = (Ipv4Addr::new(10, 0, 0, 1), 80).into();
+    consul.register(&Entry::new("web", "i", at).tagged("t").weighing(3)).await;
+    let member = Member {
+        at,
+        status: Status::Passing,
+        tags: vec!["t".into()],
+        weights: (3, 1),
+        output: String::new(),
+    };
+    fake.set("web", "i", member);
+    consul.put("/v1/kv/app/key", serde_json::json!("value")).await;
+    fake.key("app/key", Some("\"value\""));
+    let fake_says = async |path: &str| {
+        let mut client = crate::clients::Http::to(fake.address).await;
+        client.send("GET", path, &format!("X-Consul-Token: {TOKEN}\r\n")).await;
+        client.receive().await.unwrap().json()
+    };
+    let path = "/v1/health/service/web";
+    let (real, scripted) = (consul.get(path).await, fake_says(path).await);
+    for part in ["ID", "Service", "Tags", "Address", "Port", "Weights"] {
+        assert_eq!(scripted[0]["Service"][part], real[0]["Service"][part], "{part}");
+    }
+    for part in ["Node", "Service"] {
+        let keys = |value: &serde_json::Value| {
+            value[0][part].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>()
+        };
+        let (real, scripted) = (keys(&real), keys(&scripted));
+        assert!(scripted.is_subset(&real), "{part}: {scripted:?} {real:?}");
+    }
+    assert_eq!(scripted[0]["Checks"][0]["Status"], "passing");
+    let checks = real[0]["Checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["ServiceID"] == "i").unwrap();
+    for (key, value) in scripted[0]["Checks"][0].as_object().unwrap() {
+        assert!(check[key].is_string() == value.is_string(), "{key}: {value} {check}");
+    }
+    let path = "/v1/catalog/services";
+    assert_eq!(fake_says(path).await["web"], consul.get(path).await["web"]);
+    let path = "/v1/kv/app/?recurse";
+    let (real, scripted) = (consul.get(path).await, fake_says(path).await);
+    for part in ["Key", "Value", "Flags", "LockIndex"] {
+        assert_eq!(scripted[0][part], real[0][part], "{part}");
+    }
+}

@@ -85,7 +85,11 @@ fn program() -> PathBuf {
     let below = |target: &Path| target.join("peers/consul/usr/bin/consul");
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let built = below(tmp.parent().unwrap_or(tmp));
-    if built.exists() { built } else { below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("target")) }
+    if built.exists() {
+        built
+    } else {
+        below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("target"))
+    }
 }
 
 impl Consul {
@@ -293,7 +297,8 @@ async fn exchange(
     path: &str,
     body: Option<Value>,
 ) -> Option<(u16, String)> {
-    let body = body.filter(|body| !body.is_null()).map_or_else(String::new, |body| body.to_string());
+    let body =
+        body.filter(|body| !body.is_null()).map_or_else(String::new, |body| body.to_string());
     let length = body.len();
     let request =
         format!("{method} {path} HTTP/1.0\r\nHost: test\r\nContent-Length: {length}\r\n\r\n{body}");
@@ -320,7 +325,8 @@ pub(crate) async fn certify(directory: &Path, ip: IpAddr) {
     openssl(&[&authority[..], &key, &basic].concat()).await;
     let request = ["req", "-subj", "/CN=consul", "-keyout", "server.key", "-out", "server.csr"];
     openssl(&[&request[..], &key].concat()).await;
-    std::fs::write(directory.join("names"), format!("subjectAltName=IP:{ip},DNS:localhost")).unwrap();
+    std::fs::write(directory.join("names"), format!("subjectAltName=IP:{ip},DNS:localhost"))
+        .unwrap();
     let sign = ["x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key"];
     let out = ["-CAcreateserial", "-days", "2", "-extfile", "names", "-out", "server.pem"];
     openssl(&[&sign[..], &out].concat()).await;

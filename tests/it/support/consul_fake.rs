@@ -189,7 +189,8 @@ impl Fake {
     /// It comes back without its memory: indexes are small again, connections are cut.
     pub(crate) fn restart_empty(&self) {
         self.change(|model| {
-            let (log, open, most_open) = (std::mem::take(&mut model.log), model.open, model.most_open);
+            let (log, open, most_open) =
+                (std::mem::take(&mut model.log), model.open, model.most_open);
             *model = Model { log, open, most_open, ..Model::new() };
         });
         self.shared.life.send_modify(|life| *life += 1);
@@ -261,7 +262,8 @@ impl Model {
 
     fn set(&mut self, service: &str, id: &str, member: Member) {
         self.index += 1;
-        let known = self.services.entry(service.into()).or_default().insert(id.into(), member.clone());
+        let known =
+            self.services.entry(service.into()).or_default().insert(id.into(), member.clone());
         self.touched.insert(service.into(), self.index);
         // The list of names wakes up for registrations, not for checks.
         if known.is_none_or(|known| (known.tags, known.at) != (member.tags, member.at)) {
@@ -401,7 +403,8 @@ async fn requests(stream: &mut TcpStream, shared: &Shared) -> Option<()> {
                 return None;
             }
             Some(Fault::Refused(status, why)) => {
-                let text = format!("HTTP/1.1 {status} No\r\nContent-Length: {}\r\n\r\n{why}", why.len());
+                let text =
+                    format!("HTTP/1.1 {status} No\r\nContent-Length: {}\r\n\r\n{why}", why.len());
                 stream.write_all(text.as_bytes()).await.ok()?;
                 continue;
             }
@@ -422,7 +425,13 @@ async fn requests(stream: &mut TcpStream, shared: &Shared) -> Option<()> {
 }
 
 /// Returns once there is something newer than `index`, or after `wait`; `None`: nobody waits.
-async fn news(stream: &TcpStream, shared: &Shared, path: &str, index: u64, wait: Duration) -> Option<()> {
+async fn news(
+    stream: &TcpStream,
+    shared: &Shared,
+    path: &str,
+    index: u64,
+    wait: Duration,
+) -> Option<()> {
     if index == 0 {
         return Some(());
     }
