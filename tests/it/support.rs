@@ -3,6 +3,7 @@
 
 pub(crate) mod consul;
 pub(crate) mod consul_fake;
+mod consul_model;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -220,15 +220,12 @@ impl Consul {
         self.put(&format!("/v1/agent/service/deregister/{id}"), Value::Null).await;
     }
 
-    /// Service maintenance.
-    pub(crate) async fn maintenance(&self, id: &str, on: bool) {
-        let path = format!("/v1/agent/service/maintenance/{id}?enable={on}&reason=test");
+    /// Maintenance of an instance, or of the whole node.
+    pub(crate) async fn maintenance(&self, id: Option<&str>, on: bool) {
+        let of = id.map_or_else(String::new, |_| "service/".to_owned());
+        let id = id.map_or_else(String::new, |id| format!("/{id}"));
+        let path = format!("/v1/agent/{of}maintenance{id}?enable={on}&reason=test");
         self.put(&path, Value::Null).await;
-    }
-
-    /// Node maintenance.
-    pub(crate) async fn node_maintenance(&self, on: bool) {
-        self.put(&format!("/v1/agent/maintenance?enable={on}&reason=test"), Value::Null).await;
     }
 
     /// What the check of an instance says from now on: `pass`, `warn` or `fail`.

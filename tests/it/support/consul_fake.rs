@@ -1,42 +1,24 @@
 //! A Consul that misbehaves by a script: it tells what it is told to know, gets restarted without
 //! its memory, and lets single answers go wrong. It keeps a log of all that it was asked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::consul_model::Catalog;
+pub(crate) use super::consul_model::{Member, Status};
+
 /// The token without which nothing is told.
 pub(crate) const TOKEN: &str = "c0ffee00-storm";
 /// Bytes of a body that is far too large.
 const HUGE: usize = 200 << 20;
-
-/// One instance, as Consul knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
-    pub(crate) at: SocketAddr,
-    pub(crate) status: Status,
-    pub(crate) tags: Vec<String>,
-    /// For a passing instance, and for one that warns.
-    pub(crate) weights: (u16, u16),
-    /// The output of its check, which is nobody's business.
-    pub(crate) output: String,
-}
-
-/// What its check says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
-    Passing,
-    Warning,
-    Critical,
-}
 
 /// What goes wrong with one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,18 +82,10 @@ pub(crate) struct Asked {
     pub(crate) token: Option<String>,
 }
 
-/// What it knows, and what it will do.
+/// What it knows, will do, and has seen.
 #[derive(Debug)]
 struct Model {
-    services: BTreeMap<String, BTreeMap<String, Member>>,
-    /// Index of the last change of each service, also of those that are gone.
-    touched: BTreeMap<String, u64>,
-    /// Index of the last change of a registration.
-    registered: u64,
-    /// Value, index of its creation, index of its last change.
-    keys: BTreeMap<String, (String, u64, u64)>,
-    keys_touched: u64,
-    index: u64,
+    catalog: Catalog,
     faults: VecDeque<Fault>,
     log: Vec<Asked>,
     open: usize,
@@ -145,7 +119,14 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            model: Mutex::new(Model::new()),
+            model: Mutex::new(Model {
+                catalog: Catalog::new(),
+                faults: VecDeque::new(),
+                log: Vec::new(),
+                open: 0,
+                most_open: 0,
+                swallowed: 0,
+            }),
             changed: watch::Sender::new(()),
             life: watch::Sender::new(0),
             healed: watch::Sender::new(()),
@@ -162,17 +143,17 @@ impl Fake {
 
     /// Registers an instance, or changes it.
     pub(crate) fn set(&self, service: &str, id: &str, member: Member) {
-        self.change(|model| model.set(service, id, member));
+        self.change(|catalog| catalog.set(service, id, member));
     }
 
     /// Takes an instance away; with the last one the service is gone.
     pub(crate) fn remove(&self, service: &str, id: &str) {
-        self.change(|model| model.remove(service, id));
+        self.change(|catalog| catalog.remove(service, id));
     }
 
     /// Writes a key, or with no value deletes it.
     pub(crate) fn key(&self, path: &str, value: Option<&str>) {
-        self.change(|model| model.key(path, value));
+        self.change(|catalog| catalog.key(path, value));
     }
 
     /// The next requests go wrong in these ways, one each.
@@ -188,11 +169,7 @@ impl Fake {
 
     /// It comes back without its memory: indexes are small again, connections are cut.
     pub(crate) fn restart_empty(&self) {
-        self.change(|model| {
-            let (log, open, most_open) =
-                (std::mem::take(&mut model.log), model.open, model.most_open);
-            *model = Model { log, open, most_open, ..Model::new() };
-        });
+        self.change(|catalog| *catalog = Catalog::new());
         self.shared.life.send_modify(|life| *life += 1);
     }
 
@@ -230,8 +207,8 @@ impl Fake {
         self.shared.model.lock().unwrap()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Model)) {
-        change(&mut self.model());
+    fn change(&self, change: impl FnOnce(&mut Catalog)) {
+        change(&mut self.model().catalog);
         self.shared.changed.send_replace(());
     }
 }
@@ -241,131 +218,6 @@ impl Drop for Fake {
         self.accepting.abort();
         self.shared.life.send_modify(|life| *life += 1);
     }
-}
-
-impl Model {
-    fn new() -> Self {
-        Self {
-            services: BTreeMap::new(),
-            touched: BTreeMap::new(),
-            registered: 5,
-            keys: BTreeMap::new(),
-            keys_touched: 5,
-            index: 5,
-            faults: VecDeque::new(),
-            log: Vec::new(),
-            open: 0,
-            most_open: 0,
-            swallowed: 0,
-        }
-    }
-
-    fn set(&mut self, service: &str, id: &str, member: Member) {
-        self.index += 1;
-        let known =
-            self.services.entry(service.into()).or_default().insert(id.into(), member.clone());
-        self.touched.insert(service.into(), self.index);
-        // The list of names wakes up for registrations, not for checks.
-        if known.is_none_or(|known| (known.tags, known.at) != (member.tags, member.at)) {
-            self.registered = self.index;
-        }
-    }
-
-    fn remove(&mut self, service: &str, id: &str) {
-        self.index += 1;
-        let Some(members) = self.services.get_mut(service) else { return };
-        members.remove(id);
-        if members.is_empty() {
-            self.services.remove(service);
-        }
-        self.touched.insert(service.into(), self.index);
-        self.registered = self.index;
-    }
-
-    fn key(&mut self, path: &str, value: Option<&str>) {
-        self.index += 1;
-        self.keys_touched = self.index;
-        if let Some(value) = value {
-            let created = self.keys.get(path).map_or(self.index, |(_, created, _)| *created);
-            self.keys.insert(path.into(), (value.into(), created, self.index));
-        } else {
-            self.keys.remove(path);
-        }
-    }
-
-    /// Status, index and body for a path; `filtered`: for a token that may see nothing.
-    fn tell(&self, path: &str, filtered: bool) -> (u16, u64, String) {
-        if path == "/v1/catalog/services" {
-            let tags = |members: &BTreeMap<String, Member>| {
-                let all = members.values().flat_map(|member| member.tags.clone());
-                Value::from_iter(all.collect::<std::collections::BTreeSet<_>>())
-            };
-            let shown = self.services.iter().filter(|_| !filtered);
-            let names: serde_json::Map<_, _> =
-                shown.map(|(name, members)| (name.clone(), tags(members))).collect();
-            return (200, self.registered, Value::Object(names).to_string());
-        }
-        if let Some(name) = path.strip_prefix("/v1/health/service/") {
-            let index = self.touched.get(name).copied().unwrap_or(self.registered);
-            let members = self.services.get(name).filter(|_| !filtered);
-            let rows = members.into_iter().flatten().map(|(id, member)| member.row(name, id));
-            return (200, index, Value::from_iter(rows).to_string());
-        }
-        if let Some(prefix) = path.strip_prefix("/v1/kv/") {
-            let shown = self.keys.iter().filter(|(path, _)| !filtered && path.starts_with(prefix));
-            let rows: Vec<_> = shown
-                .map(|(path, (value, created, changed))| {
-                    json!({"Key": path, "Value": base64(value.as_bytes()), "Flags": 0,
-                        "CreateIndex": created, "ModifyIndex": changed, "LockIndex": 0})
-                })
-                .collect();
-            let index = self.keys_touched;
-            return match rows.is_empty() {
-                true => (404, index, String::new()),
-                false => (200, index, Value::Array(rows).to_string()),
-            };
-        }
-        match path {
-            "/v1/status/leader" => (200, self.index, "\"127.0.0.1:8300\"".into()),
-            "/v1/agent/self" => {
-                let told = json!({"Config": {"Datacenter": "dc1", "NodeName": "fake", "Version": "1.8.7"}});
-                (200, self.index, told.to_string())
-            }
-            _ => (404, self.index, "no such path".into()),
-        }
-    }
-}
-
-impl Member {
-    fn row(&self, service: &str, id: &str) -> Value {
-        let status = match self.status {
-            Status::Passing => "passing",
-            Status::Warning => "warning",
-            Status::Critical => "critical",
-        };
-        json!({
-            "Node": {"ID": "", "Node": "n1", "Address": "127.0.0.1", "Datacenter": "dc1",
-                "TaggedAddresses": null, "Meta": null, "CreateIndex": 5, "ModifyIndex": 5},
-            "Service": {"ID": id, "Service": service, "Tags": self.tags, "Address": self.at.ip(),
-                "TaggedAddresses": null, "Meta": null, "Port": self.at.port(),
-                "Weights": {"Passing": self.weights.0, "Warning": self.weights.1}},
-            "Checks": [{"Node": "n1", "CheckID": format!("service:{id}"), "Name": "its check",
-                "Status": status, "Notes": "", "Output": self.output, "ServiceID": id,
-                "ServiceName": service, "ServiceTags": self.tags}],
-        })
-    }
-}
-
-/// Base64 with padding (RFC 4648 §4), as values of keys are told.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let three = |some: &[u8]| {
-        let at = |n: usize| some.get(n).map_or(0, |byte| u32::from(*byte));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        let letter = |n: usize| char::from(LETTERS[(bits >> (18 - 6 * n) & 63) as usize]);
-        (0..4).map(|n| if n <= some.len() { letter(n) } else { '=' }).collect::<String>()
-    };
-    bytes.chunks(3).map(three).collect()
 }
 
 /// Serves one connection until it ends, whoever ends it.
@@ -419,7 +271,7 @@ async fn requests(stream: &mut TcpStream, shared: &Shared) -> Option<()> {
         if fault != Some(Fault::SameAtOnce) {
             news(stream, shared, &path, index.unwrap_or(0), wait).await?;
         }
-        let told = shared.model.lock().unwrap().tell(&path, fault == Some(Fault::Filtered));
+        let told = shared.model.lock().unwrap().catalog.tell(&path, fault == Some(Fault::Filtered));
         answer(stream, shared, fault, told).await?;
     }
 }
@@ -437,7 +289,7 @@ async fn news(
     }
     let mut changed = shared.changed.subscribe();
     let newer = async {
-        while shared.model.lock().unwrap().tell(path, false).1 <= index {
+        while shared.model.lock().unwrap().catalog.tell(path, false).1 <= index {
             let _ = changed.changed().await;
         }
     };
@@ -481,7 +333,7 @@ async fn answer(
     // As Consul does: what is long comes in chunks.
     let mut text = if body.len() > 2048 && fault != Some(Fault::Cut) {
         let mut text = head + "Transfer-Encoding: chunked\r\n\r\n";
-        let (one, two) = body.split_at(body.floor_char_boundary(body.len() / 2));
+        let (one, two) = body.split_at(1024);
         for part in [one, two] {
             write!(text, "{:x}\r\n{part}\r\n", part.len()).unwrap();
         }
