@@ -9,7 +9,7 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use portolan::catalog::assemble::{Inputs, Source, assemble};
 use portolan::catalog::model::{Address, Health, Instance, Port};
-use portolan::catalog::{RegistryState, RegistryView, SourceService};
+use portolan::catalog::{RegistryState, RegistryView, SourceService, Verdicts};
 
 fn service(number: usize, third: usize) -> SourceService {
     let instance = |index: usize| {
@@ -31,12 +31,13 @@ fn service(number: usize, third: usize) -> SourceService {
         meta: Arc::default(),
         instances: (0..10).map(instance).collect(),
         problems: Vec::new(),
+        suspect: None,
     }
 }
 
 fn inputs(view: &RegistryView) -> Inputs {
     let state = RegistryState::Live(view.clone());
-    Inputs::new(vec![Source { name: "bench".into(), priority: 0, state }], Arc::default())
+    Inputs::new(vec![Source::new("bench", 0, state)], Arc::default(), Verdicts::default())
 }
 
 fn bench(criterion: &mut Criterion) {

@@ -107,7 +107,7 @@ fn compile(criterion: &mut Criterion) {
     let name = |number: usize| -> Arc<str> { format!("s-{number}").into() };
     let services: Shards<Arc<str>, Service> =
         (0..10_000).map(|number| (name(number), service(&name(number), 10))).collect();
-    let before = Snapshot { generation: 1, services, registries: Arc::new([]) };
+    let before = Snapshot { generation: 1, services, ..Snapshot::default() };
     let table = ProxyTable::compile(&settings, None, &before);
     let mut after = before.clone();
     after.services.insert(name(77), service(&name(77), 11));

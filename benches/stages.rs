@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use portolan::catalog::assemble::{Inputs, Settings, Source, assemble};
 use portolan::catalog::model::{Address, Health, Instance, Port};
-use portolan::catalog::{RegistryState, RegistryView, Snapshot, SourceService};
+use portolan::catalog::{RegistryState, RegistryView, Snapshot, SourceService, Verdicts};
 use portolan::dns::{self, ZoneTable};
 use portolan::proxy::{self, HttpListenerConfig, ListenerConfig, ProxyTable, RouteConfig};
 use portolan::render::{Resource, ResourceConfig};
@@ -231,6 +231,7 @@ fn service(number: usize) -> SourceService {
         meta: Arc::default(),
         instances: (0..INSTANCES).map(|index| instance(number, index, 0)).collect(),
         problems: Vec::new(),
+        suspect: None,
     }
 }
 
@@ -244,9 +245,8 @@ fn changed(view: &RegistryView, number: usize, change: usize) -> SourceService {
 }
 
 fn inputs(view: &RegistryView) -> Inputs {
-    let source =
-        Source { name: "bench".into(), priority: 0, state: RegistryState::Live(view.clone()) };
-    Inputs::new(vec![source], Arc::<Settings>::default())
+    let source = Source::new("bench", 0, RegistryState::Live(view.clone()));
+    Inputs::new(vec![source], Arc::<Settings>::default(), Verdicts::default())
 }
 
 fn dns_settings() -> dns::Settings {

@@ -23,7 +23,7 @@
 //!
 //! | Layer | Rooms |
 //! |---|---|
-//! | 0 | [`lifecycle`], [`units`], [`random`], [`suggest`], [`telemetry`] |
+//! | 0 | [`lifecycle`], [`units`], [`random`], [`suggest`], [`exec`], [`telemetry`] |
 //! | 1 | [`catalog`]: model, snapshot, publishing, state on disk; [`net`]: sockets, accepting, parking |
 //! | 2 | [`registry`], [`dns`], [`proxy`], [`render`], [`api`] |
 //! | 3 | [`config`]: one document, decoded by the struct of each room, checked as a whole |
@@ -66,6 +66,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod dns;
+pub mod exec;
 pub mod lifecycle;
 pub mod net;
 pub mod proxy;

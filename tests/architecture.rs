@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// Rooms from the ground up. A room uses itself and what is below it, never a sibling.
 const LAYERS: [&[&str]; 7] = [
-    &["lifecycle", "random", "suggest", "telemetry", "units"],
+    &["exec", "lifecycle", "random", "suggest", "telemetry", "units"],
     &["catalog", "net"],
     &["api", "dns", "health", "proxy", "registry", "render"],
     &["config"],

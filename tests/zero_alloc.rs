@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use portolan::catalog::assemble::{Inputs, Source, assemble};
 use portolan::catalog::model::{Address, Port};
-use portolan::catalog::{Health, Instance, RegistryState, RegistryView, SourceService, Weight};
+use portolan::catalog::{
+    Health, Instance, RegistryState, RegistryView, SourceService, Verdicts, Weight,
+};
 use portolan::dns::{Action, Transport, ZoneTable, respond};
 use portolan::proxy::ProxyTable;
 use portolan::proxy::balance::PickKey;
@@ -95,6 +97,7 @@ fn service(name: &str, instances: u16) -> SourceService {
         meta: Arc::new([("team".into(), "shop".into())].into()),
         instances: (1..=instances).map(|n| Arc::new(instance(n))).collect(),
         problems: Vec::new(),
+        suspect: None,
     }
 }
 
@@ -102,8 +105,9 @@ fn tables() -> (ZoneTable, ProxyTable) {
     let loaded = portolan::config::parse("test.toml", CONFIG, Path::new(""), &|_| None).unwrap();
     let services = vec![service("web", 3), service("big", 400)];
     let view = RegistryView::default().replaced(services, Vec::new());
-    let source = Source { name: "mem".into(), priority: 0, state: RegistryState::Live(view) };
-    let inputs = Inputs::new(vec![source], Arc::clone(&loaded.prepared.services));
+    let source = Source::new("mem", 0, RegistryState::Live(view));
+    let inputs =
+        Inputs::new(vec![source], Arc::clone(&loaded.prepared.services), Verdicts::default());
     let snapshot = assemble(None, &inputs, 1).unwrap();
     let zones = ZoneTable::compile(&loaded.prepared.dns, None, &snapshot);
     (zones, ProxyTable::compile(&loaded.prepared.proxy, None, &snapshot))

@@ -3,6 +3,9 @@
 //! Start, publish, reload, drain. Nothing here decides about an answer, a route or an instance.
 
 mod admin;
+mod error;
+mod interest;
+mod meters;
 mod publish;
 mod reload;
 mod sockets;
@@ -20,19 +23,22 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{Admin, Reload, Services};
-use crate::catalog::Snapshot;
 use crate::catalog::publish::{Current, Feed, Plan, first_generation};
-use crate::catalog::store::{Store, StoreError, writer};
+use crate::catalog::store::{Store, writer};
+use crate::catalog::{Snapshot, Verdicts};
 use crate::config::{Config, Loaded};
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
 use crate::net::adopt::Adopted;
-use crate::net::listen::ListenError;
 use crate::registry::Registry;
 use crate::render::Renderer;
-use crate::{api, dns, proxy, registry, render};
+use crate::{api, registry, render};
 
 pub use admin::socket_path as admin_socket_path;
+pub use error::StartError;
+use error::system;
+use interest::Interests;
+use meters::Meters;
 pub use publish::Tables;
 use publish::{Compile, Publisher};
 use sockets::Sockets;
@@ -40,39 +46,6 @@ use workers::Workers;
 
 /// Pause between two writes of the state on disk.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
-
-/// Why the application cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A socket could not be had.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The directory of the state cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A file that the configuration names cannot be read.
-    #[error("cannot read {setting} {path}: {source}", path = path.display())]
-    File {
-        /// The setting that names it.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The unix socket of the admin face cannot be made.
-    #[error("cannot make the admin socket {path}: {source}; set [admin] socket to a path that \
-             this user may write", path = path.display())]
-    Socket {
-        /// Its path.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A thread or a metric could not be made.
-    #[error("cannot start: {0}")]
-    System(String),
-}
 
 /// What a start may be given besides the configuration.
 #[derive(Debug, Default)]
@@ -110,6 +83,11 @@ struct Running {
     /// Checksum of each template's text, by its name.
     templates: BTreeMap<Arc<str>, u32>,
     renderer: Arc<std::sync::Mutex<Renderer>>,
+    interests: Interests,
+    wants: render::Wants,
+    verdicts: watch::Receiver<Verdicts>,
+    /// Nobody judges yet; what was found out before stands.
+    _verdicts: watch::Sender<Verdicts>,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
     registry_metrics: registry::Metrics,
@@ -157,12 +135,17 @@ impl App {
             );
         }
 
-        let registries = reload::start_registries(&config, &stored, &meters.registry);
+        let wants = render::Wants::default();
+        let interests = Interests::start(&config, Arc::clone(&wants));
+        let registries = reload::start_registries(&config, &stored, &meters.registry, &interests);
+        let (verdict_sender, verdicts) = watch::channel(stored.verdicts.clone());
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(options.feeds.iter().cloned());
         let plan = Plan {
             feeds,
             settings: Arc::clone(&prepared.services),
+            guard: config.guard,
+            verdicts: verdicts.clone(),
             compile: Compile::new(&prepared, &registries),
         };
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
@@ -189,8 +172,13 @@ impl App {
                 .map_err(system)?;
         sockets.commit(prepared_sockets, &workers);
         let templates = reload::checksums(&prepared.resources);
-        let renderer =
-            Renderer::start(prepared.resources, &published, &lifecycle.phases(), &meters.render);
+        let renderer = Renderer::start(
+            prepared.resources,
+            &published,
+            &lifecycle.phases(),
+            &meters.render,
+            &wants,
+        );
         let renderer = Arc::new(std::sync::Mutex::new(renderer));
         lifecycle.advance(Phase::Serving);
         readiness_follows(&tables, &readiness, &lifecycle);
@@ -224,6 +212,10 @@ impl App {
             tables: Arc::clone(&tables),
             templates,
             renderer,
+            interests,
+            wants,
+            verdicts,
+            _verdicts: verdict_sender,
             plans,
             workers,
             registry_metrics: meters.registry.clone(),
@@ -343,39 +335,6 @@ impl Drop for App {
     }
 }
 
-/// The metrics of every room, registered once.
-struct Meters {
-    accept: crate::net::accept::Metrics,
-    dns: dns::Metrics,
-    proxy: proxy::metrics::Metrics,
-    registry: registry::Metrics,
-    render: render::Metrics,
-    store: writer::Metrics,
-}
-
-impl Meters {
-    fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        let build = prometheus::IntGaugeVec::new(
-            prometheus::Opts::new("portolan_build_info", "Always 1; the label tells the version."),
-            &["version"],
-        )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        registry.register(Box::new(build))?;
-        Ok(Self {
-            accept: crate::net::accept::Metrics::register(registry)?,
-            dns: dns::Metrics::register(registry)?,
-            proxy: proxy::metrics::Metrics::register(registry)?,
-            registry: registry::Metrics::register(registry)?,
-            render: render::Metrics::register(registry)?,
-            store: writer::Metrics::register(registry)?,
-        })
-    }
-}
-
-fn system(error: impl std::fmt::Display) -> StartError {
-    StartError::System(error.to_string())
-}
-
 /// A face's part of the tables.
 fn current<T: 'static>(
     tables: &Arc<ArcSwap<Tables>>,
@@ -386,7 +345,12 @@ fn current<T: 'static>(
 }
 
 fn feed(registry: &Registry) -> Feed {
-    Feed { name: Arc::clone(&registry.name), priority: registry.priority, state: registry.states() }
+    Feed {
+        name: Arc::clone(&registry.name),
+        priority: registry.priority,
+        state: registry.states(),
+        stale: registry.stale,
+    }
 }
 
 /// Turns ready when the process serves and every required registry was heard, and says so once.

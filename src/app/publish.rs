@@ -145,5 +145,9 @@ fn state(publication: &Publication<'_, Compile>) -> StateToSave {
         };
         Some((source.name.to_string(), StoredView { view: view.clone(), heard_at }))
     });
-    StateToSave { views: views.collect(), generation: publication.snapshot.generation }
+    StateToSave {
+        views: views.collect(),
+        generation: publication.snapshot.generation,
+        verdicts: publication.inputs.verdicts.clone(),
+    }
 }

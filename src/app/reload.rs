@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use tokio::sync::{Mutex, mpsc};
 
+use super::interest::Interests;
 use super::publish::Compile;
 use super::status::LastReload;
 use super::{Running, feed};
@@ -16,7 +17,7 @@ use crate::catalog::publish::{Feed, Plan};
 use crate::catalog::store::{Loaded as Stored, StoredView};
 use crate::config::{self, Config, Loaded};
 use crate::net::adopt::Adopted;
-use crate::registry::{self, Registry};
+use crate::registry::{self, Registry, Surroundings};
 use crate::render::{Renderer, Resource};
 
 /// Answers wishes for a reload of the configuration file, one after the other.
@@ -97,6 +98,7 @@ impl Running {
             // The old templates do not see what the new configuration leads to.
             self.render(Vec::new());
         }
+        self.interests.follow(&config);
         let registries = self.follow(&config);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(self.feeds.iter().cloned());
@@ -104,6 +106,8 @@ impl Running {
         let plan = Plan {
             feeds,
             settings: Arc::clone(&prepared.services),
+            guard: config.guard,
+            verdicts: self.verdicts.clone(),
             compile: Compile::new(&prepared, &registries),
         };
         if self.plans.send(plan).await.is_err() {
@@ -127,8 +131,13 @@ impl Running {
 
     /// Renders `resources` and nothing else from now on.
     fn render(&self, resources: Vec<Resource>) {
-        let renderer =
-            Renderer::start(resources, &self.published, &self.phases, &self.render_metrics);
+        let renderer = Renderer::start(
+            resources,
+            &self.published,
+            &self.phases,
+            &self.render_metrics,
+            &self.wants,
+        );
         *self.renderer.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = renderer;
     }
 
@@ -138,12 +147,14 @@ impl Running {
         let mut before = std::mem::take(&mut self.registries);
         let start = |(name, wanted): (&String, &registry::RegistryConfig)| {
             let known = before.remove(name);
-            let same = self.config.registries.get(name) == Some(wanted);
+            let same = self.config.registries.get(name) == Some(wanted)
+                && self.config.guard.hold == config.guard.hold;
             let registry = match known {
                 Some(known) if same => known,
                 known => {
                     let last = known.and_then(|known| last_view(&known));
-                    wanted.start(name, &config.base_dir, last, &self.registry_metrics)
+                    let around = surroundings(name, config, &self.interests);
+                    wanted.start(name, around, last, &self.registry_metrics)
                 }
             };
             (name.clone(), registry)
@@ -157,12 +168,22 @@ pub(super) fn start_registries(
     config: &Config,
     stored: &Stored,
     metrics: &registry::Metrics,
+    interests: &Interests,
 ) -> BTreeMap<String, Registry> {
     let start = |(name, registry): (&String, &registry::RegistryConfig)| {
         let view = stored.views.get(name).cloned();
-        (name.clone(), registry.start(name, &config.base_dir, view, metrics))
+        let around = surroundings(name, config, interests);
+        (name.clone(), registry.start(name, around, view, metrics))
     };
     config.registries.iter().map(start).collect()
+}
+
+fn surroundings(name: &str, config: &Config, interests: &Interests) -> Surroundings {
+    Surroundings {
+        base_dir: config.base_dir.clone(),
+        interest: interests.of(name),
+        hold: config.guard.hold.0,
+    }
 }
 
 fn last_view(registry: &Registry) -> Option<StoredView> {
@@ -231,6 +252,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     by_name("template", &before.templates, &now.templates, &mut changed);
     if before.dns != now.dns {
         changed.push("dns".to_owned());
+    }
+    if before.guard != now.guard {
+        changed.push("guard".to_owned());
     }
     if before.limits != now.limits {
         changed.push("limits".to_owned());

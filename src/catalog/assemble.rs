@@ -1,26 +1,17 @@
-//! From what the registries say to one snapshot. Pure: the same inputs give the same services.
+//! From what the registries and the checks say to one snapshot. Pure: the same inputs give the same
+//! services.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use serde::Deserialize;
-
-use super::health::{WhenNoneHealthy, eligible};
-use super::model::{Instance, Meta, Port, Service};
+use super::guard::Held;
+use super::health::eligible;
+use super::model::{Instance, Meta, Port, Presence, Service};
+pub use super::settings::{ServiceSettings, Settings};
 use super::snapshot::{RegistryStatus, Snapshot, Staleness};
 use super::source::{RegistryState, RegistryView, SourceService};
-
-/// What an operator says about one service beyond its registries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub struct ServiceSettings {
-    /// Who is eligible when nobody is healthy.
-    pub when_none_healthy: WhenNoneHealthy,
-    /// Replaces every registered port by this one, unnamed.
-    pub port: Option<u16>,
-}
-
-/// Settings by service name.
-pub type Settings = BTreeMap<Arc<str>, ServiceSettings>;
+use super::stale::WhenStale;
+use super::verdict::{ServiceVerdicts, Verdicts, judged};
 
 /// One registry as it stands at the moment of assembling.
 #[derive(Debug, Clone)]
@@ -29,8 +20,26 @@ pub struct Source {
     pub name: Arc<str>,
     /// Who wins for the same instance id; ties go to the one that stands first.
     pub priority: i32,
-    /// What it says.
+    /// What it says, as far as the guard lets it count.
     pub state: RegistryState,
+    /// Losses that the guard holds.
+    pub held: Arc<[Held]>,
+    /// What counts of it: anything but [`WhenStale::Serve`] when it was silent for too long.
+    pub counts: WhenStale,
+}
+
+impl Source {
+    /// A registry of which everything counts.
+    #[must_use]
+    pub fn new(name: &str, priority: i32, state: RegistryState) -> Self {
+        let held = Arc::new([]);
+        Self { name: name.into(), priority, state, held, counts: WhenStale::Serve }
+    }
+
+    /// What it says, unless it counts as never heard.
+    fn view(&self) -> Option<&RegistryView> {
+        self.state.view().filter(|_| self.counts != WhenStale::Servfail)
+    }
 }
 
 /// Everything that decides about a snapshot.
@@ -40,23 +49,25 @@ pub struct Inputs {
     pub sources: Vec<Source>,
     /// Settings by service.
     pub settings: Arc<Settings>,
+    /// What checks and the proxy found out.
+    pub verdicts: Verdicts,
 }
 
 impl Inputs {
     /// Orders the sources by priority, highest first; equal ones keep their order.
     #[must_use]
-    pub fn new(mut sources: Vec<Source>, settings: Arc<Settings>) -> Self {
+    pub fn new(mut sources: Vec<Source>, settings: Arc<Settings>, verdicts: Verdicts) -> Self {
         sources.sort_by_key(|source| std::cmp::Reverse(source.priority));
-        Self { sources, settings }
+        Self { sources, settings, verdicts }
     }
 }
 
 /// The snapshot of `now`, or `None` when it would say the same as the one before.
 ///
 /// With `before` (the inputs and the snapshot that came from them) only those services are looked
-/// at that a registry changed since; others are shared. New settings or another list of
-/// registries look at all. An equal service keeps its allocation, so that nobody after us takes
-/// it for a change.
+/// at that a registry or a verdict changed since, and those that they stand in for; others are
+/// shared. New settings or another list of registries look at all. An equal service keeps its
+/// allocation, so that nobody after us takes it for a change.
 #[must_use]
 pub fn assemble(
     before: Option<(&Inputs, &Snapshot)>,
@@ -64,67 +75,99 @@ pub fn assemble(
     generation: u64,
 ) -> Option<Snapshot> {
     let registries: Arc<[RegistryStatus]> = now.sources.iter().map(status).collect();
+    let keys = now.sources.iter().filter_map(|source| {
+        let keys = &source.view()?.keys;
+        (!keys.is_empty()).then(|| (Arc::clone(&source.name), keys.clone()))
+    });
+    let mut next = Snapshot { generation, registries, keys: keys.collect(), ..Snapshot::default() };
     let Some((inputs, snapshot)) = before else {
-        let mut snapshot = Snapshot { generation, registries, ..Snapshot::default() };
-        for name in all_names(now) {
-            refresh(&mut snapshot, &name, now);
+        for name in now.settings.in_order(all_names(now)) {
+            refresh(&mut next, &name, now);
         }
-        return Some(snapshot);
+        return Some(next);
     };
 
-    let mut next = Snapshot { generation, registries, services: snapshot.services.clone() };
-    for name in touched(inputs, now) {
+    next.services = snapshot.services.clone();
+    for name in now.settings.in_order(touched(inputs, now)) {
         refresh(&mut next, &name, now);
     }
     let same_services = next.services.same(&snapshot.services);
+    let same_keys = next.keys.len() == snapshot.keys.len()
+        && next.keys.iter().zip(&snapshot.keys).all(|(a, b)| a.0 == b.0 && a.1.same(&b.1));
     let same_registries = next.registries.len() == snapshot.registries.len()
         && next.registries.iter().zip(snapshot.registries.iter()).all(|(a, b)| says_the_same(a, b));
-    if same_services && same_registries { None } else { Some(next) }
+    if same_services && same_keys && same_registries { None } else { Some(next) }
 }
 
 /// Puts the united service under `name` into `snapshot`, or takes it out when nobody tells of it.
 fn refresh(snapshot: &mut Snapshot, name: &Arc<str>, inputs: &Inputs) {
-    let told: Vec<&Arc<SourceService>> =
-        views(inputs).filter_map(|view| view.services.get(&**name)).collect();
-    if told.is_empty() {
+    let told: Vec<(&Source, &Arc<SourceService>)> = inputs
+        .sources
+        .iter()
+        .filter_map(|source| Some((source, source.view()?.services.get(&**name)?)))
+        .collect();
+    let settings = inputs.settings.of(name);
+    let standby = settings.backup.as_ref().and_then(|backup| snapshot.services.get(&**backup));
+    let standby = standby.map(|service| Arc::clone(&service.eligible)).unwrap_or_default();
+    // Where a backup stands in, a service that nobody tells of is one without instances.
+    if told.is_empty() && standby.is_empty() {
         snapshot.services.remove(&**name);
         return;
     }
-    let settings = inputs.settings.get(name).copied().unwrap_or_default();
-    let service = unite(name, &told, settings);
+    let verdicts = inputs.verdicts.get(&**name).map(Arc::as_ref);
+    let service = unite(name, &told, settings, verdicts, &standby);
     if snapshot.services.get(&**name).is_none_or(|known| **known != service) {
         snapshot.services.insert(Arc::clone(name), Arc::new(service));
     }
 }
 
 /// Unites what several registries say of one name; the first one to name an id wins it.
-fn unite(name: &Arc<str>, told: &[&Arc<SourceService>], settings: ServiceSettings) -> Service {
-    let mut instances = Vec::with_capacity(told.iter().map(|t| t.instances.len()).sum());
+fn unite(
+    name: &Arc<str>,
+    told: &[(&Source, &Arc<SourceService>)],
+    settings: &ServiceSettings,
+    verdicts: Option<&ServiceVerdicts>,
+    standby: &Arc<[Arc<Instance>]>,
+) -> Service {
+    let mut instances = Vec::with_capacity(told.iter().map(|(_, t)| t.instances.len()).sum());
     let mut seen = HashSet::new();
-    for source in told {
+    for (source, service) in told {
         let from = instances.len();
-        for instance in &source.instances {
+        for instance in &service.instances {
             if told.len() == 1 || seen.insert(Arc::clone(&instance.id)) {
-                instances.push(on_port(instance, settings.port));
+                let instance = on_port(instance, settings.port);
+                let verdict = verdicts.and_then(|verdicts| verdicts.of(&instance));
+                let instance = judged(&instance, verdict, settings.checked);
+                instances.push(drained(instance, source.counts));
             }
         }
         instances[from..].sort_by(|a: &Arc<Instance>, b| a.id.cmp(&b.id));
     }
-    let mut tags: Vec<Arc<str>> = told.iter().flat_map(|s| s.tags.iter()).cloned().collect();
+    let told = || told.iter().map(|(_, service)| service);
+    let mut tags: Vec<Arc<str>> = told().flat_map(|s| s.tags.iter()).cloned().collect();
     tags.extend(instances.iter().flat_map(|i| i.tags.iter()).cloned());
     tags.sort();
     tags.dedup();
     Service {
         name: Arc::clone(name),
         tags: tags.into(),
-        meta: told
-            .iter()
+        meta: told()
             .find(|s| !s.meta.is_empty())
             .map_or_else(|| Arc::new(Meta::new()), |s| Arc::clone(&s.meta)),
-        eligible: eligible(&instances, settings.when_none_healthy),
+        eligible: eligible(&instances, standby, settings.when_none_healthy),
         instances: instances.into(),
-        problems: told.iter().flat_map(|s| s.problems.iter()).cloned().collect(),
+        problems: told().flat_map(|s| s.problems.iter()).cloned().collect(),
     }
+}
+
+/// The instance as one that takes no new work, when its registry was silent for too long and is
+/// set to that.
+fn drained(instance: Arc<Instance>, counts: WhenStale) -> Arc<Instance> {
+    if counts != WhenStale::Drain || instance.presence != Presence::Active {
+        return instance;
+    }
+    let cause = "its registry has been silent for longer than max_stale".into();
+    Arc::new(Instance { presence: Presence::Draining, cause, ..Instance::clone(&instance) })
 }
 
 /// The instance on the `port` that its operator set, or as it is.
@@ -138,12 +181,13 @@ fn on_port(instance: &Arc<Instance>, port: Option<u16>) -> Arc<Instance> {
     }
 }
 
-fn views(inputs: &Inputs) -> impl Iterator<Item = &RegistryView> {
-    inputs.sources.iter().filter_map(|source| source.state.view())
-}
-
+/// Every name that a registry tells of or that has a backup.
 fn all_names(inputs: &Inputs) -> HashSet<Arc<str>> {
-    views(inputs).flat_map(|view| view.services.iter()).map(|(name, _)| Arc::clone(name)).collect()
+    let views = inputs.sources.iter().filter_map(Source::view);
+    let mut names: HashSet<_> =
+        views.flat_map(|view| view.services.iter()).map(|(name, _)| Arc::clone(name)).collect();
+    inputs.settings.with_dependents(&mut names);
+    names
 }
 
 /// Names of the services that may differ between the two.
@@ -153,7 +197,7 @@ fn touched(before: &Inputs, now: &Inputs) -> HashSet<Arc<str>> {
             .sources
             .iter()
             .zip(&now.sources)
-            .all(|(a, b)| a.name == b.name && a.priority == b.priority);
+            .all(|(a, b)| a.name == b.name && a.priority == b.priority && a.counts == b.counts);
     if !same_list || before.settings != now.settings {
         let mut names = all_names(before);
         names.extend(all_names(now));
@@ -161,7 +205,7 @@ fn touched(before: &Inputs, now: &Inputs) -> HashSet<Arc<str>> {
     }
     let mut names = HashSet::new();
     for (a, b) in before.sources.iter().zip(&now.sources) {
-        match (a.state.view(), b.state.view()) {
+        match (a.view(), b.view()) {
             (Some(a), Some(b)) => b.services.changes_since(&a.services, |(name, _, _)| {
                 names.insert(Arc::clone(name));
             }),
@@ -171,11 +215,15 @@ fn touched(before: &Inputs, now: &Inputs) -> HashSet<Arc<str>> {
             (None, None) => {}
         }
     }
+    now.verdicts.changes_since(&before.verdicts, |(name, _, _)| {
+        names.insert(Arc::clone(name));
+    });
+    now.settings.with_dependents(&mut names);
     names
 }
 
 fn status(source: &Source) -> RegistryStatus {
-    let view = source.state.view();
+    let view = source.view();
     RegistryStatus {
         name: Arc::clone(&source.name),
         heard: view.is_some(),
@@ -187,6 +235,9 @@ fn status(source: &Source) -> RegistryStatus {
         },
         services: view.map_or(0, |view| view.services.len()),
         problems: view.map(|view| Arc::clone(&view.problems)).unwrap_or_default(),
+        held: Arc::clone(&source.held),
+        suspect: view.and_then(|view| view.suspect.clone()),
+        known: view.map(|view| Arc::clone(&view.known)).unwrap_or_default(),
     }
 }
 
@@ -196,6 +247,9 @@ fn says_the_same(a: &RegistryStatus, b: &RegistryStatus) -> bool {
         && a.heard == b.heard
         && a.stale.is_some() == b.stale.is_some()
         && a.problems == b.problems
+        && a.held == b.held
+        && a.suspect.is_some() == b.suspect.is_some()
+        && a.known == b.known
 }
 
 #[cfg(test)]
@@ -203,6 +257,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::catalog::health::WhenNoneHealthy;
     use crate::catalog::model::{Address, Health};
 
     fn instance(registry: &str, id: &str, address: &str, health: Health) -> Arc<Instance> {
@@ -222,13 +277,14 @@ mod tests {
                 meta: Arc::default(),
                 instances: instances.to_vec(),
                 problems: Vec::new(),
+                suspect: None,
             })
             .collect();
         RegistryView::default().replaced(services, Vec::new())
     }
 
     fn source(name: &str, priority: i32, state: RegistryState) -> Source {
-        Source { name: name.into(), priority, state }
+        Source::new(name, priority, state)
     }
 
     fn addresses(snapshot: &Snapshot, service: &str) -> Vec<String> {
@@ -252,6 +308,7 @@ mod tests {
                 source("high", 10, RegistryState::Live(high)),
             ],
             Arc::default(),
+            Verdicts::default(),
         );
         let snapshot = assemble(None, &inputs, 1).unwrap();
         assert_eq!(addresses(&snapshot, "web"), ["10.9.9.9", "10.0.0.2"]);
@@ -260,8 +317,11 @@ mod tests {
     #[test]
     fn a_registry_that_fails_takes_nothing_away_and_its_failure_is_told_once() {
         let live = view(&[("web", &[instance("r", "a", "10.0.0.1", Health::Unknown)])]);
-        let first =
-            Inputs::new(vec![source("r", 0, RegistryState::Live(live.clone()))], Arc::default());
+        let first = Inputs::new(
+            vec![source("r", 0, RegistryState::Live(live.clone()))],
+            Arc::default(),
+            Verdicts::default(),
+        );
         let snapshot = assemble(None, &first, 1).unwrap();
         let stale = |why: &str| {
             let state = RegistryState::Stale {
@@ -269,7 +329,7 @@ mod tests {
                 since: SystemTime::UNIX_EPOCH,
                 why: why.into(),
             };
-            Inputs::new(vec![source("r", 0, state)], Arc::default())
+            Inputs::new(vec![source("r", 0, state)], Arc::default(), Verdicts::default())
         };
         let down = assemble(Some((&first, &snapshot)), &stale("refused"), 2).unwrap();
         assert!(down.services.same(&snapshot.services));
@@ -282,8 +342,11 @@ mod tests {
     fn unchanged_input_gives_no_snapshot_and_a_change_shares_all_other_services() {
         let web = [instance("r", "a", "10.0.0.1", Health::Unknown)];
         let first = view(&[("web", &web), ("db", &web)]);
-        let inputs =
-            Inputs::new(vec![source("r", 0, RegistryState::Live(first.clone()))], Arc::default());
+        let inputs = Inputs::new(
+            vec![source("r", 0, RegistryState::Live(first.clone()))],
+            Arc::default(),
+            Verdicts::default(),
+        );
         let snapshot = assemble(None, &inputs, 1).unwrap();
         assert!(assemble(Some((&inputs, &snapshot)), &inputs, 2).is_none());
 
@@ -292,6 +355,7 @@ mod tests {
         let second = Inputs::new(
             vec![source("r", 0, RegistryState::Live(first.with(changed)))],
             Arc::default(),
+            Verdicts::default(),
         );
         let next = assemble(Some((&inputs, &snapshot)), &second, 2).unwrap();
         assert_eq!(addresses(&next, "db"), ["10.0.0.2"]);
@@ -301,10 +365,14 @@ mod tests {
     #[test]
     fn the_last_instance_of_a_live_registry_goes_at_once() {
         let one = view(&[("web", &[instance("r", "a", "10.0.0.1", Health::Unknown)])]);
-        let before = Inputs::new(vec![source("r", 0, RegistryState::Live(one))], Arc::default());
+        let before = Inputs::new(
+            vec![source("r", 0, RegistryState::Live(one))],
+            Arc::default(),
+            Verdicts::default(),
+        );
         let snapshot = assemble(None, &before, 1).unwrap();
         let empty = RegistryState::Live(RegistryView::default());
-        let now = Inputs::new(vec![source("r", 0, empty)], Arc::default());
+        let now = Inputs::new(vec![source("r", 0, empty)], Arc::default(), Verdicts::default());
         let next = assemble(Some((&before, &snapshot)), &now, 2).unwrap();
         assert!(next.service("web").is_none());
     }
@@ -321,14 +389,18 @@ mod tests {
         let with = |settings: ServiceSettings| {
             let inputs = Inputs::new(
                 vec![source("r", 0, RegistryState::Live(down.clone()))],
-                Arc::new(Settings::from([("web".into(), settings)])),
+                Arc::new([("web".into(), settings)].into_iter().collect()),
+                Verdicts::default(),
             );
             assemble(None, &inputs, 1).unwrap()
         };
         let closed = with(ServiceSettings::default());
         assert_eq!(addresses(&closed, "web"), [""; 0]);
-        let open =
-            with(ServiceSettings { when_none_healthy: WhenNoneHealthy::All, port: Some(8761) });
+        let open = with(ServiceSettings {
+            when_none_healthy: WhenNoneHealthy::All,
+            port: Some(8761),
+            ..ServiceSettings::default()
+        });
         assert_eq!(addresses(&open, "web"), ["10.0.0.1", "10.0.0.2"]);
         assert_eq!(open.service("web").unwrap().eligible[0].port(""), Some(8761));
     }

@@ -21,11 +21,13 @@ pub enum WhenNoneHealthy {
 
 /// The instances that get new work, in the order of `instances`.
 ///
-/// Neither leaving nor draining instances are ever among them, nor those of weight 0; unhealthy
-/// ones only when nobody else is left and `when_none_healthy` says so.
+/// Neither leaving nor draining instances are ever among them, nor those of weight 0. When none of
+/// them is healthy, `standby` takes over, the eligible instances of the backup; unhealthy ones are
+/// eligible only when that is empty too and `when_none_healthy` says so.
 #[must_use]
 pub fn eligible(
     instances: &[Arc<Instance>],
+    standby: &Arc<[Arc<Instance>]>,
     when_none_healthy: WhenNoneHealthy,
 ) -> Arc<[Arc<Instance>]> {
     let willing = |instance: &&Arc<Instance>| {
@@ -35,6 +37,9 @@ pub fn eligible(
         instances.iter().filter(willing).filter(|i| i.health.serves()).cloned().collect();
     if !serving.is_empty() {
         return serving;
+    }
+    if !standby.is_empty() {
+        return Arc::clone(standby);
     }
     let failing = instances.iter().filter(willing).filter(|i| i.health == Health::Unhealthy);
     match when_none_healthy {
@@ -80,9 +85,20 @@ mod tests {
             ("all down, all", &failing[..], WhenNoneHealthy::All, &["down", "down2"][..]),
         ] {
             let from: Vec<_> = from.iter().map(|i| Arc::clone(i)).collect();
-            let got = eligible(&from, rule);
+            let got = eligible(&from, &Arc::default(), rule);
             let got: Vec<&str> = got.iter().map(|i| &*i.id).collect();
             assert_eq!(got, want, "{case}");
         }
+    }
+
+    #[test]
+    fn a_backup_takes_over_only_when_none_is_healthy_and_before_failing_ones_do() {
+        let up = [instance("up", Health::Healthy, Presence::Active, 1)];
+        let down = [instance("down", Health::Unhealthy, Presence::Active, 1)];
+        let standby: Arc<[_]> = Arc::new([instance("b", Health::Unknown, Presence::Active, 1)]);
+        let first = |from: &[Arc<Instance>]| {
+            eligible(from, &standby, WhenNoneHealthy::All)[0].id.to_string()
+        };
+        assert_eq!((first(&up), first(&down), first(&[])), ("up".into(), "b".into(), "b".into()));
     }
 }

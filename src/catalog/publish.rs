@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::assemble::{Inputs, Settings, Source, assemble};
+use super::assemble::{Inputs, Settings, assemble};
+pub use super::feeds::Feed;
+use super::feeds::{Feeds, Wakes};
+use super::guard::GuardConfig;
 use super::snapshot::Snapshot;
-use super::source::RegistryState;
+use super::verdict::Verdicts;
 
 /// Pause between two publishes; the first change after a quiet time goes out at once.
 pub const PAUSE: Duration = Duration::from_millis(10);
@@ -46,17 +48,6 @@ impl<T: ?Sized> std::fmt::Debug for Current<T> {
     }
 }
 
-/// A registry's states as they come, with what the configuration says about it.
-#[derive(Debug, Clone)]
-pub struct Feed {
-    /// Its name in the configuration.
-    pub name: Arc<str>,
-    /// Who wins for the same instance id.
-    pub priority: i32,
-    /// What it says now, and wakes when it says something else.
-    pub state: watch::Receiver<RegistryState>,
-}
-
 /// What the publisher works from; a reload replaces it as a whole.
 #[derive(Debug)]
 pub struct Plan<C> {
@@ -64,6 +55,10 @@ pub struct Plan<C> {
     pub feeds: Vec<Feed>,
     /// Settings by service.
     pub settings: Arc<Settings>,
+    /// What a suspect registry may take away.
+    pub guard: GuardConfig,
+    /// What checks and the proxy find out, now and whenever that changes.
+    pub verdicts: watch::Receiver<Verdicts>,
     /// What the tables are compiled by; handed to `publish` untouched.
     pub compile: C,
 }
@@ -101,8 +96,9 @@ pub async fn run<C>(
     mut publish: impl FnMut(Publication<'_, C>),
 ) {
     let mut generation = first;
-    let mut wakes = Wakes::of(&plan.feeds);
-    let mut inputs = inputs_of(&plan);
+    let mut wakes = Wakes::of(&plan.feeds, &plan.verdicts);
+    let mut feeds = Feeds::default();
+    let mut inputs = feeds.inputs(&plan);
     let mut snapshot = Arc::new(assemble(None, &inputs, generation).unwrap_or_default());
     publish(Publication {
         previous: None,
@@ -115,6 +111,7 @@ pub async fn run<C>(
     loop {
         let replaced = tokio::select! {
             () = wakes.changed() => None,
+            () = feeds.expires() => None,
             next = plans.recv() => match next {
                 Some(next) => Some(next),
                 None => return,
@@ -123,12 +120,12 @@ pub async fn run<C>(
         let fresh = replaced.is_some();
         if let Some(next) = replaced {
             plan = next;
-            wakes = Wakes::of(&plan.feeds);
+            wakes = Wakes::of(&plan.feeds, &plan.verdicts);
         } else {
             // What arrives while we wait goes out together with what woke us.
             tokio::time::sleep_until(quiet_from).await;
         }
-        let now = inputs_of(&plan);
+        let now = feeds.inputs(&plan);
         let next = assemble(Some((&inputs, &snapshot)), &now, generation + 1);
         inputs = now;
         let next = match next {
@@ -145,64 +142,10 @@ pub async fn run<C>(
     }
 }
 
-fn inputs_of<C>(plan: &Plan<C>) -> Inputs {
-    let sources = plan
-        .feeds
-        .iter()
-        .map(|feed| Source {
-            name: Arc::clone(&feed.name),
-            priority: feed.priority,
-            state: feed.state.borrow().clone(),
-        })
-        .collect();
-    Inputs::new(sources, Arc::clone(&plan.settings))
-}
-
-/// Wakes when any of several registries says something new.
-struct Wakes {
-    waiting: JoinSet<Option<watch::Receiver<RegistryState>>>,
-}
-
-impl Wakes {
-    fn of(feeds: &[Feed]) -> Self {
-        let mut wakes = Self { waiting: JoinSet::new() };
-        for feed in feeds {
-            let mut state = feed.state.clone();
-            // What is there already is read with the first snapshot of this plan; a state that
-            // comes between the two is new for this receiver and wakes it.
-            state.mark_unchanged();
-            wakes.wait_for(state);
-        }
-        wakes
-    }
-
-    fn wait_for(&mut self, mut state: watch::Receiver<RegistryState>) {
-        // A registry that ended keeps its last state and never wakes again.
-        self.waiting.spawn(async move { state.changed().await.ok().map(|()| state) });
-    }
-
-    async fn changed(&mut self) {
-        loop {
-            match self.waiting.join_next().await {
-                Some(Ok(Some(state))) => {
-                    self.wait_for(state);
-                    // Others that are ready too belong to the same publish.
-                    while let Some(Ok(Some(state))) = self.waiting.try_join_next() {
-                        self.wait_for(state);
-                    }
-                    return;
-                }
-                Some(_) => {}
-                None => std::future::pending::<()>().await,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::source::{RegistryView, SourceService};
+    use crate::catalog::source::{RegistryState, RegistryView, SourceService};
 
     fn view(name: &str) -> RegistryView {
         let service = SourceService {
@@ -211,8 +154,15 @@ mod tests {
             meta: Arc::default(),
             instances: Vec::new(),
             problems: Vec::new(),
+            suspect: None,
         };
         RegistryView::default().with(service)
+    }
+
+    fn plan_of(feed: Feed, compile: u8) -> Plan<u8> {
+        let (_, verdicts) = watch::channel(Verdicts::default());
+        let guard = GuardConfig::default();
+        Plan { feeds: vec![feed], settings: Arc::default(), guard, verdicts, compile }
     }
 
     struct Played {
@@ -225,8 +175,8 @@ mod tests {
         let (registry, state) = watch::channel(RegistryState::Syncing);
         let (plans, receiver) = mpsc::channel(1);
         let (tell, told) = mpsc::unbounded_channel();
-        let feed = Feed { name: "r".into(), priority: 0, state };
-        let plan = Plan { feeds: vec![feed], settings: Arc::default(), compile: 0 };
+        let feed = Feed::new("r", 0, state);
+        let plan = plan_of(feed, 0);
         tokio::spawn(run(plan, receiver, 100, move |p| {
             let services = p.snapshot.services.len();
             let _ =
@@ -273,8 +223,8 @@ mod tests {
         let mut played = play();
         played.told.recv().await.unwrap();
         let state = played.registry.subscribe();
-        let feed = Feed { name: "r".into(), priority: 0, state };
-        let plan = Plan { feeds: vec![feed], settings: Arc::default(), compile: 1 };
+        let feed = Feed::new("r", 0, state);
+        let plan = plan_of(feed, 1);
         played.plans.send(plan).await.unwrap();
         let (generation, _, incremental, _) = played.told.recv().await.unwrap();
         assert_eq!((generation, incremental), (101, false));

@@ -5,6 +5,9 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::guard::Held;
+use super::interest::Wanted;
+use super::keys::Keys;
 use super::model::Service;
 use super::shards::{Change, Shards};
 use super::source::Problem;
@@ -18,10 +21,12 @@ pub struct Snapshot {
     pub services: Shards<Arc<str>, Service>,
     /// How each configured registry stands, in the order of the configuration.
     pub registries: Arc<[RegistryStatus]>,
+    /// Keys of those registries that have some, by priority.
+    pub keys: Vec<(Arc<str>, Keys)>,
 }
 
 /// How one registry stood when the snapshot was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RegistryStatus {
     /// Its name in the configuration.
     pub name: Arc<str>,
@@ -33,6 +38,13 @@ pub struct RegistryStatus {
     pub services: usize,
     /// What it said and what was refused, beyond single services.
     pub problems: Arc<[Problem]>,
+    /// Losses that are not believed yet.
+    pub held: Arc<[Held]>,
+    /// Why it may lack what is there, while it may.
+    pub suspect: Option<Arc<str>>,
+    /// The services whose absence there is a fact.
+    #[serde(skip)]
+    pub known: Arc<Wanted>,
 }
 
 /// Since when a registry has not answered, and why.
@@ -65,5 +77,12 @@ impl Snapshot {
     #[must_use]
     pub fn heard(&self, name: &str) -> bool {
         self.registries.iter().any(|registry| &*registry.name == name && registry.heard)
+    }
+
+    /// The first registry that may have a service called `name` without our knowing.
+    #[must_use]
+    pub fn unsure_of(&self, name: &str) -> Option<&Arc<str>> {
+        let unsure = |registry: &&RegistryStatus| !registry.heard || !registry.known.contains(name);
+        self.registries.iter().find(unsure).map(|registry| &registry.name)
     }
 }

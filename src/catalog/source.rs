@@ -5,6 +5,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::interest::Wanted;
+use super::keys::Keys;
 use super::model::{Instance, Meta};
 use super::shards::Shards;
 
@@ -22,6 +24,9 @@ pub struct SourceService {
     /// What was refused about it, in words.
     #[serde(default)]
     pub problems: Vec<Arc<str>>,
+    /// Why this may lack instances that are there, while it may: the guard then holds losses.
+    #[serde(skip)]
+    pub suspect: Option<Arc<str>>,
 }
 
 /// Something that a registry said and that was refused. It costs its owner only.
@@ -39,8 +44,16 @@ pub struct Problem {
 pub struct RegistryView {
     /// Services by name.
     pub services: Shards<Arc<str>, SourceService>,
+    /// Keys by path, as far as they are wanted.
+    pub keys: Keys,
     /// What was refused beyond single services.
     pub problems: Arc<[Problem]>,
+    /// Why all of this may lack what is there, while it may: the registry has just come back, has
+    /// another leader, or counts anew. The guard then holds losses until a second read.
+    pub suspect: Option<Arc<str>>,
+    /// The services that were read: of any other one the absence here is no fact. All of them,
+    /// unless a registry reads only what is wanted.
+    pub known: Arc<Wanted>,
 }
 
 impl RegistryView {
@@ -63,7 +76,7 @@ impl RegistryView {
                 next.remove(&*name);
             }
         }
-        Self { services: next, problems: problems.into() }
+        Self { services: next, problems: problems.into(), ..self.clone() }
     }
 
     /// The view in which `service` stands as given and all else as before.
@@ -115,6 +128,7 @@ mod tests {
             meta: Arc::default(),
             instances: Vec::new(),
             problems: Vec::new(),
+            suspect: None,
         }
     }
 

@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, RegistryView, SourceService};
+use super::{
+    InstanceVerdict, Key, Problem, RegistryView, ServiceVerdicts, SourceService, Verdicts,
+};
 
 #[path = "store_writer.rs"]
 pub mod writer;
@@ -41,6 +43,8 @@ pub struct StateToSave {
     pub views: BTreeMap<String, StoredView>,
     /// The generation published last.
     pub generation: u64,
+    /// What checks and the proxy found out.
+    pub verdicts: Verdicts,
 }
 
 /// What was on disk.
@@ -50,6 +54,8 @@ pub struct Loaded {
     pub views: BTreeMap<String, StoredView>,
     /// The generation published last; the next one must be above it.
     pub generation: u64,
+    /// What checks and the proxy had found out.
+    pub verdicts: Verdicts,
     /// Files that are there and cannot be used, each with the reason.
     pub refused: Vec<String>,
 }
@@ -97,7 +103,12 @@ struct Header {
 struct Body<S> {
     generation: u64,
     registries: BTreeMap<String, Registry<S>>,
+    #[serde(default)]
+    verdicts: Vec<StoredVerdict>,
 }
+
+/// Service, registry, id, and what was found out about that instance.
+type StoredVerdict = (Arc<str>, Arc<str>, Arc<str>, InstanceVerdict);
 
 #[derive(Serialize, Deserialize)]
 struct Registry<S> {
@@ -105,6 +116,8 @@ struct Registry<S> {
     heard_at: u64,
     services: Vec<S>,
     problems: Vec<(Arc<str>, Arc<str>)>,
+    #[serde(default)]
+    keys: Vec<Arc<Key>>,
 }
 
 impl Store {
@@ -134,7 +147,7 @@ impl Store {
                 }
             };
             match decode(&bytes) {
-                Ok((views, generation)) => return Loaded { views, generation, refused },
+                Ok(loaded) => return Loaded { refused, ..loaded },
                 Err(why) => refused.push(format!("{}: {why}", path.display())),
             }
         }
@@ -170,20 +183,27 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn encode(state: &StateToSave) -> Result<Vec<u8>, serde_json::Error> {
     let registry = |stored: &StoredView| {
-        let mut services: Vec<Arc<SourceService>> =
-            stored.view.services.values().map(Arc::clone).collect();
-        services.sort_by(|a, b| a.name.cmp(&b.name));
+        let services = sorted(stored.view.services.values().map(Arc::clone), |s| &s.name);
         let age = stored.heard_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let problem = |p: &Problem| (Arc::clone(&p.place), Arc::clone(&p.message));
         Registry {
             heard_at: age.as_millis() as u64,
             services,
             problems: stored.view.problems.iter().map(problem).collect(),
+            keys: sorted(stored.view.keys.values().map(Arc::clone), |key| &key.path),
         }
     };
     let registries =
         state.views.iter().map(|(name, stored)| (name.clone(), registry(stored))).collect();
-    let body = serde_json::to_vec(&Body { generation: state.generation, registries })?;
+    let mut verdicts = Vec::new();
+    for (service, told) in state.verdicts.iter() {
+        verdicts.extend(told.instances.iter().map(|((registry, id), verdict)| {
+            (Arc::clone(service), Arc::clone(registry), Arc::clone(id), verdict.clone())
+        }));
+    }
+    verdicts.sort_by(|a, b| (&a.0, &a.1, &a.2).cmp(&(&b.0, &b.1, &b.2)));
+    let generation = state.generation;
+    let body = serde_json::to_vec(&Body { generation, registries, verdicts })?;
     let header =
         Header { format: FORMAT, length: body.len() as u64, crc32: crc32fast::hash(&body) };
     let mut bytes = serde_json::to_vec(&header)?;
@@ -191,6 +211,13 @@ fn encode(state: &StateToSave) -> Result<Vec<u8>, serde_json::Error> {
     bytes.extend_from_slice(&body);
     bytes.push(b'\n');
     Ok(bytes)
+}
+
+/// `values` in the order of their names, so that the same state is the same file.
+fn sorted<T>(values: impl Iterator<Item = Arc<T>>, name: impl Fn(&T) -> &Arc<str>) -> Vec<Arc<T>> {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(|a, b| name(a).cmp(name(b)));
+    values
 }
 
 /// The body of a state file, when it is whole and of our format.
@@ -216,7 +243,7 @@ fn body(bytes: &[u8]) -> Result<&[u8], String> {
     Ok(body)
 }
 
-fn decode(bytes: &[u8]) -> Result<(BTreeMap<String, StoredView>, u64), String> {
+fn decode(bytes: &[u8]) -> Result<Loaded, String> {
     let body: Body<Arc<SourceService>> =
         serde_json::from_slice(body(bytes)?).map_err(|error| error.to_string())?;
     let view = |registry: Registry<Arc<SourceService>>| {
@@ -225,12 +252,23 @@ fn decode(bytes: &[u8]) -> Result<(BTreeMap<String, StoredView>, u64), String> {
         let view = RegistryView {
             services: services.map(|service| (Arc::clone(&service.name), service)).collect(),
             problems: registry.problems.into_iter().map(problem).collect(),
+            keys: registry.keys.into_iter().map(|key| (Arc::clone(&key.path), key)).collect(),
+            ..RegistryView::default()
         };
         let heard_at = UNIX_EPOCH.checked_add(Duration::from_millis(registry.heard_at));
         StoredView { view, heard_at: heard_at.unwrap_or(UNIX_EPOCH) }
     };
     let views = body.registries.into_iter().map(|(name, registry)| (name, view(registry)));
-    Ok((views.collect(), body.generation))
+    let mut verdicts: BTreeMap<Arc<str>, ServiceVerdicts> = BTreeMap::new();
+    for (service, registry, id, verdict) in body.verdicts {
+        verdicts.entry(service).or_default().instances.insert((registry, id), verdict);
+    }
+    Ok(Loaded {
+        views: views.collect(),
+        generation: body.generation,
+        verdicts: verdicts.into_iter().map(|(name, told)| (name, Arc::new(told))).collect(),
+        refused: Vec::new(),
+    })
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ fn state(generation: u64, services: usize, instances: usize) -> StateToSave {
             })
             .collect(),
         problems: vec!["s.toml:1:1: bad".into()],
+        suspect: None,
     };
     let problem = Problem { place: "s.toml:2:1".into(), message: "bad name".into() };
     let view =
@@ -31,6 +32,7 @@ fn state(generation: u64, services: usize, instances: usize) -> StateToSave {
     StateToSave {
         views: BTreeMap::from([("local".to_owned(), StoredView { view, heard_at })]),
         generation,
+        verdicts: Verdicts::default(),
     }
 }
 

@@ -98,8 +98,12 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         return Err(problems);
     }
     let services = config.services.iter().map(|(name, service)| {
-        let settings =
-            ServiceSettings { when_none_healthy: service.when_none_healthy, port: service.port };
+        let settings = ServiceSettings {
+            when_none_healthy: service.when_none_healthy,
+            port: service.port,
+            checked: false,
+            backup: service.backup.as_deref().map(Into::into),
+        };
         (Arc::from(&**name), settings)
     });
     Ok(Prepared {
@@ -155,6 +159,28 @@ fn services(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem
             let message = "port 0 is not between 1 and 65535";
             problems.push(document.problem(&["service", name, "port"], message));
         }
+        if let Some(circle) = circle(config, name) {
+            let message =
+                format!("the backups go in a circle: {circle}; the last one must stand for itself");
+            problems.push(document.problem(&["service", name, "backup"], message));
+        }
+    }
+}
+
+/// The circle of backups that leads from `name` back to it, when there is one.
+fn circle(config: &Config, name: &str) -> Option<String> {
+    let mut path = vec![name];
+    loop {
+        let next = config.services.get(*path.last()?)?.backup.as_deref()?;
+        if next == name {
+            path.push(name);
+            return Some(path.join(" -> "));
+        }
+        // Another circle, further on: those in it are told.
+        if path.contains(&next) {
+            return None;
+        }
+        path.push(next);
     }
 }
 

@@ -18,8 +18,10 @@ pub use document::Problem;
 pub use tables::{Config, LimitsConfig, NodeConfig, ServiceConfig};
 
 /// Top-level tables that are known.
-const KINDS: &[&str] =
-    &["node", "limits", "registry", "service", "dns", "listener", "route", "template", "admin"];
+const KINDS: &[&str] = &[
+    "node", "limits", "guard", "registry", "service", "dns", "listener", "route", "template",
+    "admin",
+];
 
 /// Largest configuration file.
 const SIZE_MAX: u64 = 16 << 20;

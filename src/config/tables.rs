@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::document::{Document, Problem};
 use crate::api::AdminConfig;
+use crate::catalog::guard::GuardConfig;
 use crate::catalog::health::WhenNoneHealthy;
 use crate::dns::DnsConfig;
 use crate::proxy::{ListenerConfig, RouteConfig};
@@ -26,6 +27,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[registry.NAME]`, by name.
     pub registries: BTreeMap<String, RegistryConfig>,
+    /// `[guard]`.
+    pub guard: GuardConfig,
     /// `[service.NAME]`, by name.
     pub services: BTreeMap<String, ServiceConfig>,
     /// `[dns]`.
@@ -80,6 +83,8 @@ pub struct ServiceConfig {
     pub when_none_healthy: WhenNoneHealthy,
     /// Replaces the registered ports.
     pub port: Option<u16>,
+    /// The service that takes over when none of its instances is healthy.
+    pub backup: Option<String>,
 }
 
 impl Config {
@@ -94,6 +99,7 @@ impl Config {
             node: one(document, "node", problems).unwrap_or_default(),
             limits: one(document, "limits", problems).unwrap_or_default(),
             registries: each(document, "registry", problems),
+            guard: one(document, "guard", problems).unwrap_or_default(),
             services: each(document, "service", problems),
             dns: one(document, "dns", problems),
             listeners: each(document, "listener", problems),

@@ -321,11 +321,13 @@ fn a_name_that_a_silent_registry_could_know_is_servfail_and_known_names_are_answ
         stale: None,
         services: 0,
         problems: Arc::new([]),
+        ..RegistryStatus::default()
     };
     let snapshot = Snapshot {
         services: [(Arc::clone(&web.name), Arc::new(web))].into_iter().collect(),
         registries: Arc::new([status("one", true), status("two", false)]),
         generation: 1,
+        ..Snapshot::default()
     };
     let table = ZoneTable::compile(&settings, None, &snapshot);
     for (name, qtype, want) in [

@@ -73,9 +73,15 @@ fn heard(generation: u64, services: Vec<Service>) -> Snapshot {
         stale: None,
         services: 0,
         problems: Arc::new([]),
+        ..RegistryStatus::default()
     });
     let services = services.into_iter().map(|s| (Arc::clone(&s.name), Arc::new(s)));
-    Snapshot { generation, services: services.collect(), registries: Arc::new(registries) }
+    Snapshot {
+        generation,
+        services: services.collect(),
+        registries: Arc::new(registries),
+        ..Snapshot::default()
+    }
 }
 
 /// The next state: what is equal keeps its allocation, as the catalog has it.

@@ -287,7 +287,12 @@ mod tests {
             };
             (Arc::clone(&service.name), Arc::new(copy))
         });
-        Snapshot { generation: 7, services: services.collect(), registries: Arc::new([]) }
+        Snapshot {
+            generation: 7,
+            services: services.collect(),
+            registries: Arc::new([]),
+            ..Snapshot::default()
+        }
     }
 
     fn exists(table: &ZoneTable, name: &str) -> bool {
@@ -335,6 +340,7 @@ mod tests {
             stale: None,
             services: 0,
             problems: Arc::new([]),
+            ..RegistryStatus::default()
         };
         let registries: Arc<[_]> = Arc::new([status("one", true), status("two", false)]);
         let snapshot = Snapshot { registries, ..Snapshot::default() };

@@ -28,6 +28,12 @@ impl ListenerConfig {
         }
     }
 
+    /// The service, or `service:port-name`, that gets all of its connections.
+    #[must_use]
+    pub fn service(&self) -> Option<&str> {
+        self.tcp.as_ref().map(|tcp| &*tcp.service)
+    }
+
     /// `http` or `tcp`, the kind that is set.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

@@ -255,7 +255,7 @@ mod tests {
                 (Arc::from(*name), service(name, &[instance("a", address, 80, 1)]))
             })
             .collect();
-        Snapshot { generation, services, registries: Arc::new([]) }
+        Snapshot { generation, services, registries: Arc::new([]), ..Snapshot::default() }
     }
 
     #[test]

@@ -162,7 +162,14 @@ impl Source<'_> {
         if refusals.len() > PROBLEMS_MAX {
             problems.push(format!("{} more are refused", refusals.len() - PROBLEMS_MAX).into());
         }
-        Ok(SourceService { name, tags: tags.into(), meta: Arc::new(meta), instances, problems })
+        Ok(SourceService {
+            name,
+            tags: tags.into(),
+            meta: Arc::new(meta),
+            instances,
+            problems,
+            suspect: None,
+        })
     }
 
     fn instance(&self, tree: Tree, service_tags: &[Arc<str>]) -> Result<Instance, Refusal> {

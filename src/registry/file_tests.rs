@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::catalog::RegistryState;
 use crate::catalog::store::StoredView;
-use crate::registry::{Metrics, Registry, RegistryConfig};
+use crate::registry::{Metrics, Registry, RegistryConfig, Surroundings};
 
 struct Stage {
     dir: tempfile::TempDir,
@@ -35,7 +35,7 @@ impl Stage {
         let config =
             RegistryConfig::File(FileConfig { watch: kernel, poll, ..FileConfig::new(path) });
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-        let registry = config.start("local", dir.path(), stored, &metrics);
+        let registry = config.start("local", Surroundings::new(dir.path()), stored, &metrics);
         let states = registry.states();
         Self { dir, registry, states }
     }

@@ -14,23 +14,64 @@ mod outlet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::catalog::RegistryState;
+use crate::catalog::guard::GuardConfig;
+use crate::catalog::stale::StalePolicy;
 use crate::catalog::store::StoredView;
+use crate::catalog::{Interest, RegistryState};
 use crate::lifecycle;
 
 pub use file::{FileConfig, ServicesPath};
 pub use outlet::Metrics;
-use outlet::{Meters, Outlet};
+use outlet::{Meters, Mouth, Outlet};
 
 /// What a kind of registry does: speak, until the process ends.
 trait Source: Clone + Send + Sync + 'static {
     /// Tells `outlet` all that the registry says. Failures are told there too and never end it;
     /// when it panics, it is started again with the state that it had reached.
     fn run(self, base_dir: PathBuf, outlet: Outlet) -> impl Future<Output = ()> + Send;
+
+    /// For how long it may be silent; for ever unless its kind says otherwise.
+    fn stale(&self) -> StalePolicy {
+        StalePolicy::default()
+    }
+}
+
+/// What surrounds a registry.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Where relative paths begin.
+    pub base_dir: PathBuf,
+    /// What is wanted of it, now and whenever that changes.
+    pub interest: watch::Receiver<Interest>,
+    /// How long it is suspect after it came back: `[guard] hold`.
+    pub hold: Duration,
+}
+
+impl Surroundings {
+    /// Those of a registry of which everything is wanted.
+    #[must_use]
+    pub fn new(base_dir: &Path) -> Self {
+        let (_, interest) = watch::channel(Interest::everything());
+        Self { base_dir: base_dir.into(), interest, hold: GuardConfig::default().hold.0 }
+    }
+}
+
+/// How a registry's work goes: numbers for the status, of which nobody is woken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Watches that run now.
+    pub watches: usize,
+    /// Services that wait for their turn to be looked at.
+    pub waiting: usize,
+    /// Requests since the start.
+    pub requests: u64,
+    /// Anything else, in words.
+    pub detail: Arc<str>,
 }
 
 macro_rules! kinds {
@@ -51,6 +92,12 @@ macro_rules! kinds {
             #[must_use]
             pub const fn required(&self) -> bool {
                 match self { $(Self::$kind(config) => config.required,)+ }
+            }
+
+            /// For how long it may be silent.
+            #[must_use]
+            pub fn stale(&self) -> StalePolicy {
+                match self { $(Self::$kind(config) => Source::stale(config),)+ }
             }
 
             async fn run(self, base_dir: PathBuf, outlet: Outlet) {
@@ -74,7 +121,10 @@ pub struct Registry {
     pub priority: i32,
     /// Whether the process is not ready before it was heard.
     pub required: bool,
+    /// For how long it may be silent.
+    pub stale: StalePolicy,
     states: watch::Receiver<RegistryState>,
+    report: watch::Receiver<Report>,
     /// The task ends when this is dropped.
     _alive: watch::Sender<()>,
 }
@@ -85,10 +135,16 @@ impl Registry {
     pub fn states(&self) -> watch::Receiver<RegistryState> {
         self.states.clone()
     }
+
+    /// How its work goes.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.report.borrow().clone()
+    }
 }
 
 impl RegistryConfig {
-    /// Starts the task of the registry called `name`; relative paths begin at `base_dir`.
+    /// Starts the task of the registry called `name`.
     ///
     /// With a view `stored` on disk it starts as [`RegistryState::Stale`] with that view, else as
     /// [`RegistryState::Syncing`]. Must be called within a tokio runtime.
@@ -96,7 +152,7 @@ impl RegistryConfig {
     pub fn start(
         &self,
         name: &str,
-        base_dir: &Path,
+        surroundings: Surroundings,
         stored: Option<StoredView>,
         metrics: &Metrics,
     ) -> Registry {
@@ -108,22 +164,29 @@ impl RegistryConfig {
         });
         let (states, receiver) = watch::channel(first);
         let (alive, gone) = watch::channel(());
+        let (report, told) = watch::channel(Report::default());
         let registry = Registry {
             name: Arc::clone(&name),
             priority: self.priority(),
             required: self.required(),
+            stale: self.stale(),
             states: receiver,
+            report: told,
             _alive: alive,
         };
-        let states = Arc::new(states);
+        let mouth = Mouth {
+            states: Arc::new(states),
+            report: Arc::new(report),
+            interest: surroundings.interest,
+            hold: surroundings.hold,
+        };
         let meters = metrics.meters(&name);
         let config = self.clone();
-        let base_dir = base_dir.to_path_buf();
+        let base_dir = surroundings.base_dir;
         tokio::spawn(async move {
             let task = format!("registry {name}");
             lifecycle::supervise(&task, || {
-                let outlet =
-                    Outlet::new(Arc::clone(&name), Arc::clone(&states), Meters::clone(&meters));
+                let outlet = Outlet::new(Arc::clone(&name), mouth.clone(), Meters::clone(&meters));
                 let run = config.clone().run(base_dir.clone(), outlet);
                 until_gone(run, gone.clone())
             })

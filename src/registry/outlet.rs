@@ -1,12 +1,13 @@
 //! How a registry's task speaks: states by a channel, transitions in the log, counts in metrics.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use tokio::sync::watch;
 
-use crate::catalog::{RegistryState, RegistryView};
+use super::Report;
+use crate::catalog::{Interest, RegistryState, RegistryView};
 
 /// Metrics of all registries.
 #[derive(Debug, Clone)]
@@ -57,11 +58,21 @@ impl Metrics {
     }
 }
 
-/// The mouth of one registry's task.
+/// The channels that join one registry with the rest; they outlive its task.
+#[derive(Debug, Clone)]
+#[allow(dead_code, reason = "read by the kinds that hold connections")]
+pub(super) struct Mouth {
+    pub(super) states: Arc<watch::Sender<RegistryState>>,
+    pub(super) report: Arc<watch::Sender<Report>>,
+    pub(super) interest: watch::Receiver<Interest>,
+    pub(super) hold: Duration,
+}
+
+/// How one registry's task speaks and hears.
 #[derive(Debug)]
 pub(super) struct Outlet {
     name: Arc<str>,
-    states: Arc<watch::Sender<RegistryState>>,
+    mouth: Mouth,
     /// Last contact, when there was one.
     heard_at: Option<SystemTime>,
     /// What was logged last, so that a failure is told once.
@@ -69,14 +80,11 @@ pub(super) struct Outlet {
     meters: Meters,
 }
 
+#[allow(dead_code, reason = "used by the kinds that hold connections")]
 impl Outlet {
-    pub(super) fn new(
-        name: Arc<str>,
-        states: Arc<watch::Sender<RegistryState>>,
-        meters: Meters,
-    ) -> Self {
+    pub(super) fn new(name: Arc<str>, mouth: Mouth, meters: Meters) -> Self {
         let mut heard_at = None;
-        states.send_if_modified(|state| {
+        mouth.states.send_if_modified(|state| {
             let (next, contact) = match state {
                 RegistryState::Syncing => return false,
                 RegistryState::Stale { since, .. } => {
@@ -94,7 +102,7 @@ impl Outlet {
             *state = next;
             true
         });
-        Self { name, states, heard_at, failure: None, meters }
+        Self { name, mouth, heard_at, failure: None, meters }
     }
 
     /// Name of the registry.
@@ -102,9 +110,24 @@ impl Outlet {
         &self.name
     }
 
+    /// What is wanted of the registry, now and whenever that changes.
+    pub(super) fn interest(&self) -> watch::Receiver<Interest> {
+        self.mouth.interest.clone()
+    }
+
+    /// How long the registry is suspect after it came back, unless it is read twice before.
+    pub(super) const fn hold(&self) -> Duration {
+        self.mouth.hold
+    }
+
+    /// Tells how the work goes; wakes nobody.
+    pub(super) fn note(&self, report: Report) {
+        self.mouth.report.send_replace(report);
+    }
+
     /// What was said last, or an empty view: the one that the next view should share with.
     pub(super) fn last(&self) -> RegistryView {
-        self.states.borrow().view().cloned().unwrap_or_default()
+        self.mouth.states.borrow().view().cloned().unwrap_or_default()
     }
 
     /// The registry answers, and this is all that it says.
@@ -117,10 +140,13 @@ impl Outlet {
         if self.failure.take().is_some() {
             tracing::info!(registry = &*self.name, "registry answers again");
         }
-        self.states.send_if_modified(|state| {
+        self.mouth.states.send_if_modified(|state| {
             if let RegistryState::Live(known) = state
                 && known.services.same(&view.services)
+                && known.keys.same(&view.keys)
                 && known.problems == view.problems
+                && known.suspect == view.suspect
+                && known.known == view.known
             {
                 return false;
             }
@@ -149,7 +175,7 @@ impl Outlet {
         );
         self.failure = Some(Arc::clone(&why));
         let since = self.heard_at;
-        self.states.send_if_modified(|state| {
+        self.mouth.states.send_if_modified(|state| {
             let (RegistryState::Live(last) | RegistryState::Stale { last, .. }) = state else {
                 return false;
             };
@@ -164,12 +190,19 @@ impl Outlet {
 mod tests {
     use super::*;
 
+    fn mouth() -> (Mouth, watch::Receiver<RegistryState>) {
+        let (states, receiver) = watch::channel(RegistryState::Syncing);
+        let (report, _) = watch::channel(Report::default());
+        let (_, interest) = watch::channel(Interest::everything());
+        let (states, report) = (Arc::new(states), Arc::new(report));
+        (Mouth { states, report, interest, hold: Duration::ZERO }, receiver)
+    }
+
     #[test]
     fn a_task_that_starts_again_finds_its_registry_stale_and_nothing_lost() {
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-        let (sender, states) = watch::channel(RegistryState::Syncing);
-        let sender = Arc::new(sender);
-        let start = || Outlet::new("r".into(), Arc::clone(&sender), metrics.meters("r"));
+        let (mouth, states) = mouth();
+        let start = || Outlet::new("r".into(), mouth.clone(), metrics.meters("r"));
         let mut outlet = start();
         outlet.failed("nothing there");
         assert!(matches!(*states.borrow(), RegistryState::Syncing), "a failure is no empty view");
@@ -184,8 +217,8 @@ mod tests {
     #[test]
     fn the_same_view_again_wakes_nobody() {
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-        let (sender, mut states) = watch::channel(RegistryState::Syncing);
-        let mut outlet = Outlet::new("r".into(), Arc::new(sender), metrics.meters("r"));
+        let (mouth, mut states) = mouth();
+        let mut outlet = Outlet::new("r".into(), mouth, metrics.meters("r"));
         outlet.live(RegistryView::default());
         states.mark_unchanged();
         outlet.live(outlet.last());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::catalog::{Service, Snapshot};
+use crate::catalog::{Interest, Service, Snapshot, Wanted};
 
 /// What a template asked for while it was evaluated; the same answers give the same output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,13 +41,22 @@ impl Asked {
         named_otherwise
     }
 
-    /// A registry whose silence may be why something is missing: one never heard, while a service
-    /// that was asked for is not there or the names were asked for. Absence is then not a fact.
+    /// A registry whose silence may be why something is missing: one that was never heard while the
+    /// names were asked for, or that did not read a service which is not there. Absence is then not
+    /// a fact.
     #[must_use]
     pub fn waits_for<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Arc<str>> {
-        let missing = self.names || self.services.iter().any(|n| snapshot.service(n).is_none());
-        let silent = snapshot.registries.iter().find(|registry| !registry.heard);
-        silent.filter(|_| missing).map(|registry| &registry.name)
+        let silent = || snapshot.registries.iter().find(|registry| !registry.heard);
+        let named = silent().filter(|_| self.names).map(|registry| &registry.name);
+        let mut missing = self.services.iter().filter(|name| snapshot.service(name).is_none());
+        named.or_else(|| missing.find_map(|name| snapshot.unsure_of(name)))
+    }
+
+    /// What registries have to follow for these answers.
+    #[must_use]
+    pub fn interest(&self) -> Interest {
+        let names = self.services.iter().map(|name| Arc::from(&**name)).collect();
+        Interest { services: Wanted::Names(names), names: self.names, ..Interest::default() }
     }
 }
 

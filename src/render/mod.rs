@@ -6,12 +6,12 @@
 
 mod data;
 mod engine;
-mod exec;
 mod resource;
 mod status;
 mod task;
 mod write;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -21,8 +21,11 @@ pub use resource::{Evaluation, Mode, RenderError, Resource, ResourceConfig, Wait
 pub use status::{Metrics, ReloadStatus, ResourceStatus};
 use task::Task;
 
-use crate::catalog::Snapshot;
+use crate::catalog::{Interest, Snapshot};
 use crate::lifecycle::{self, Phase, Phases};
+
+/// What each template asks the registries for, by its name, as far as it has been evaluated.
+pub type Wants = Arc<watch::Sender<BTreeMap<Arc<str>, Interest>>>;
 
 /// All resources, rendering. Dropping it ends their tasks; files stay as they are.
 #[derive(Debug)]
@@ -35,7 +38,7 @@ pub struct Renderer {
 impl Renderer {
     /// Starts one task for each of `resources`; they run until [`Phase::Stopped`].
     ///
-    /// Nothing is rendered from a snapshot of generation 0, which nobody published. Must be called
+    /// What they ask for is told by `wants`. Nothing is rendered from a snapshot of generation 0, which nobody published. Must be called
     /// within a tokio runtime.
     #[must_use]
     pub fn start(
@@ -43,12 +46,13 @@ impl Renderer {
         snapshots: &watch::Receiver<Arc<Snapshot>>,
         phases: &Phases,
         metrics: &Metrics,
+        wants: &Wants,
     ) -> Self {
         let (alive, gone) = watch::channel(());
         let statuses = resources.into_iter().map(|resource| {
             let (status, receiver) = watch::channel(ResourceStatus::of(&resource));
             let meters = metrics.meters(&resource.name);
-            let task = Task::new(resource, snapshots.clone(), status, meters);
+            let task = Task::new(resource, snapshots.clone(), status, meters, Arc::clone(wants));
             let (phases, gone) = (phases.clone(), gone.clone());
             tokio::spawn(async move {
                 let name = format!("template {}", task.name());

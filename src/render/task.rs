@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Wants;
 use super::data::Asked;
-use super::exec;
 use super::resource::{Evaluation, RenderError, Resource};
 use super::status::{Meters, ReloadStatus, ResourceStatus};
 use super::write::{self, Staged};
-use crate::catalog::Snapshot;
+use crate::catalog::{Interest, Snapshot};
+use crate::exec;
 
 /// Pause after the first failure; each further one doubles it, up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -25,6 +26,7 @@ pub(super) struct Task {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     status: Arc<watch::Sender<ResourceStatus>>,
     meters: Meters,
+    wants: Wants,
 }
 
 /// What the last evaluation saw; as long as it would see the same, the file stays as it is.
@@ -51,8 +53,9 @@ impl Task {
         snapshots: watch::Receiver<Arc<Snapshot>>,
         status: watch::Sender<ResourceStatus>,
         meters: Meters,
+        wants: Wants,
     ) -> Self {
-        Self { resource: Arc::new(resource), snapshots, status: Arc::new(status), meters }
+        Self { resource: Arc::new(resource), snapshots, status: Arc::new(status), meters, wants }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -78,6 +81,9 @@ impl Task {
                     snapshot = self.quiet(basis.asked.clone(), snapshot).await;
                 }
                 let (asked, rendered) = self.render(&snapshot).await;
+                if let Some(asked) = &asked {
+                    self.want(asked.interest());
+                }
                 again = matches!(rendered, Rendered::Failed(_));
                 wrote = matches!(rendered, Rendered::Current(true));
                 // One that is held looks again at every snapshot: whoever is heard may free it.
@@ -116,6 +122,17 @@ impl Task {
                 () = pause => {}
             }
         }
+    }
+
+    /// Asks the registries to follow `interest`.
+    fn want(&self, interest: Interest) {
+        self.wants.send_if_modified(|wants| {
+            let other = wants.get(&self.resource.name) != Some(&interest);
+            if other {
+                wants.insert(Arc::clone(&self.resource.name), interest);
+            }
+            other
+        });
     }
 
     /// Waits until nothing that was `asked` for has changed for the least wait, or the longest one

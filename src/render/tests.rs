@@ -47,7 +47,12 @@ fn snapshot(generation: u64, before: &Snapshot, changed: &[(&str, &[u8])]) -> Ar
         };
         services.insert((*name).into(), Arc::new(service));
     }
-    Arc::new(Snapshot { generation, services, registries: Arc::clone(&before.registries) })
+    Arc::new(Snapshot {
+        generation,
+        services,
+        registries: Arc::clone(&before.registries),
+        ..Snapshot::default()
+    })
 }
 
 struct Stage {
@@ -91,7 +96,8 @@ impl Stage {
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let lifecycle = Lifecycle::new();
         let resources = std::mem::take(&mut self.resources);
-        let renderer = Renderer::start(resources, &receiver, &lifecycle.phases(), &metrics);
+        let renderer =
+            Renderer::start(resources, &receiver, &lifecycle.phases(), &metrics, &Wants::default());
         Running { renderer, sender, _lifecycle: lifecycle }
     }
 }
@@ -330,6 +336,7 @@ async fn what_may_be_missing_only_because_a_registry_is_silent_is_not_rendered()
         stale: None,
         services: 0,
         problems: Arc::new([]),
+        ..RegistryStatus::default()
     };
     let silent =
         Snapshot { generation: 1, registries: Arc::new([registry(false)]), ..Snapshot::default() };

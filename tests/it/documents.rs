@@ -9,7 +9,7 @@ use portolan::catalog::{RegistryState, RegistryView};
 use portolan::config::{self, Config};
 use portolan::dns::dialect::DIALECTS;
 use portolan::proxy::balance::POLICIES;
-use portolan::registry::{FileConfig, Metrics, RegistryConfig, ServicesPath};
+use portolan::registry::{FileConfig, Metrics, RegistryConfig, ServicesPath, Surroundings};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -98,7 +98,7 @@ async fn services(extension: &str, text: &str) -> RegistryView {
     fs::write(dir.path().join(&path), text).unwrap();
     let config = RegistryConfig::File(FileConfig::new(ServicesPath::try_from(path).unwrap()));
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    let registry = config.start("sample", dir.path(), None, &metrics);
+    let registry = config.start("sample", Surroundings::new(dir.path()), None, &metrics);
     let mut states = registry.states();
     let live = states.wait_for(|state| matches!(state, RegistryState::Live(_)));
     let live = tokio::time::timeout(Duration::from_secs(20), live).await;

@@ -37,7 +37,7 @@ impl Rig {
         let config = format!("{config}\n[admin]\nsocket = \"admin.sock\"\n");
         let loaded = load(&config, directory.path());
         let (registry, state) = watch::channel(RegistryState::Live(view(services.clone())));
-        let feed = Feed { name: "mem".into(), priority: 0, state };
+        let feed = Feed::new("mem", 0, state);
         let options = Options { feeds: vec![feed], ..Options::default() };
         let app = within("start", App::start(loaded, options)).await.unwrap();
         let rig = Self { app, registry, directory };
@@ -141,6 +141,7 @@ pub(crate) fn service(name: &str, addresses: &[SocketAddr]) -> SourceService {
         meta: Arc::default(),
         instances: instances.map(Arc::new).collect(),
         problems: Vec::new(),
+        suspect: None,
     }
 }
 

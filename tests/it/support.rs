@@ -93,7 +93,7 @@ impl Memory {
     }
 
     fn feed(&self) -> Feed {
-        Feed { name: Arc::clone(&self.name), priority: 0, state: self.states.subscribe() }
+        Feed::new(&self.name, 0, self.states.subscribe())
     }
 
     /// From now on `service` has these instances, and all else is as it was.
@@ -105,6 +105,7 @@ impl Memory {
             meta: Arc::default(),
             instances: instances.collect(),
             problems: Vec::new(),
+            suspect: None,
         };
         self.states.send_modify(|state| {
             let view = state.view().unwrap().with(service);

@@ -205,7 +205,7 @@ pub(crate) mod testing {
             name: name.into(),
             tags: Arc::new([]),
             meta: Arc::default(),
-            eligible: eligible(&instances, WhenNoneHealthy::None),
+            eligible: eligible(&instances, &Arc::default(), WhenNoneHealthy::None),
             instances,
             problems: Arc::new([]),
         }

@@ -17,9 +17,12 @@ const AFTERMATH: Duration = Duration::from_millis(100);
 
 /// How a command failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub enum Failure {
+    /// It could not be started.
     Start(io::Error),
+    /// It ended with another status than 0, after this output.
     Ended(ExitStatus, String),
+    /// It was killed after so long, and this output.
     TimedOut(Duration, String),
 }
 
@@ -44,7 +47,7 @@ impl fmt::Display for Failure {
 }
 
 /// `command` with every `{{.src}}` or `{{ src }}` replaced by `path`.
-pub(super) fn with_source(command: &str, path: &Path) -> String {
+pub fn with_source(command: &str, path: &Path) -> String {
     let path = quoted(&path.to_string_lossy());
     let mut out = String::with_capacity(command.len() + path.len());
     let mut rest = command;
@@ -76,7 +79,7 @@ fn quoted(word: &str) -> String {
 
 /// Runs `command` by `sh -c` for at most `limit`; then its whole process group is killed, as it is
 /// when this future is dropped. Output is read to the end and its last 4 KiB are kept.
-pub(super) async fn run(command: &str, limit: Duration) -> Result<(), Failure> {
+pub async fn run(command: &str, limit: Duration) -> Result<(), Failure> {
     let (reader, writer) = io::pipe().map_err(Failure::Start)?;
     let mut reader = pipe::Receiver::from_owned_fd(reader.into()).map_err(Failure::Start)?;
     let both = writer.try_clone().map_err(Failure::Start)?;

@@ -1,0 +1,43 @@
+//! Why the application cannot start.
+
+use std::path::PathBuf;
+
+use crate::catalog::store::StoreError;
+use crate::net::listen::ListenError;
+
+/// Why the application cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket could not be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The directory of the state cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file that the configuration names cannot be read.
+    #[error("cannot read {setting} {path}: {source}", path = path.display())]
+    File {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The unix socket of the admin face cannot be made.
+    #[error("cannot make the admin socket {path}: {source}; set [admin] socket to a path that \
+             this user may write", path = path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A thread or a metric could not be made.
+    #[error("cannot start: {0}")]
+    System(String),
+}
+
+pub(super) fn system(error: impl std::fmt::Display) -> StartError {
+    StartError::System(error.to_string())
+}

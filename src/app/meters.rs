@@ -1,0 +1,33 @@
+//! The metrics of every room.
+
+use crate::catalog::store::writer;
+use crate::{dns, proxy, registry, render};
+
+/// The metrics of every room, registered once.
+pub(super) struct Meters {
+    pub(super) accept: crate::net::accept::Metrics,
+    pub(super) dns: dns::Metrics,
+    pub(super) proxy: proxy::metrics::Metrics,
+    pub(super) registry: registry::Metrics,
+    pub(super) render: render::Metrics,
+    pub(super) store: writer::Metrics,
+}
+
+impl Meters {
+    pub(super) fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let build = prometheus::IntGaugeVec::new(
+            prometheus::Opts::new("portolan_build_info", "Always 1; the label tells the version."),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(build))?;
+        Ok(Self {
+            accept: crate::net::accept::Metrics::register(registry)?,
+            dns: dns::Metrics::register(registry)?,
+            proxy: proxy::metrics::Metrics::register(registry)?,
+            registry: registry::Metrics::register(registry)?,
+            render: render::Metrics::register(registry)?,
+            store: writer::Metrics::register(registry)?,
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! What was found out about instances beyond their registries: by checks, and by what the proxy
+//! saw. Verdicts are the only way by which health comes back into the catalog.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{Address, Health, Instance};
+use super::shards::Shards;
+
+/// Verdicts by service name.
+pub type Verdicts = Shards<Arc<str>, ServiceVerdicts>;
+
+/// One finding about one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// What it comes to.
+    pub health: Health,
+    /// Who says so and why, in words.
+    pub cause: Arc<str>,
+    /// Since when the health is this one.
+    pub since: SystemTime,
+}
+
+/// What checks and outlier detection say of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceVerdict {
+    /// The address that was judged: a verdict on another address does not count.
+    pub address: Address,
+    /// The result of its own checks; none while nothing is decided.
+    #[serde(default)]
+    pub check: Option<Verdict>,
+    /// Set while it is ejected by what the proxy saw.
+    #[serde(default)]
+    pub ejected: Option<Verdict>,
+}
+
+/// What is said of the instances of one service, by registry and id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceVerdicts {
+    /// By registry and id.
+    pub instances: BTreeMap<(Arc<str>, Arc<str>), InstanceVerdict>,
+}
+
+impl ServiceVerdicts {
+    /// What is said of `instance` at the address that it has.
+    #[must_use]
+    pub fn of(&self, instance: &Instance) -> Option<&InstanceVerdict> {
+        let key = (Arc::clone(&instance.registry), Arc::clone(&instance.id));
+        self.instances.get(&key).filter(|verdict| verdict.address == instance.address)
+    }
+}
+
+/// `instance` with its health and cause as its registry and its verdict decide together: the worst
+/// word counts. When it has to pass checks of its own (`checked`), it has to pass them first.
+#[must_use]
+pub fn judged(
+    instance: &Arc<Instance>,
+    verdict: Option<&InstanceVerdict>,
+    checked: bool,
+) -> Arc<Instance> {
+    let check = verdict.and_then(|verdict| verdict.check.as_ref()).filter(|_| checked);
+    let ejected = verdict.and_then(|verdict| verdict.ejected.as_ref());
+    let own = match check {
+        Some(check) => Some((check.health, Arc::clone(&check.cause))),
+        None if checked => Some((Health::Unhealthy, Arc::from("not checked yet"))),
+        None => None,
+    };
+    let mut decided = (instance.health, Arc::clone(&instance.cause));
+    if let Some(own) = own {
+        // A check that passes makes known what the registry does not know, and nothing better.
+        if severity(own.0) >= severity(decided.0) {
+            decided = own;
+        }
+    }
+    if let Some(ejected) = ejected
+        && severity(decided.0) < severity(Health::Unhealthy)
+    {
+        decided = (Health::Unhealthy, Arc::clone(&ejected.cause));
+    }
+    if decided.0 == instance.health && decided.1 == instance.cause {
+        return Arc::clone(instance);
+    }
+    Arc::new(Instance { health: decided.0, cause: decided.1, ..Instance::clone(instance) })
+}
+
+/// The worse, the larger; nobody's word is the least.
+const fn severity(health: Health) -> u8 {
+    match health {
+        Health::Unknown => 0,
+        Health::Healthy => 1,
+        Health::Warning => 2,
+        Health::Unhealthy => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registry_and_own_check_and_the_proxy_decide_together_and_the_worst_word_counts() {
+        use Health::{Healthy, Unhealthy, Unknown, Warning};
+        let at = |health| Verdict { health, cause: "c".into(), since: SystemTime::UNIX_EPOCH };
+        for (case, registry, checked, check, ejected, want) in [
+            ("trusted", Unknown, false, None, false, Unknown),
+            ("a first success makes known", Unknown, true, Some(Healthy), false, Healthy),
+            ("not checked yet", Healthy, true, None, false, Unhealthy),
+            ("the check fails", Healthy, true, Some(Unhealthy), false, Unhealthy),
+            ("the registry fails", Unhealthy, true, Some(Healthy), false, Unhealthy),
+            ("the registry warns", Warning, true, Some(Healthy), false, Warning),
+            ("a check that is gone", Healthy, false, Some(Unhealthy), false, Healthy),
+            ("ejected", Healthy, true, Some(Healthy), true, Unhealthy),
+            ("ejected without checks", Unknown, false, None, true, Unhealthy),
+        ] {
+            let instance = Arc::new(Instance {
+                health: registry,
+                ..Instance::bare("r", "a", Address::parse("10.0.0.1").unwrap())
+            });
+            let verdict = InstanceVerdict {
+                address: instance.address.clone(),
+                check: check.map(at),
+                ejected: ejected.then(|| at(Unhealthy)),
+            };
+            assert_eq!(judged(&instance, Some(&verdict), checked).health, want, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_on_another_address_does_not_count() {
+        let instance = Instance::bare("r", "a", Address::parse("10.0.0.1").unwrap());
+        let mut verdicts = ServiceVerdicts::default();
+        let elsewhere = InstanceVerdict {
+            address: Address::parse("10.0.0.2").unwrap(),
+            check: None,
+            ejected: None,
+        };
+        verdicts.instances.insert(("r".into(), "a".into()), elsewhere.clone());
+        assert_eq!(verdicts.of(&instance), None);
+        let here = InstanceVerdict { address: instance.address.clone(), ..elsewhere };
+        verdicts.instances.insert(("r".into(), "a".into()), here.clone());
+        assert_eq!(verdicts.of(&instance), Some(&here));
+    }
+}
