@@ -260,7 +260,11 @@ async fn without_consul_all_stays_as_it_was_and_an_empty_one_is_believed_only_wh
     assert_eq!(faces.reached(4).await.keys().copied().collect::<BTreeSet<_>>(), both);
 
     consul.back_empty().await;
-    let status = faces.stale(false).await;
+    let status = until("the loss is held", async || {
+        let status = faces.status().await;
+        (status["registries"][0]["held"][0]["lost"] == 2).then_some(status)
+    })
+    .await;
     println!("back, empty: {}", status["registries"][0]);
     let heard = Instant::now();
     assert_eq!(faces.dns.addresses("web.service.consul").await, both, "held");

@@ -36,6 +36,9 @@ workers = 1
 [registry.dc1.consul]
 address = "http://{}"
 token_file = "token"
+keys = ["app/"]
+timeout = "1s"
+heartbeat = "1s"
 {more}
 [guard]
 max_loss = "0%"
@@ -80,6 +83,8 @@ pub(crate) type Truth = BTreeMap<String, BTreeMap<String, Member>>;
 struct Stable {
     era: u64,
     healthy: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Keys that have been there without a break.
+    keys: BTreeSet<String>,
 }
 
 pub(crate) fn serving(members: &BTreeMap<String, Member>) -> BTreeSet<IpAddr> {
@@ -118,11 +123,17 @@ pub(crate) fn differs(truth: &Truth, snapshot: &Snapshot) -> Option<String> {
     more.map(|(name, _)| format!("{name} is gone and still told of"))
 }
 
+fn told_keys(snapshot: &Snapshot) -> BTreeMap<String, String> {
+    let all = snapshot.keys.iter().flat_map(|(_, keys)| keys.values());
+    all.map(|key| (key.path.to_string(), key.value.to_string())).collect()
+}
+
 /// One storm: what is true, what the server was told of it, and what may not be missed.
 struct Storm {
     fake: Fake,
     dice: Dice,
     truth: Truth,
+    keys: BTreeMap<String, String>,
     stable: Arc<Mutex<Stable>>,
     addresses: u32,
     restarts: usize,
@@ -136,6 +147,7 @@ impl Storm {
             fake: Fake::start().await,
             dice: Dice(seed),
             truth: Truth::new(),
+            keys: BTreeMap::new(),
             stable: Arc::default(),
             addresses: 0,
             restarts: 0,
@@ -228,14 +240,22 @@ impl Storm {
             6 => member.tags = vec![format!("t{}", self.dice.below(3))],
             7 => member.weights = (1 + self.dice.below(9) as u16, 1 + self.dice.below(3) as u16),
             8 => member.output = format!("took {} ms", self.dice.below(1000)),
-            _ => {
-                let key = format!("app/{}", self.dice.below(5));
-                let value = format!("v{}", self.dice.below(100));
-                self.fake.key(&key, (self.dice.below(3) > 0).then_some(&value));
-                return;
-            }
+            _ => return self.change_key(),
         }
         self.becomes(&service, &id, Some(member));
+    }
+
+    fn change_key(&mut self) {
+        let path = format!("app/{}", self.dice.below(5));
+        if self.dice.below(3) == 0 {
+            self.stable.lock().unwrap().keys.remove(&path);
+            self.keys.remove(&path);
+            self.fake.key(&path, None);
+        } else {
+            let value = format!("v{}", self.dice.below(100));
+            self.fake.key(&path, Some(&value));
+            self.keys.insert(path, value);
+        }
     }
 
     /// The server loses its memory; its agents register again what they know, one by one.
@@ -256,6 +276,9 @@ impl Storm {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
+        for (path, value) in &self.keys {
+            self.fake.key(path, Some(value));
+        }
     }
 
     /// All goes well until the truth is told; from there on it may not be missed.
@@ -263,10 +286,16 @@ impl Storm {
         self.quiet_points += 1;
         self.fake.heal();
         let since = Instant::now();
-        let truth = &self.truth;
-        let told = app.published(|snapshot| differs(truth, snapshot).is_none());
+        let (truth, keys) = (&self.truth, &self.keys);
+        let differs = |snapshot: &Snapshot| {
+            differs(truth, snapshot).or_else(|| {
+                let told = told_keys(snapshot);
+                (told != *keys).then(|| format!("the keys are {keys:?}, told as {told:?}"))
+            })
+        };
+        let told = app.published(|snapshot| differs(snapshot).is_none());
         if tokio::time::timeout(PATIENCE, told).await.is_err() {
-            let differs = differs(truth, &app.tables().snapshot);
+            let differs = differs(&app.tables().snapshot);
             panic!("not told after {PATIENCE:?}: {}", differs.unwrap_or_default());
         }
         self.waited += since.elapsed();
@@ -274,6 +303,7 @@ impl Storm {
         stable.era += 1;
         stable.healthy =
             truth.iter().map(|(name, members)| (name.clone(), serving(members))).collect();
+        stable.keys = keys.keys().cloned().collect();
     }
 }
 
@@ -305,6 +335,15 @@ async fn watch_out(stable: &Mutex<Stable>, app: &App) {
                 }
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (era, before) = {
+            let stable = stable.lock().unwrap();
+            (stable.era, stable.keys.clone())
+        };
+        let told = told_keys(&app.tables().snapshot);
+        let stable = stable.lock().unwrap();
+        for path in before.intersection(&stable.keys).filter(|_| era == stable.era) {
+            assert!(told.contains_key(path), "the key {path} is missing in {told:?}");
         }
     }
 }
