@@ -101,7 +101,7 @@ async fn wrong_for_a_while(fault: Fault) {
 async fn a_connection_that_went_silent_is_given_up_and_news_come_by_another() {
     let (fake, mut truth) = filled(1).await;
     let directory = tempfile::tempdir().unwrap();
-    let app = launch(&fake, directory.path(), "").await;
+    let app = launch(&fake, directory.path(), "wait = \"1s\"").await;
     told(&app, &truth).await;
     let before = fake.asked();
     fake.arm([Fault::HalfOpen; 2]);

@@ -46,7 +46,10 @@ impl Latency {
         for service in 0..self.services {
             for n in 0..self.instances {
                 let name = format!("s{service}");
-                entries.push(Entry::new(&name, &format!("i{n}-{name}"), instance(service, n)));
+                let id = format!("i{n}-{name}");
+                let entry = Entry::new(&name, &id, instance(service, n));
+                // A tag of its own gives each instance a name of its own.
+                entries.push(entry.tagged(&format!("i{n}")));
             }
         }
         let filling = Instant::now();
@@ -71,7 +74,7 @@ impl Latency {
                 IpAddr::V6(_) => unreachable!(),
             };
             entry.at = SocketAddr::from(([11 + (write % 100) as u8, b, c, d], 80));
-            let name = format!("{}.{}.svc.test", entry.id, entry.service);
+            let name = format!("{}.{}.service.consul", entry.tags[0], entry.service);
             let wanted: BTreeSet<IpAddr> = [entry.at.ip()].into();
             let node = format!("node-{}", entry.service);
             let body = json!({"Node": node, "Address": "127.0.0.1", "SkipNodeUpdate": true,
