@@ -86,7 +86,7 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 struct Model {
     catalog: Catalog,
-    faults: VecDeque<Fault>,
+    faults: VecDeque<Option<Fault>>,
     log: Vec<Asked>,
     open: usize,
     most_open: usize,
@@ -156,9 +156,9 @@ impl Fake {
         self.change(|catalog| catalog.key(path, value));
     }
 
-    /// The next requests go wrong in these ways, one each.
-    pub(crate) fn arm(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.model().faults.extend(faults);
+    /// The next requests go wrong in these ways, one each, or go well.
+    pub(crate) fn arm(&self, faults: impl IntoIterator<Item = impl Into<Option<Fault>>>) {
+        self.model().faults.extend(faults.into_iter().map(Into::into));
     }
 
     /// From now on all goes well, and answers that hang end.
@@ -246,7 +246,7 @@ async fn requests(stream: &mut TcpStream, shared: &Shared) -> Option<()> {
         let fault = {
             let mut model = shared.model.lock().unwrap();
             model.log.push(asked);
-            model.faults.pop_front()
+            model.faults.pop_front().flatten()
         };
         let fault = if known { fault } else { Some(Fault::Refused(403, "ACL not found")) };
         match fault {
