@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -120,7 +121,7 @@ impl Consul {
                 "grpc": -1, "serf_lan": serf, "serf_wan": -1, "server": server},
         });
         if tls {
-            certify(directory.path(), ip).await;
+            certify(directory.path(), ip);
             config["cert_file"] = json!(directory.path().join("server.pem"));
             config["key_file"] = json!(directory.path().join("server.key"));
         }
@@ -308,23 +309,17 @@ async fn exchange(
 }
 
 /// Makes an authority and a certificate by it for `ip`: `ca.pem`, `server.pem`, `server.key`.
-pub(crate) async fn certify(directory: &Path, ip: IpAddr) {
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    let openssl = async |arguments: &[&str]| {
-        let mut command = Command::new("openssl");
-        command.args(arguments).current_dir(directory).stdin(Stdio::null()).kill_on_drop(true);
-        let output = within("openssl", command.output()).await.unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "openssl {arguments:?}: {said}");
-    };
-    let authority = ["req", "-x509", "-subj", "/CN=test authority", "-days", "2"];
-    let basic = ["-addext", "keyUsage=critical,keyCertSign", "-keyout", "ca.key", "-out", "ca.pem"];
-    openssl(&[&authority[..], &key, &basic].concat()).await;
-    let request = ["req", "-subj", "/CN=consul", "-keyout", "server.key", "-out", "server.csr"];
-    openssl(&[&request[..], &key].concat()).await;
-    std::fs::write(directory.join("names"), format!("subjectAltName=IP:{ip},DNS:localhost"))
-        .unwrap();
-    let sign = ["x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key"];
-    let out = ["-CAcreateserial", "-days", "2", "-extfile", "names", "-out", "server.pem"];
-    openssl(&[&sign[..], &out].concat()).await;
+fn certify(directory: &Path, ip: IpAddr) {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let key = KeyPair::generate().unwrap();
+    let own = authority.self_signed(&key).unwrap();
+    std::fs::write(directory.join("ca.pem"), own.pem()).unwrap();
+    let issuer = Issuer::new(authority, key);
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(vec![ip.to_string(), "localhost".into()]).unwrap();
+    let server = server.signed_by(&key, &issuer).unwrap();
+    std::fs::write(directory.join("server.pem"), server.pem()).unwrap();
+    std::fs::write(directory.join("server.key"), key.serialize_pem()).unwrap();
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 /// One instance, as Consul knows it.
@@ -107,7 +109,7 @@ impl Catalog {
             let shown = self.keys.iter().filter(|(path, _)| !filtered && path.starts_with(prefix));
             let rows: Vec<_> = shown
                 .map(|(path, (value, created, changed))| {
-                    json!({"Key": path, "Value": base64(value.as_bytes()), "Flags": 0,
+                    json!({"Key": path, "Value": STANDARD.encode(value), "Flags": 0,
                         "CreateIndex": created, "ModifyIndex": changed, "LockIndex": 0})
                 })
                 .collect();
@@ -145,16 +147,4 @@ impl Member {
                 "ServiceName": service, "ServiceTags": self.tags}],
         })
     }
-}
-
-/// Base64 with padding (RFC 4648 §4), as values of keys are told.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let three = |some: &[u8]| {
-        let at = |n: usize| some.get(n).map_or(0, |byte| u32::from(*byte));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        let letter = |n: usize| char::from(LETTERS[(bits >> (18 - 6 * n) & 63) as usize]);
-        (0..4).map(|n| if n <= some.len() { letter(n) } else { '=' }).collect::<String>()
-    };
-    bytes.chunks(3).map(three).collect()
 }
