@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::clients::Dns;
-use crate::consul_real::launch;
+use crate::consul_real::{RESTART, launch};
 use crate::support::consul::{Consul, Entry};
 use crate::support::{address, within};
 
@@ -40,7 +40,7 @@ impl Latency {
         Self { services: services / 10, instances: 10, writes: 60 }
     }
 
-    async fn measure(&self, consul: &Consul) {
+    async fn measure(&self, mut consul: Consul) {
         let directory = tempfile::tempdir().unwrap();
         let mut entries = Vec::new();
         for service in 0..self.services {
@@ -56,7 +56,7 @@ impl Latency {
         consul.fill(&entries).await;
         println!("{} instances written in {:?}", entries.len(), filling.elapsed());
         let starting = Instant::now();
-        let app = launch(consul, directory.path()).await;
+        let app = launch(&consul, directory.path()).await;
         let all = app.published(|snapshot| {
             let counted = snapshot.services.iter().filter(|(name, _)| name.starts_with('s'));
             counted.map(|(_, service)| service.instances.len()).sum::<usize>() == entries.len()
@@ -102,15 +102,29 @@ impl Latency {
         );
         assert!(at(99) < LATENCY, "{:?}", at(99));
         app.stop().await;
+
+        consul.kill().await;
+        let last = entries.last().unwrap();
+        let name = format!("{}.{}.service.consul", last.tags[0], last.service);
+        let restarting = Instant::now();
+        let app = launch(&consul, directory.path()).await;
+        let dns = Dns::to(address(&app, "dns").await).await;
+        let told = dns.addresses(&name).await;
+        let restarted = restarting.elapsed();
+        println!("restarted without Consul: the first answer after {restarted:?}");
+        assert_eq!(told, [last.at.ip()].into());
+        assert!(app.readiness().ready());
+        assert!(restarted < RESTART, "{restarted:?}");
+        app.stop().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_is_an_answer_soon_with_a_hundred_services_over_http() {
-    Latency::of(100).measure(&Consul::start().await).await;
+    Latency::of(100).measure(Consul::start().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_is_an_answer_soon_with_a_thousand_services_over_https() {
-    Latency::of(1000).measure(&Consul::start_with_tls().await).await;
+    Latency::of(1000).measure(Consul::start_with_tls().await).await;
 }

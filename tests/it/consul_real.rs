@@ -19,7 +19,8 @@ use crate::support::{address, backend, known, start, until, within};
 const SOON: Duration = Duration::from_secs(1);
 
 /// The bound of a restart that is stated, and what is asked of a build that was not optimised.
-const RESTART: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 200 });
+pub(crate) const RESTART: Duration =
+    Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 200 });
 
 const TEMPLATE: &str = "{% for i in service('web') %}{{ i.address }}:{{ i.port }} {{ i.health }} \
     {{ i.weight }} {{ i.tags | join(',') }}\n{% endfor %}";
