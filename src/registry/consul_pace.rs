@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// Calls in a row that a quiet watch may make at once.
 const BURST: f64 = 4.0;
 /// Time between calls while answers bring news.
-const BUSY: Duration = Duration::from_millis(100);
+const BUSY: Duration = Duration::from_millis(125);
 /// Time between calls, at most, while the server answers at once with an index that it had told
 /// before: that is a fault, and asking on would be a busy loop.
 const STUCK: Duration = Duration::from_secs(15);
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_watch_asks_the_slower_the_less_its_answers_say() {
         for (case, brought, most, least) in [
-            ("news", Brought::News, 610, 590),
+            ("news", Brought::News, 490, 470),
             ("noise", Brought::Noise, 70, 55),
             ("the same index at once", Brought::Nothing, 12, 4),
         ] {
