@@ -47,9 +47,8 @@ mod tests {
     #[test]
     fn waiting_times_double_up_to_the_longest_and_start_anew_after_a_success() {
         let mut backoff = Backoff::usual();
-        let mut all = || -> Vec<u128> {
-            (0..10).map(|_| backoff.failed(u64::MAX).as_millis() + 1).collect()
-        };
+        let mut all =
+            || -> Vec<u128> { (0..10).map(|_| backoff.failed(u64::MAX).as_millis() + 1).collect() };
         let want = [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000];
         assert_eq!(all(), want);
         backoff.succeeded();
