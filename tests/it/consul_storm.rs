@@ -223,8 +223,9 @@ impl Storm {
                 let _ = tokio::time::timeout(Duration::from_millis(10), more).await;
             }
             385..390 => self.fake.cut_all(),
-            390..393 => self.restart().await,
-            _ => self.quiet(app).await,
+            394..397 => self.quiet(app).await,
+            390..394 => self.restart().await,
+            _ => {}
         }
     }
 
