@@ -93,11 +93,7 @@ impl Drop for Task {
 }
 
 impl Control {
-    fn new(
-        config: ConsulConfig,
-        base_dir: &Path,
-        outlet: Outlet,
-    ) -> (Self, mpsc::Receiver<Event>) {
+    fn new(config: ConsulConfig, base_dir: &Path, outlet: Outlet) -> (Self, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let wish = Wish {
             registry: Arc::clone(outlet.name()),
@@ -202,7 +198,8 @@ impl Control {
 
     fn event(&mut self, event: Event) {
         let now = Instant::now();
-        let service = if let Target::Service(name) = &event.target { Some(name.clone()) } else { None };
+        let service =
+            if let Target::Service(name) = &event.target { Some(name.clone()) } else { None };
         let (asker, listed) = (event.asker, event.target == Target::Names);
         match &event.result {
             Ok(_) => {
@@ -364,7 +361,8 @@ impl Control {
         }
         let wanted = self.known.services();
         let moves = self.roster.fill(&wanted, self.capacity(), now);
-        let gone: Vec<_> = moves.end.iter().filter(|name| !wanted.contains(*name)).cloned().collect();
+        let gone: Vec<_> =
+            moves.end.iter().filter(|name| !wanted.contains(*name)).cloned().collect();
         self.follow(moves);
         for name in gone {
             self.known.forget(&Target::Service(name));

@@ -112,9 +112,11 @@ impl Agents {
         };
         let client = |origin| Client::new(origin, settings.clone());
         let mut scope = String::new();
-        for (key, value) in
-            [("dc", &config.datacenter), ("ns", &config.namespace), ("partition", &config.partition)]
-        {
+        for (key, value) in [
+            ("dc", &config.datacenter),
+            ("ns", &config.namespace),
+            ("partition", &config.partition),
+        ] {
             if let Some(value) = value {
                 scope.push_str(&format!("&{key}={}", escaped(value)));
             }

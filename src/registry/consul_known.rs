@@ -217,13 +217,7 @@ impl Known {
         std::mem::replace(&mut self.touched, false)
     }
 
-    fn listed(
-        &mut self,
-        names: &Arc<Names>,
-        asker: Asker,
-        heard: &Heard,
-        now: Instant,
-    ) -> bool {
+    fn listed(&mut self, names: &Arc<Names>, asker: Asker, heard: &Heard, now: Instant) -> bool {
         if asker == Asker::Confirm {
             if heard.told.filtered && !self.doubts.filtered() {
                 self.doubts.unread(&Target::Names, now);

@@ -43,8 +43,7 @@ impl Roster {
     ) -> Moves {
         self.capacity = capacity;
         let capacity = capacity.max(2);
-        let room =
-            if wanted.len() <= capacity { capacity } else { capacity - self.turns_max() };
+        let room = if wanted.len() <= capacity { capacity } else { capacity - self.turns_max() };
         let mut moves = Moves::default();
         let mut kept: Vec<_> = self.watched.keys().cloned().collect();
         kept.sort_unstable();

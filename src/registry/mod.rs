@@ -42,8 +42,8 @@ use crate::lifecycle;
 pub use consul_config::ConsulConfig;
 pub use file::{FileConfig, ServicesPath};
 pub use outlet::Metrics;
-pub use secret::Secret;
 use outlet::{Meters, Mouth, Outlet};
+pub use secret::Secret;
 
 /// What a kind of registry does: speak, until the process ends.
 trait Source: Clone + Send + Sync + 'static {
