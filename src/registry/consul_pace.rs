@@ -82,7 +82,8 @@ pub(super) struct Ramp {
 impl Ramp {
     /// Every slot is moved by up to one step, so that the step is that of one less in a second.
     pub(super) fn new(per_second: u32) -> Self {
-        Self { between: Duration::from_secs(1) / per_second.saturating_sub(1).max(1), next: None }
+        let steps = per_second.saturating_sub(1).max(1);
+        Self { between: Duration::from_secs(1) / steps + Duration::from_nanos(1), next: None }
     }
 
     /// When the next one may start; spread by up to one step, with any 64 bits of `random`.
