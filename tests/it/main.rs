@@ -12,6 +12,10 @@
 mod badinput;
 mod child;
 mod clients;
+mod consul_faults;
+mod consul_latency;
+mod consul_real;
+mod consul_storm;
 mod dns_forward;
 mod dns_wire;
 mod documents;
