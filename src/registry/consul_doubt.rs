@@ -34,6 +34,13 @@ pub(super) struct Lost {
     asked: bool,
 }
 
+/// When the keys of a prefix are read again.
+#[derive(Debug)]
+struct LostKeys {
+    due: Instant,
+    asked: bool,
+}
+
 /// A time in which everything is suspect.
 #[derive(Debug)]
 struct Window {
@@ -47,17 +54,25 @@ struct Window {
 pub(super) struct Doubts {
     hold: Duration,
     window: Option<Window>,
+    /// What was not read again before the window closed, and why it is suspect until it is.
+    unread: Option<(Arc<str>, BTreeSet<Target>)>,
     lost: BTreeMap<Arc<str>, Lost>,
+    /// Prefixes that lost keys while those may be there.
+    keys: BTreeMap<Arc<str>, LostKeys>,
 }
 
 impl Doubts {
     pub(super) const fn new(hold: Duration) -> Self {
-        Self { hold, window: None, lost: BTreeMap::new() }
+        Self { hold, window: None, unread: None, lost: BTreeMap::new(), keys: BTreeMap::new() }
     }
 
     /// Everything is suspect from now on.
     pub(super) fn open(&mut self, why: &str, pending: Option<BTreeSet<Target>>, now: Instant) {
         let why = why.into();
+        // What was unread stays so, unless it is awaited anew.
+        if pending.is_some() {
+            self.unread = None;
+        }
         self.window = Some(Window { why, until: now + self.hold, pending });
     }
 
@@ -71,6 +86,9 @@ impl Doubts {
         if let Some(Window { pending: Some(pending), .. }) = &mut self.window {
             pending.remove(target);
         }
+        if let Some((_, unread)) = &mut self.unread {
+            unread.remove(target);
+        }
     }
 
     /// `target` is not followed any more.
@@ -79,15 +97,41 @@ impl Doubts {
         self.read(&Target::Service(Arc::clone(name)));
     }
 
-    /// Ends the time of suspicion when it is over; true if it ended.
+    /// Ends the time of suspicion when it is over; true if it ended. What was not read again
+    /// meanwhile stays suspect by itself: time alone tells nothing.
     pub(super) fn settle(&mut self, now: Instant) -> bool {
         let Some(window) = &self.window else { return false };
         let read = window.pending.as_ref().is_some_and(BTreeSet::is_empty);
-        let over = self.lost.is_empty() && (read || now >= window.until);
-        if over {
-            self.window = None;
+        let settled = self.lost.is_empty() && self.keys.is_empty();
+        let over = settled && (read || now >= window.until);
+        if over && let Some(Window { why, pending: Some(pending), .. }) = self.window.take() {
+            self.unread = Some((why, pending));
         }
         over
+    }
+
+    /// Why `target` is suspect beyond its own answer, if it is.
+    fn suspected(&self, target: &Target) -> Option<Arc<str>> {
+        let unread = self.unread.as_ref().filter(|(_, unread)| unread.contains(target));
+        self.everything().or(unread.map(|(why, _)| why)).cloned()
+    }
+
+    /// Whether keys of `prefix` that an answer lacks are to be kept until a second read.
+    pub(super) fn keeps_keys(&mut self, prefix: &Arc<str>, doubt: bool, now: Instant) -> bool {
+        if self.keys.contains_key(prefix) {
+            return true;
+        }
+        let kept = doubt || self.suspected(&Target::Keys(Arc::clone(prefix))).is_some();
+        if kept {
+            let lost = LostKeys { due: now + self.hold, asked: false };
+            self.keys.insert(Arc::clone(prefix), lost);
+        }
+        kept
+    }
+
+    /// All keys of `prefix` are there again, or really gone.
+    pub(super) fn confirmed_keys(&mut self, prefix: &str) {
+        self.keys.remove(prefix);
     }
 
     /// What is lost and not confirmed.
@@ -127,8 +171,9 @@ impl Doubts {
             self.lost.remove(name);
             return None;
         }
-        let whole = self.everything().cloned();
-        let why = doubt.map(Arc::from).or(whole)?;
+        let target =
+            if by_list { Target::Names } else { Target::Service(Arc::clone(name)) };
+        let why = doubt.map(Arc::from).or_else(|| self.suspected(&target))?;
         let before = before.filter(|before| loses(before, now_said))?;
         let lost = Lost {
             before: Arc::clone(before),
@@ -169,11 +214,20 @@ impl Doubts {
         if list {
             targets.push(Target::Names);
         }
+        for (prefix, lost) in self.keys.iter_mut().filter(|(_, l)| !l.asked && l.due <= now) {
+            lost.asked = true;
+            targets.push(Target::Keys(Arc::clone(prefix)));
+        }
         targets
     }
 
     /// A second read of `target` failed: once more later.
     pub(super) fn unread(&mut self, target: &Target, now: Instant) {
+        if let Target::Keys(prefix) = target
+            && let Some(lost) = self.keys.get_mut(prefix)
+        {
+            *lost = LostKeys { due: now + AGAIN, asked: false };
+        }
         for (name, lost) in &mut self.lost {
             let about = match target {
                 Target::Names => lost.by_list,

@@ -84,8 +84,9 @@ impl Known {
         let gone: Vec<_> =
             self.prefixes.keys().filter(|prefix| !prefixes.contains(*prefix)).cloned().collect();
         for prefix in gone {
-            self.keys(&prefix, Arc::default());
+            self.put_keys(&prefix, Arc::default());
             self.prefixes.remove(&prefix);
+            self.doubts.confirmed_keys(&prefix);
         }
     }
 
@@ -136,12 +137,13 @@ impl Known {
         self.fine.clear();
         self.failing.clear();
         self.applied.clear();
-        if self.view.services.is_empty() {
+        if self.view.services.is_empty() && self.view.keys.is_empty() {
             return;
         }
         let services = self.view.services.iter().map(|(name, _)| Target::Service(name.clone()));
         let list = self.listing().then_some(Target::Names);
-        self.doubts.open(why, Some(services.chain(list).collect()), now);
+        let keys = self.prefixes().into_iter().map(Target::Keys);
+        self.doubts.open(why, Some(services.chain(list).chain(keys).collect()), now);
     }
 
     /// `target` is not followed any more.
@@ -181,15 +183,17 @@ impl Known {
         }
         self.fine.insert(target.clone());
         self.touched |= self.failing.remove(&target).is_some();
-        self.doubts.read(&target);
         let changed = match (&target, heard.said.clone()) {
             (Target::Names, Said::Names(names)) => self.listed(&names, asker, &heard, now),
             (Target::Service(name), Said::Members(members)) => {
                 self.members(name, members, asker, &heard, now)
             }
-            (Target::Keys(prefix), Said::Keys(keys)) => self.keys(prefix, keys),
+            (Target::Keys(prefix), Said::Keys(keys)) => {
+                self.keys(prefix, keys, asker, &heard, now)
+            }
             _ => false,
         };
+        self.doubts.read(&target);
         self.applied.insert(target, index);
         changed
     }
@@ -339,38 +343,6 @@ impl Known {
         true
     }
 
-    fn keys(&mut self, prefix: &Arc<str>, keys: Arc<Keys>) -> bool {
-        let before = self.prefixes.get(prefix).cloned().unwrap_or_default();
-        let others = self.view.keys.len().saturating_sub(before.keys.len());
-        if others + keys.keys.len() > self.wish.keys_max && keys.keys.len() > before.keys.len() {
-            let why = format!(
-                "there are more than {} keys; those from before stay; raise `max_keys` of \
-                 [registry.{}.consul]",
-                self.wish.keys_max, self.wish.registry
-            );
-            self.fails(Target::Keys(Arc::clone(prefix)), why.into());
-            return false;
-        }
-        let mut gone: Vec<Arc<str>> = before.keys.keys().cloned().collect();
-        if !self.prefixes.contains_key(prefix) {
-            // What is on disk from before was in no answer yet.
-            let stored = self.view.keys.iter().map(|(path, _)| path);
-            gone.extend(stored.filter(|path| path.starts_with(&**prefix)).cloned());
-        }
-        for path in gone.iter().filter(|path| !keys.keys.contains_key(*path)) {
-            self.view.keys.remove(path);
-        }
-        for (path, key) in &keys.keys {
-            if self.view.keys.get(path) != Some(key) {
-                self.view.keys.insert(Arc::clone(path), Arc::clone(key));
-            }
-        }
-        let changed = *before != *keys;
-        self.touched |= changed || !gone.is_empty();
-        self.prefixes.insert(Arc::clone(prefix), keys);
-        changed
-    }
-
     /// Why nothing can be read, when nothing can.
     pub(super) fn failed(&self) -> Option<&Arc<str>> {
         self.failing.values().next().filter(|_| self.fine.is_empty())
@@ -443,6 +415,9 @@ fn empty(name: &Arc<str>) -> SourceService {
         suspect: None,
     }
 }
+
+#[path = "consul_known_keys.rs"]
+mod keys;
 
 #[cfg(test)]
 #[path = "consul_known_tests.rs"]
