@@ -213,6 +213,11 @@ impl Control {
         let changed = self.known.heard(event, now);
         self.changed |= self.known.take_touched();
         self.reassign |= self.known.doubts.len() != doubts;
+        for name in self.known.take_dropped() {
+            self.roster.forget(&name);
+            self.end(&Target::Service(name));
+            self.reassign = true;
+        }
         if let Some(before) = before
             && changed
         {

@@ -36,6 +36,8 @@ pub(super) struct Known {
     instances: usize,
     /// Something that the view tells changed.
     touched: bool,
+    /// Services that are gone: a watch of theirs knows an index of what is forgotten here.
+    dropped: Vec<Arc<str>>,
 }
 
 impl Known {
@@ -56,6 +58,7 @@ impl Known {
             failing: BTreeMap::new(),
             applied: HashMap::new(),
             touched: true,
+            dropped: Vec::new(),
         };
         let complete = known.complete;
         known.wants(interest);
@@ -221,6 +224,11 @@ impl Known {
         std::mem::replace(&mut self.touched, false)
     }
 
+    /// The services that the list has lost: if they come back, they are read from the start.
+    pub(super) fn take_dropped(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.dropped)
+    }
+
     fn listed(&mut self, names: &Arc<Names>, asker: Asker, heard: &Heard, now: Instant) -> bool {
         if asker == Asker::Confirm {
             if heard.told.filtered && !self.doubts.filtered() {
@@ -269,6 +277,7 @@ impl Known {
     }
 
     fn gone(&mut self, name: &Arc<str>) {
+        self.dropped.push(Arc::clone(name));
         self.doubts.forget(name);
         self.put(name, None);
     }

@@ -119,6 +119,13 @@ impl Roster {
         Moves { begin: vec![name], end: vec![quietest] }
     }
 
+    /// The service called `name` is gone; if it comes back, it is a new one.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.watched.remove(name);
+        self.looked_at.remove(name);
+        self.queue.retain(|queued| &**queued != name);
+    }
+
     /// A watch brought news of `name`.
     pub(super) fn changed(&mut self, name: &str, now: Instant) {
         if let Some(at) = self.watched.get_mut(name) {
