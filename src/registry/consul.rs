@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ const STREAMS: usize = 200;
 const RESERVE: usize = 2;
 /// Longest wait that Consul allows.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+/// Least time between two rounds in which all watches ask again because an index went backwards.
+const RESET_PAUSE: Duration = Duration::from_secs(1);
 /// Least time between two changes of agent because of too many requests.
 const SWITCH_PAUSE: Duration = Duration::from_secs(5);
 
@@ -75,6 +78,7 @@ struct Control {
     token_due: Instant,
     token_read_at: Option<Instant>,
     switched_at: Option<Instant>,
+    reset_at: Option<Instant>,
     told_at: Option<Instant>,
     /// Something was answered since.
     heard: bool,
@@ -121,6 +125,7 @@ impl Control {
             hold: outlet.hold(),
             ramp: Mutex::new(Ramp::new(config.max_starts)),
             broke_at: Mutex::new(None),
+            reset: AtomicBool::new(false),
             events,
         };
         let control = Self {
@@ -139,6 +144,7 @@ impl Control {
             token_due: now,
             token_read_at: None,
             switched_at: None,
+            reset_at: None,
             told_at: None,
             heard: false,
             changed: true,
@@ -321,6 +327,11 @@ impl Control {
         }
         if !self.link.up() {
             return;
+        }
+        let lately = self.reset_at.is_some_and(|at| now < at + RESET_PAUSE);
+        if !lately && self.shared.reset.swap(false, Ordering::Relaxed) {
+            self.reset_at = Some(now);
+            self.again("its index went backwards", true);
         }
         self.changed |= self.known.doubts.settle(now);
         if std::mem::take(&mut self.reassign) || self.roster.capacity() != self.capacity() {

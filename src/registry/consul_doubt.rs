@@ -171,8 +171,7 @@ impl Doubts {
             self.lost.remove(name);
             return None;
         }
-        let target =
-            if by_list { Target::Names } else { Target::Service(Arc::clone(name)) };
+        let target = if by_list { Target::Names } else { Target::Service(Arc::clone(name)) };
         let why = doubt.map(Arc::from).or_else(|| self.suspected(&target))?;
         let before = before.filter(|before| loses(before, now_said))?;
         let lost = Lost {

@@ -191,9 +191,7 @@ impl Known {
             (Target::Service(name), Said::Members(members)) => {
                 self.members(name, members, asker, &heard, now)
             }
-            (Target::Keys(prefix), Said::Keys(keys)) => {
-                self.keys(prefix, keys, asker, &heard, now)
-            }
+            (Target::Keys(prefix), Said::Keys(keys)) => self.keys(prefix, keys, asker, &heard, now),
             _ => false,
         };
         self.doubts.read(&target);

@@ -1,6 +1,7 @@
 //! The tasks that ask: one for each watch, a short one for each turn and each second read.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -75,6 +76,9 @@ pub(super) struct Shared {
     pub(super) ramp: Mutex<Ramp>,
     /// When a connection broke last: for a while losses are doubted.
     pub(super) broke_at: Mutex<Option<Instant>>,
+    /// An index went backwards where nobody expected it: the server lost its memory, and other
+    /// watches may wait for indexes that are far away now.
+    pub(super) reset: AtomicBool,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -211,7 +215,11 @@ async fn take(
     let doubt = match used {
         Use::It => shared.doubt(),
         Use::Doubted(why) => Some(why),
-        Use::Reset | Use::AskLeader => return Ok(None),
+        Use::Reset => {
+            shared.reset.fetch_or(watch.startled(), Ordering::Relaxed);
+            return Ok(None);
+        }
+        Use::AskLeader => return Ok(None),
     };
     let (said, changed) = shared.decode(target, body, last.as_ref()).await?;
     if told.filtered && *clear && loses(last.as_ref(), &said) {
