@@ -7,6 +7,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO ?=
 # More arguments for the comparison, as in: make bench BENCH="--tasks dns-hit --rounds 3"
 BENCH ?=
+# Steps of the storm on a scripted Consul.
+STORM_STEPS ?= 10000
 # A round of the soak is ten seconds for each server of each task.
 SOAK_ROUNDS ?= 40
 
@@ -42,6 +44,8 @@ bench-check: build-deps ## the same, held to benches/compare/bounds.toml
 
 soak: build-deps ## about an hour of load; the tables show the memory after the first and the last round
 	scripts/install-peers --debian
+	PORTOLAN_FULL=1 PORTOLAN_STORM_STEPS=$(STORM_STEPS) \
+		cargo test --locked --release --test it consul_ -- --nocapture --test-threads 1
 	cargo bench --locked --bench compare -- --rounds $(SOAK_ROUNDS) --seconds 10 \
 		--peers portolan,knot,haproxy --tasks dns-hit,http-keepalive,tcp-small $(BENCH)
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::secret::Secret;
+use crate::catalog::stale::WhenStale;
 use crate::net::http::Origin;
 use crate::units::{Period, Size};
 

@@ -133,7 +133,8 @@ pub(super) fn keys(body: &[u8], wish: &Wish, last: Option<&Keys>) -> Result<Keys
 fn key(pair: &Pair<'_>) -> Result<Key, String> {
     let path = parse_text("key", &pair.key, PATH_MAX)?;
     let value = pair.value.as_deref().unwrap_or_default();
-    let value = STANDARD.decode(value).map_err(|error| format!("its value is no base64: {error}"))?;
+    let value =
+        STANDARD.decode(value).map_err(|error| format!("its value is no base64: {error}"))?;
     let value = String::from_utf8(value)
         .map_err(|_| "its value is no UTF-8 text; such values are not taken".to_owned())?;
     let session = pair.session.as_deref().unwrap_or_default();
@@ -150,7 +151,10 @@ fn key(pair: &Pair<'_>) -> Result<Key, String> {
 
 pub(super) fn parse<'a, T: Deserialize<'a>>(what: &str, body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| {
-        format!("the answer ({} bytes) is no list of {what} as Consul sends it: {error}", body.len())
+        format!(
+            "the answer ({} bytes) is no list of {what} as Consul sends it: {error}",
+            body.len()
+        )
     })
 }
 

@@ -182,7 +182,11 @@ fn share(instances: &mut [Arc<Instance>], last: Option<&SourceService>) {
     }
 }
 
-fn instance(entry: &Entry<'_>, wish: &Wish, refusals: &mut Vec<String>) -> Result<Instance, String> {
+fn instance(
+    entry: &Entry<'_>,
+    wish: &Wish,
+    refusals: &mut Vec<String>,
+) -> Result<Instance, String> {
     let Entry { node, service, checks } = entry;
     let id = id(node, service)?;
     let told = |text: &Option<Text<'_>>| {
@@ -192,9 +196,10 @@ fn instance(entry: &Entry<'_>, wish: &Wish, refusals: &mut Vec<String>) -> Resul
         let of_service = service.tagged_addresses.as_ref()?.get(tag);
         of_service.map(|tagged| (tagged.address.to_string(), tagged.port))
     });
-    let of_node = wish.address_tag.as_deref().and_then(|tag| {
-        node.tagged_addresses.as_ref()?.get(tag).map(ToString::to_string)
-    });
+    let of_node = wish
+        .address_tag
+        .as_deref()
+        .and_then(|tag| node.tagged_addresses.as_ref()?.get(tag).map(ToString::to_string));
     let own_port = service.port.unwrap_or(0);
     let (address, port) = match (tagged, told(&service.address)) {
         (Some((address, port)), _) => (address, if port == 0 { own_port } else { port }),

@@ -52,8 +52,8 @@ pub(super) struct Told {
 pub(super) enum Use {
     /// It counts.
     It,
-    /// It counts; the index had gone backwards just before, so that it may tell less than is true.
-    AfterReset,
+    /// It counts, but may tell less than is true, for this reason.
+    Doubted(&'static str),
     /// It does not: the index went backwards. The next question asks for all there is.
     Reset,
     /// It does not: it is too old. The next question asks the leader.
@@ -77,10 +77,15 @@ pub(super) struct Watch {
     rules: Rules,
     /// 0: never answered, or reset.
     index: u64,
-    reset: bool,
+    /// Why the next answer may tell less than is true.
+    doubt: Option<&'static str>,
     ask_leader: bool,
     /// The last question failed, or went to another server: the next one parks a moment only.
     unsure: bool,
+    /// Nothing was answered since all watches were told to ask anew.
+    fresh: bool,
+    /// The index went backwards, and nobody has told to expect that.
+    startled: bool,
     asked: Option<(Query, Instant)>,
     pace: Pace,
     backoff: Backoff,
@@ -92,14 +97,21 @@ impl Watch {
         Self {
             rules,
             index: 0,
-            reset: false,
+            doubt: None,
             ask_leader: false,
             unsure: false,
+            fresh: true,
+            startled: false,
             asked: None,
             pace: Pace::new(rules.pause_max, now),
             backoff: Backoff::usual(),
             not_before: None,
         }
+    }
+
+    /// Whether the next question is a first one, or one after a failure.
+    pub(super) const fn begins(&self) -> bool {
+        self.unsure || self.index == 0
     }
 
     /// What to ask next, and not before when.
@@ -119,6 +131,8 @@ impl Watch {
     pub(super) fn answered(&mut self, told: Told) -> Use {
         let index = told.index.unwrap_or(0).max(1);
         self.backoff.succeeded();
+        let fresh = std::mem::replace(&mut self.fresh, false);
+        self.startled = !fresh && index < self.index;
         let too_old = self.rules.stale_max.is_some_and(|max| told.last_contact > Some(max));
         if too_old && !self.ask_leader {
             self.ask_leader = true;
@@ -126,11 +140,16 @@ impl Watch {
         }
         if index < self.index {
             self.index = 0;
-            self.reset = true;
+            self.doubt = Some("its index went backwards");
             return Use::Reset;
         }
         self.ask_leader = false;
-        if std::mem::take(&mut self.reset) { Use::AfterReset } else { Use::It }
+        self.doubt.take().map_or(Use::It, Use::Doubted)
+    }
+
+    /// Whether the last answer shows that the server lost its memory, and others may not know yet.
+    pub(super) const fn startled(&self) -> bool {
+        self.startled
     }
 
     /// The body of an answer with `told` was read; `changed` tells whether it brought anything.
@@ -158,6 +177,7 @@ impl Watch {
     /// least `pause`.
     pub(super) fn failed(&mut self, pause: Option<Duration>, now: Instant, random: u64) {
         self.unsure = true;
+        self.doubt.get_or_insert("it had not answered before");
         let wait = self.backoff.failed(random).max(pause.unwrap_or_default());
         self.not_before = Some(now + wait);
     }
@@ -166,6 +186,8 @@ impl Watch {
     /// go on.
     pub(super) const fn reconnected(&mut self, same: bool) {
         self.unsure = true;
+        self.fresh = true;
+        self.doubt = Some("the connection to it was lost before");
         self.not_before = None;
         self.backoff.succeeded();
         if !same {

@@ -47,7 +47,7 @@ fn an_index_that_goes_backwards_starts_anew_and_what_follows_is_marked() {
     watch.next(now);
     assert_eq!(watch.answered(index(40)), Use::Reset);
     assert_eq!(watch.next(now).1.after, None, "all there is, at once");
-    assert_eq!(watch.answered(index(40)), Use::AfterReset);
+    assert_eq!(watch.answered(index(40)), Use::Doubted("its index went backwards"));
     watch.weighed(index(40), false, now);
     assert_eq!(watch.next(now).1.after, Some((40, WAIT)));
     assert_eq!(watch.answered(index(41)), Use::It);
@@ -61,8 +61,10 @@ fn after_a_failure_the_same_index_is_asked_for_a_moment_and_then_as_long_as_ever
     let (at, query) = watch.next(now);
     assert!(at > now + Duration::from_millis(200), "a pause");
     assert_eq!(query.after, Some((9, PROBE_WAIT)));
-    assert_eq!(watch.answered(index(9)), Use::It);
+    assert!(watch.begins());
+    assert_eq!(watch.answered(index(9)), Use::Doubted("it had not answered before"));
     watch.weighed(index(9), false, at);
+    assert!(!watch.begins());
     assert_eq!(watch.next(at).1.after, Some((9, WAIT)));
 }
 

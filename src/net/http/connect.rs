@@ -1,8 +1,7 @@
 //! One connection: TCP that notices a dead peer, TLS where asked for, HTTP/1.1 or HTTP/2 on top.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +13,6 @@ use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -35,15 +33,21 @@ const HEADER_BYTES_MAX: usize = 64 << 10;
 /// Bytes of one answer that may be on their way over HTTP/2, and of all on a connection.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// A number of streams that no server is likely to state, until it has stated one.
+const STREAMS_UNKNOWN: usize = 97;
+/// How long to wait for that.
+const SETTINGS_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) type Body = Full<Bytes>;
 
-/// A connection of either protocol, ready for requests; with the number of streams that the server
-/// allows, as it was told last.
+/// A connection of either protocol, ready for requests.
 pub(super) enum Opened {
     One(http1::SendRequest<Body>, Driver),
-    Many(http2::SendRequest<Body>, Arc<AtomicUsize>, Driver),
+    Many(http2::SendRequest<Body>, Streams, Driver),
 }
+
+/// How many requests the server takes at once over one connection, as it said last.
+pub(super) type Streams = Box<dyn Fn() -> usize + Send + Sync>;
 
 /// The task that moves a connection's bytes; it ends when this is dropped.
 pub(super) struct Driver(AbortHandle);
@@ -60,7 +64,7 @@ pub(super) struct Connector {
     files: TlsFiles,
     server_name: Option<String>,
     connect_timeout: Duration,
-    config: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
+    config: tokio::sync::Mutex<Option<(Instant, Arc<ClientConfig>)>>,
 }
 
 impl Connector {
@@ -70,7 +74,7 @@ impl Connector {
         server_name: Option<String>,
         connect_timeout: Duration,
     ) -> Self {
-        Self { origin, files, server_name, connect_timeout, config: Mutex::new(None) }
+        Self { origin, files, server_name, connect_timeout, config: tokio::sync::Mutex::new(None) }
     }
 
     pub(super) const fn origin(&self) -> &Origin {
@@ -178,19 +182,30 @@ where
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_max_send_streams(STREAMS_UNKNOWN)
         .max_header_list_size(HEADER_BYTES_MAX as u32)
         .keep_alive_interval(PROBE_EVERY)
         .keep_alive_timeout(DEAD_AFTER)
         .keep_alive_while_idle(true);
     let (sender, connection) =
         builder.handshake(TokioIo::new(io)).await.map_err(|error| HttpError::broken(&error))?;
-    let streams = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-    let told = Arc::clone(&streams);
-    let mut connection = Box::pin(connection);
+    // Shared with whoever asks how many streams there may be; held for one poll only.
+    let connection = Arc::new(Mutex::new(Box::pin(connection)));
+    let asked = Arc::clone(&connection);
+    let streams = Box::new(move || locked(&asked).current_max_send_streams());
     let driver = tokio::spawn(std::future::poll_fn(move |context| {
-        let polled = connection.as_mut().poll(context);
-        told.store(connection.current_max_send_streams(), Ordering::Release);
-        polled.map(drop)
+        locked(&connection).as_mut().poll(context).map(drop)
     }));
-    Ok(Opened::Many(sender, streams, Driver(driver.abort_handle())))
+    let driver = Driver(driver.abort_handle());
+    // The first frame of a server says how many streams there may be (RFC 9113 §3.4). Nothing tells
+    // that it came, so that it is looked for; one round trip at most, as a rule.
+    let until = Instant::now() + SETTINGS_WITHIN;
+    while streams() == STREAMS_UNKNOWN && !sender.is_closed() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(Opened::Many(sender, streams, driver))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

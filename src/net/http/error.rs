@@ -71,7 +71,10 @@ impl HttpError {
     pub const fn unreachable(&self) -> bool {
         matches!(
             self,
-            Self::Resolve { .. } | Self::Connect { .. } | Self::Handshake { .. } | Self::Deadline(_)
+            Self::Resolve { .. }
+                | Self::Connect { .. }
+                | Self::Handshake { .. }
+                | Self::Deadline(_)
         )
     }
 }

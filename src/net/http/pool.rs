@@ -8,7 +8,7 @@ use hyper::client::conn::{http1, http2};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::connect::{Body, Connector, Driver, Opened};
+use super::connect::{Body, Connector, Driver, Opened, Streams};
 use super::error::HttpError;
 
 /// A connection that was idle for longer is not used again: its server may just be closing it.
@@ -42,8 +42,8 @@ struct Many {
     sender: http2::SendRequest<Body>,
     /// Requests under way.
     load: AtomicUsize,
-    /// Most of them, as the server says.
-    streams: Arc<AtomicUsize>,
+    /// Most of them.
+    streams: Streams,
     _driver: Driver,
 }
 
@@ -182,9 +182,8 @@ impl Pool {
     fn place(&self) -> Option<Place> {
         let mut all = self.all();
         all.shared.retain(|many| !many.sender.is_closed());
-        let free = all.shared.iter().find(|many| {
-            many.load.load(Ordering::Acquire) < many.streams.load(Ordering::Acquire)
-        })?;
+        let free =
+            all.shared.iter().find(|many| many.load.load(Ordering::Acquire) < (many.streams)())?;
         free.load.fetch_add(1, Ordering::AcqRel);
         Some(Place(Arc::clone(free)))
     }
