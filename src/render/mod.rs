@@ -5,7 +5,7 @@
 //! template asked for, and only then.
 
 mod data;
-mod engine;
+pub mod engine;
 mod exec;
 mod resource;
 mod status;
