@@ -14,6 +14,9 @@ use super::super::engine::go::value::Value;
 /// What a function gives.
 pub(super) type Outcome = Result<Value, FunctionError>;
 
+/// Why it gave nothing.
+pub(super) type Failure = FunctionError;
+
 /// The code of a function.
 pub(super) type Code = fn(&mut Context<'_>, &[Value]) -> Outcome;
 
