@@ -47,6 +47,10 @@ pub(super) const fn many(
     Entry { name, signature: Signature::variadic(params, result), code }
 }
 
+/// `[]byte`
+pub(super) const BYTES: Type =
+    Type::Slice(&Type::Uint(super::super::engine::go::types::UintKind::U8));
+
 /// An error in Go's words.
 pub(super) fn failed<T>(message: impl Into<String>) -> Result<T, FunctionError> {
     Err(FunctionError::failed(message))

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::engine::go::function::{Context, FunctionError};
 use super::super::engine::go::value::Value;
+use super::mutable::Mutables;
 use super::source::{Answer, Query, Source, World};
 
 /// The host that the functions of both dialects expect in their [`Context`].
@@ -15,6 +16,7 @@ pub struct Host {
     world: Arc<dyn World>,
     answers: Mutex<BTreeMap<Query, Known>>,
     scratch: Arc<Mutex<BTreeMap<String, Value>>>,
+    mutables: Mutables,
 }
 
 /// What became of a question.
@@ -27,7 +29,7 @@ enum Known {
 impl Host {
     /// For one evaluation.
     pub fn new(source: Arc<dyn Source>, world: Arc<dyn World>) -> Self {
-        Self { source, world, answers: Mutex::default(), scratch: Arc::default() }
+        Self { source, world, answers: Mutex::default(), scratch: Arc::default(), mutables: Mutables::default() }
     }
 
     /// Everything that was asked so far, sorted, and whether it was answered. The output counts only
@@ -46,6 +48,11 @@ impl Host {
     /// What `scratch` keeps.
     pub(super) fn scratch(&self) -> &Arc<Mutex<BTreeMap<String, Value>>> {
         &self.scratch
+    }
+
+    /// The maps that this evaluation may change.
+    pub(super) const fn mutables(&self) -> &Mutables {
+        &self.mutables
     }
 
     /// The world beside the catalog.
