@@ -32,7 +32,7 @@ pub(super) fn js(text: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let mut out = Vec::with_capacity(text.len() + 16);
-    let mut escape = |out: &mut Vec<u8>, code: u32| {
+    let escape = |out: &mut Vec<u8>, code: u32| {
         out.extend_from_slice(format!("\\u{code:04X}").as_bytes());
     };
     for chunk in text.utf8_chunks() {
