@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -109,7 +110,7 @@ func typed[T any](v any) []T {
 	for _, each := range values(v) {
 		out = append(out, each.(T))
 	}
-	return out
+	return slices.Clip(out)
 }
 
 func mapOf[K comparable, V any](v any, key func(any) K, element func(any) V) map[K]V {

@@ -8,7 +8,7 @@ use super::format::{self, TooLarge};
 use super::function::{FunctionError, Limit, Signature};
 use super::text::Text;
 use super::types::Type;
-use super::val::{Val, type_name};
+use super::val::{Val, pointee, type_name};
 use super::value::{Items, List, Value};
 
 /// A built-in function.
@@ -152,7 +152,7 @@ impl Evaluator<'_> {
             .iter()
             .map(|arg| match &arg.value {
                 Value::Nil => Value::fixed("<no value>"),
-                value => value.clone(),
+                value => pointee(value),
             })
             .collect();
         let max = self.budget.limits().output_max;
@@ -167,7 +167,7 @@ impl Evaluator<'_> {
             return failed("missing argument for comparison");
         }
         for other in others {
-            if equal(&first.value, &other.value, |value| self.shown(value))? {
+            if equal(&first.value, &other.value, |value, verb| self.shown_by(value, verb))? {
                 return Ok(true);
             }
         }
@@ -191,13 +191,13 @@ fn length(item: &Val) -> Result<Val, FunctionError> {
         Value::Sequence(sequence) if matches!(sequence.type_of(), Type::Chan(_)) => {
             sequence.steps().count()
         }
-        other => return failed(format!("len of type {}", pointee(&other))),
+        _ => return failed(format!("len of type {}", target_type(&item.value))),
     };
     Ok(Val::int(count as i64))
 }
 
 /// The type of a value, or of what it points to.
-fn pointee(value: &Value) -> String {
+fn target_type(value: &Value) -> String {
     match value.type_of() {
         Some(Type::Pointer(target)) => target.to_string(),
         _ => type_name(value),
@@ -254,7 +254,7 @@ fn index(item: &Val, indexes: &[Val]) -> Result<Val, FunctionError> {
                 prepared(&index.value, key).map_err(FunctionError::failed)?;
                 Val::zero(of)
             }
-            other => return failed(format!("can't index item of type {}", pointee(&other))),
+            _ => return failed(format!("can't index item of type {}", target_type(&item.value))),
         };
     }
     Ok(item)
@@ -265,6 +265,8 @@ struct Part {
     list: std::sync::Arc<List>,
     from: usize,
     to: usize,
+    /// Where its capacity ends.
+    max: usize,
 }
 
 impl Items for Part {
@@ -272,8 +274,12 @@ impl Items for Part {
         self.to - self.from
     }
 
+    fn capacity(&self) -> usize {
+        self.max - self.from
+    }
+
     fn at(&self, index: usize) -> Value {
-        self.list.get(self.from + index).unwrap_or(Value::Nil)
+        self.list.at(self.from + index)
     }
 }
 
@@ -287,17 +293,21 @@ fn slice(item: &Val, indexes: &[Val]) -> Result<Val, FunctionError> {
     if indexes.len() > 3 {
         return failed(format!("too many slice indexes: {}", indexes.len()));
     }
-    let cap = match &plain {
+    let (len, cap) = match &plain {
         Value::String(_) if indexes.len() == 3 => {
             return failed("cannot 3-index slice a string");
         }
-        Value::String(text) => text.len(),
-        Value::List(list) => list.len(),
-        Value::NilOf(Type::Slice(_)) => 0,
-        other => return failed(format!("can't slice item of type {}", pointee(other))),
+        Value::String(text) => (text.len(), text.len()),
+        Value::List(list) => (list.len(), list.capacity()),
+        Value::NilOf(Type::Slice(_)) => (0, 0),
+        _ => return failed(format!("can't slice item of type {}", target_type(&item.value))),
     };
-    let mut at = [0, cap, cap];
+    let mut at = [0, len, cap];
     for (slot, index) in at.iter_mut().zip(indexes) {
+        // Go does not look into the interface here, as `index` does.
+        if index.boxed {
+            return failed("cannot index slice/array with type interface {}");
+        }
         *slot = index_of(&index.value, cap)?;
     }
     let [from, to, max] = at;
@@ -313,7 +323,7 @@ fn slice(item: &Val, indexes: &[Val]) -> Result<Val, FunctionError> {
         }
         Value::List(list) => {
             let element = list.element();
-            Value::list(element, Part { list, from, to })
+            Value::list(element, Part { list, from, to, max })
         }
         other => other,
     }))

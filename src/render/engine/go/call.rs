@@ -7,7 +7,7 @@ use super::builtins::Builtin;
 use super::exec::{Evaluator, Failed, Nested};
 use super::function::{Context, Function, FunctionError, Signature};
 use super::types::Type;
-use super::val::{Val, type_name, wrapped};
+use super::val::{Val, type_name, wrapped, wrapped_unsigned};
 use super::value::{Object, Value};
 
 /// What is called.
@@ -236,7 +236,7 @@ impl<'a> Evaluator<'a> {
                 Value::Int(wrapped(number.int.unwrap_or(0), kind), kind)
             }
             (Type::Uint(kind), ArgKind::Number(number)) if number.uint.is_some() => {
-                Value::Uint(number.uint.unwrap_or(0), kind)
+                Value::Uint(wrapped_unsigned(number.uint.unwrap_or(0), kind), kind)
             }
             (Type::Float(kind), ArgKind::Number(number)) if number.float.is_some() => {
                 Value::Float(number.float.unwrap_or(0.0), kind)
@@ -327,9 +327,13 @@ pub(super) fn prepared(value: &Value, of: &'static Type) -> Result<Value, String
     }
     let converted = match (value.plain(), of.underlying()) {
         (Value::Int(value, _), Type::Int(kind)) => Value::Int(wrapped(value, kind), kind),
-        (Value::Int(value, _), Type::Uint(kind)) => Value::Uint(value as u64, kind),
+        (Value::Int(value, _), Type::Uint(kind)) => {
+            Value::Uint(wrapped_unsigned(value as u64, kind), kind)
+        }
         (Value::Uint(value, _), Type::Int(kind)) => Value::Int(wrapped(value as i64, kind), kind),
-        (Value::Uint(value, _), Type::Uint(kind)) => Value::Uint(value, kind),
+        (Value::Uint(value, _), Type::Uint(kind)) => {
+            Value::Uint(wrapped_unsigned(value, kind), kind)
+        }
         _ => return Err(format!("value has type {}; should be {of}", type_name(value))),
     };
     Ok(converted)

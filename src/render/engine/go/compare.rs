@@ -60,11 +60,11 @@ fn failed<T>(message: impl Into<String>) -> Result<T, FunctionError> {
     Err(FunctionError::failed(message))
 }
 
-/// `eq a b`; `shown` gives `%v` for messages.
+/// `eq a b`; `shown` gives a value by a verb, for messages.
 pub(super) fn equal(
     a: &Value,
     b: &Value,
-    shown: impl Fn(&Value) -> String,
+    shown: impl Fn(&Value, &[u8]) -> String,
 ) -> Result<bool, FunctionError> {
     // What most comparisons are.
     if let (Value::String(a), Value::String(b)) = (a, b) {
@@ -96,22 +96,26 @@ pub(super) fn equal(
 }
 
 /// Equality of what is not basic.
-fn same(a: &Value, b: &Value, shown: impl Fn(&Value) -> String) -> Result<bool, FunctionError> {
+fn same(
+    a: &Value,
+    b: &Value,
+    shown: impl Fn(&Value, &[u8]) -> String,
+) -> Result<bool, FunctionError> {
     let (kind_a, kind_b) = (kind(a), kind(b));
     if kind_a != kind_b && kind_a != Kind::Invalid && kind_b != Kind::Invalid {
         return failed(format!(
             "non-comparable types {}: {}, {}: {}",
-            shown(a),
+            shown(a, b"%s"),
             type_name(a),
             type_name(b),
-            shown(b)
+            shown(b, b"%v")
         ));
     }
     if is_nil(a) || is_nil(b) {
         return Ok(is_nil(a) && is_nil(b));
     }
     if matches!(kind_b, Kind::Slice | Kind::Map | Kind::Func) {
-        return failed(format!("non-comparable type {}: {}", shown(b), type_name(b)));
+        return failed(format!("non-comparable type {}: {}", shown(b, b"%s"), type_name(b)));
     }
     Ok(a == b)
 }

@@ -9,7 +9,7 @@ use super::function::{Budget, FunctionError, Limit, Runner};
 use super::quote::quote;
 use super::templates::Templates;
 use super::types::Type;
-use super::val::{Val, type_name};
+use super::val::{Val, pointee, type_name};
 use super::value::{Step, Value};
 
 /// Boxed, because it is rare and results are many.
@@ -405,8 +405,8 @@ impl<'a> Evaluator<'a> {
                 Err(self.error(format!("can't print {place} of type {of}")))
             }
             other => {
-                let one = std::slice::from_ref(other);
-                match format::print(one, self.templates.numbers, self.room()) {
+                let one = [pointee(other)];
+                match format::print(&one, self.templates.numbers, self.room()) {
                     Ok(bytes) => self.write(&bytes),
                     Err(_) => Err(self.limit(Limit::Output(self.budget.limits().output_max))),
                 }
@@ -415,9 +415,14 @@ impl<'a> Evaluator<'a> {
     }
 
     /// `%v` of a value within a message.
-    pub(super) fn shown(&self, value: &Value) -> String {
+    fn shown(&self, value: &Value) -> String {
+        self.shown_by(value, b"%v")
+    }
+
+    /// A value within a message.
+    pub(super) fn shown_by(&self, value: &Value, verb: &[u8]) -> String {
         let args = std::slice::from_ref(value);
-        match format::printf(b"%v", args, self.templates.numbers, 1 << 16) {
+        match format::printf(verb, args, self.templates.numbers, 1 << 16) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(_) => "(too long)".to_owned(),
         }

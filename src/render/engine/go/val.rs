@@ -1,7 +1,11 @@
 //! A value on its way through a pipeline.
 
-use super::types::{IntKind, Type};
-use super::value::Value;
+use std::any::Any;
+use std::sync::Arc;
+
+use super::text::Text;
+use super::types::{IntKind, Type, UintKind};
+use super::value::{Object, Value};
 
 /// A value, and whether it lies in an interface: an element of `[]interface {}`, say.
 ///
@@ -99,4 +103,54 @@ pub(super) const fn wrapped(value: i64, kind: IntKind) -> i64 {
         IntKind::I16 => value as i16 as i64,
         IntKind::I32 => value as i32 as i64,
     }
+}
+
+/// The same for an unsigned integer.
+pub(super) const fn wrapped_unsigned(value: u64, kind: UintKind) -> u64 {
+    match kind {
+        UintKind::Uint | UintKind::U64 | UintKind::Uintptr => value,
+        UintKind::U8 => value as u8 as u64,
+        UintKind::U16 => value as u16 as u64,
+        UintKind::U32 => value as u32 as u64,
+    }
+}
+
+/// What an object points to, for printing.
+struct Pointee(Arc<dyn Object>, Type);
+
+impl Object for Pointee {
+    fn type_of(&self) -> Type {
+        self.1
+    }
+
+    fn field(&self, name: &str) -> Option<Value> {
+        self.0.field(name)
+    }
+
+    fn fields(&self) -> &[&'static str] {
+        self.0.fields()
+    }
+
+    fn underlying(&self) -> Option<Value> {
+        self.0.underlying()
+    }
+
+    fn text(&self) -> Option<Text> {
+        self.0.text()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self.0.as_any()
+    }
+}
+
+/// What is printed for `value`: a pointer shows what it points to, unless it has a text of its own.
+pub(super) fn pointee(value: &Value) -> Value {
+    if let Value::Object(object) = value
+        && let Type::Pointer(target) = object.type_of()
+        && object.text().is_none()
+    {
+        return Value::object(Pointee(Arc::clone(object), *target));
+    }
+    value.clone()
 }
