@@ -1,10 +1,10 @@
 //! Functions of templates: what they take, what they give, what they may spend.
 //!
 //! The evaluator checks a call against the [`Signature`] and converts arguments as Go does
-//! (constants to the type of the parameter, integers among each other, untyped nil to the nil of
-//! the type), so that a function gets what it declared: exactly as many arguments (at least as
-//! many as it has fixed ones, if variadic), each of its type. A parameter of [`Type::Any`] takes
-//! every value, untyped nil as [`Value::Nil`].
+//! (constants to the type of the parameter, untyped nil to the nil of the type; an `int64` is not
+//! taken for an `int`), so that a function gets what it declared: exactly as many arguments (at
+//! least as many as it has fixed ones, if variadic), each of its type. A parameter of [`Type::Any`]
+//! takes every value, untyped nil as [`Value::Nil`].
 
 use std::any::Any;
 use std::collections::HashMap;

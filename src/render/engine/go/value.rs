@@ -58,7 +58,11 @@ pub trait Items: Send + Sync + 'static {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// The element at `index`, which is below [`Items::len`]. [`Value::Nil`] beyond it.
+    /// How far `slice` may reach beyond the length: a part of a slice knows what follows it.
+    fn capacity(&self) -> usize {
+        self.len()
+    }
+    /// The element at `index`, which is below [`Items::capacity`]. [`Value::Nil`] beyond it.
     fn at(&self, index: usize) -> Value;
 }
 
@@ -102,6 +106,16 @@ impl List {
     /// The element at `index`.
     pub fn get(&self, index: usize) -> Option<Value> {
         (index < self.items.len()).then(|| self.items.at(index))
+    }
+
+    /// How far `slice` may reach: at least [`List::len`].
+    pub fn capacity(&self) -> usize {
+        self.items.capacity()
+    }
+
+    /// The element at `index`, which may lie beyond the length but not beyond the capacity.
+    pub(super) fn at(&self, index: usize) -> Value {
+        self.items.at(index)
     }
 
     /// All elements in their order.

@@ -1,0 +1,618 @@
+//! From tokens to trees, as `text/template/parse` does it: the same trees, the same errors.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::ast::{
+    Arg, ArgKind, Branch, BranchKind, Callee, Command, List, Node, Pipe, Source, Tree, Variable,
+};
+use super::builtins::Builtin;
+use super::error::{Error, ErrorKind};
+use super::function::Functions;
+use super::lex::{Kind, Lexer, Token};
+use super::number::Number;
+use super::quote::{quote, unquote};
+use super::text::Text;
+
+/// Deepest nesting of blocks and parentheses; what is parsed can also be evaluated on a small stack.
+const NESTING_MAX: u32 = 200;
+
+/// What belongs to one text, whichever of its templates is being parsed.
+struct Whole<'a> {
+    lexer: Lexer<'a>,
+    source: Arc<Source>,
+    functions: &'a Functions,
+    trees: HashMap<Arc<str>, Arc<Tree>>,
+    variables: HashMap<Arc<str>, u32>,
+    nesting: u32,
+}
+
+/// Parses one template; those inside it have parsers of their own.
+struct Parser<'p, 'a> {
+    whole: &'p mut Whole<'a>,
+    name: Arc<str>,
+    tokens: [Token<'a>; 3],
+    peeked: usize,
+    /// Variables that are defined at this place.
+    variables: Vec<Variable>,
+    /// Line on which the current action began, 0 outside actions.
+    action_line: usize,
+    ranges: u32,
+}
+
+/// How a list of nodes ended.
+enum End {
+    End,
+    Else,
+}
+
+enum Item {
+    Node(Node),
+    End(End),
+}
+
+type Parsed<T> = Result<T, Error>;
+
+/// The templates of `source`: the whole of it under its name, and those that it defines.
+pub(super) fn parse(
+    source: &Arc<Source>,
+    functions: &Functions,
+) -> Parsed<HashMap<Arc<str>, Arc<Tree>>> {
+    let text = Arc::clone(&source.text);
+    let mut lexer = Lexer::new(&text, &source.left, &source.right);
+    lexer.break_is_keyword = functions.get("break").is_none();
+    lexer.continue_is_keyword = functions.get("continue").is_none();
+    let mut whole = Whole {
+        lexer,
+        source: Arc::clone(source),
+        functions,
+        trees: HashMap::new(),
+        variables: HashMap::new(),
+        nesting: 0,
+    };
+    let name = Arc::clone(&source.name);
+    Parser::new(&mut whole, name).top()?;
+    Ok(whole.trees)
+}
+
+impl<'p, 'a> Parser<'p, 'a> {
+    fn new(whole: &'p mut Whole<'a>, name: Arc<str>) -> Self {
+        let mut parser = Self {
+            whole,
+            name,
+            tokens: [Token::NONE; 3],
+            peeked: 0,
+            variables: Vec::new(),
+            action_line: 0,
+            ranges: 0,
+        };
+        let root = parser.variable("$");
+        parser.variables.push(root);
+        parser
+    }
+
+    fn variable(&mut self, name: &str) -> Variable {
+        let count = self.whole.variables.len() as u32;
+        if let Some((name, id)) = self.whole.variables.get_key_value(name) {
+            return Variable { id: *id, name: Arc::clone(name) };
+        }
+        let name: Arc<str> = name.into();
+        self.whole.variables.insert(Arc::clone(&name), count);
+        Variable { id: count, name }
+    }
+
+    // Tokens.
+
+    fn next(&mut self) -> Token<'a> {
+        match self.peeked.checked_sub(1) {
+            Some(left) => self.peeked = left,
+            None => self.tokens[0] = self.whole.lexer.next(),
+        }
+        self.tokens[self.peeked].clone()
+    }
+
+    fn backup(&mut self) {
+        self.peeked += 1;
+    }
+
+    fn peek(&mut self) -> &Token<'a> {
+        if self.peeked == 0 {
+            self.peeked = 1;
+            self.tokens[0] = self.whole.lexer.next();
+        }
+        &self.tokens[self.peeked - 1]
+    }
+
+    fn next_not_space(&mut self) -> Token<'a> {
+        loop {
+            let token = self.next();
+            if token.kind != Kind::Space {
+                return token;
+            }
+        }
+    }
+
+    fn peek_not_space(&mut self) -> Token<'a> {
+        let token = self.next_not_space();
+        self.backup();
+        token
+    }
+
+    fn expect(&mut self, kind: Kind, context: &str) -> Parsed<Token<'a>> {
+        let token = self.next_not_space();
+        if token.kind == kind { Ok(token) } else { Err(self.unexpected(&token, context)) }
+    }
+
+    // Errors.
+
+    fn error(&self, message: impl AsRef<str>) -> Error {
+        let (name, line) = (&self.whole.source.name, self.tokens[0].line);
+        Error {
+            kind: ErrorKind::Parse,
+            message: format!("template: {name}:{line}: {}", message.as_ref()),
+            template: name.to_string(),
+            line,
+            column: None,
+            hint: None,
+        }
+    }
+
+    fn unexpected(&self, token: &Token<'_>, context: &str) -> Error {
+        if token.kind != Kind::Error {
+            return self.error(format!("unexpected {} in {context}", token.shown()));
+        }
+        let mut message = token.text.to_string();
+        if self.action_line != 0 && self.action_line != token.line {
+            let within = if message.ends_with(" action") { "" } else { " in action" };
+            let (name, line) = (&self.whole.source.name, self.action_line);
+            message.push_str(&format!("{within} started at {name}:{line}"));
+        }
+        self.error(message)
+    }
+
+    fn nest(&mut self, message: &str) -> Parsed<()> {
+        self.whole.nesting += 1;
+        if self.whole.nesting > NESTING_MAX {
+            let mut error = self.error(message);
+            error.hint = Some(format!(
+                "at most {NESTING_MAX} blocks and parentheses may stand inside each other; \
+                 move some of them into a {{{{define}}}}"
+            ));
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    // Templates.
+
+    fn add(&mut self, root: List) -> Parsed<()> {
+        let text = &self.whole.source.text;
+        let was = self.whole.trees.get(&self.name);
+        let empty = root.is_empty(text);
+        if was.is_none_or(|tree| tree.root.is_empty(text)) {
+            let source = Arc::clone(&self.whole.source);
+            let tree = Tree { name: Arc::clone(&self.name), source, root };
+            self.whole.trees.insert(Arc::clone(&self.name), Arc::new(tree));
+        } else if !empty {
+            let name = quote(self.name.as_bytes());
+            return Err(self.error(format!("template: multiple definition of template {name}")));
+        }
+        Ok(())
+    }
+
+    fn top(mut self) -> Parsed<()> {
+        let mut root = List { at: self.peek().at as u32, nodes: Vec::new() };
+        loop {
+            match self.peek().kind {
+                Kind::Eof => break,
+                Kind::LeftDelim => {
+                    let delim = self.next();
+                    if self.next_not_space().kind == Kind::Define {
+                        Parser::new(self.whole, "definition".into()).definition()?;
+                        continue;
+                    }
+                    self.tokens[1] = delim;
+                    self.peeked = 2;
+                }
+                _ => {}
+            }
+            match self.item()? {
+                Item::Node(node) => root.nodes.push(node),
+                Item::End(end) => {
+                    let shown = self.shown_end(&end);
+                    return Err(self.error(format!("unexpected {shown}")));
+                }
+            }
+        }
+        self.add(root)
+    }
+
+    fn shown_end(&self, end: &End) -> String {
+        let word = match end {
+            End::End => "end",
+            End::Else => "else",
+        };
+        format!("{}{word}{}", self.whole.source.left, self.whole.source.right)
+    }
+
+    fn definition(mut self) -> Parsed<()> {
+        let token = self.next_not_space();
+        if !matches!(token.kind, Kind::String | Kind::RawString) {
+            return Err(self.unexpected(&token, "define clause"));
+        }
+        self.name = self.unquoted_name(&token)?;
+        self.expect(Kind::RightDelim, "define clause")?;
+        let (root, end) = self.items()?;
+        if let End::Else = end {
+            let shown = self.shown_end(&end);
+            return Err(self.error(format!("unexpected {shown} in define clause")));
+        }
+        self.add(root)
+    }
+
+    fn unquoted_name(&mut self, token: &Token<'_>) -> Parsed<Arc<str>> {
+        let name = self.unquoted(token)?;
+        Ok(String::from_utf8_lossy(&name).into())
+    }
+
+    fn unquoted(&mut self, token: &Token<'_>) -> Parsed<Vec<u8>> {
+        unquote(&token.text).ok_or_else(|| self.error("invalid syntax"))
+    }
+
+    // Lists of nodes.
+
+    fn items(&mut self) -> Parsed<(List, End)> {
+        let mut list = List { at: self.peek_not_space().at as u32, nodes: Vec::new() };
+        while self.peek_not_space().kind != Kind::Eof {
+            match self.item()? {
+                Item::Node(node) => list.nodes.push(node),
+                Item::End(end) => return Ok((list, end)),
+            }
+        }
+        Err(self.error("unexpected EOF"))
+    }
+
+    fn item(&mut self) -> Parsed<Item> {
+        let token = self.next_not_space();
+        match token.kind {
+            Kind::Text => {
+                Ok(Item::Node(Node::Text(token.at as u32, token.at..token.at + token.text.len())))
+            }
+            Kind::LeftDelim => {
+                self.action_line = token.line;
+                let item = self.action()?;
+                self.action_line = 0;
+                Ok(item)
+            }
+            _ => Err(self.unexpected(&token, "input")),
+        }
+    }
+
+    fn action(&mut self) -> Parsed<Item> {
+        let token = self.next_not_space();
+        let node = match token.kind {
+            Kind::Block => self.block()?,
+            Kind::Break | Kind::Continue => {
+                let word = if token.kind == Kind::Break { "break" } else { "continue" };
+                let end = self.next_not_space();
+                if end.kind != Kind::RightDelim {
+                    return Err(self.unexpected(&end, &format!("{{{{{word}}}}}")));
+                }
+                if self.ranges == 0 {
+                    return Err(self.error(format!("{{{{{word}}}}} outside {{{{range}}}}")));
+                }
+                let at = token.at as u32;
+                if token.kind == Kind::Break { Node::Break(at) } else { Node::Continue(at) }
+            }
+            Kind::Else => {
+                let peeked = self.peek_not_space().kind;
+                if !matches!(peeked, Kind::If | Kind::With) {
+                    self.expect(Kind::RightDelim, "else")?;
+                }
+                return Ok(Item::End(End::Else));
+            }
+            Kind::End => {
+                self.expect(Kind::RightDelim, "end")?;
+                return Ok(Item::End(End::End));
+            }
+            Kind::If => self.branch(BranchKind::If)?,
+            Kind::Range => self.branch(BranchKind::Range)?,
+            Kind::With => self.branch(BranchKind::With)?,
+            Kind::Template => self.template()?,
+            _ => {
+                self.backup();
+                self.peek();
+                Node::Action(self.pipeline("command", Kind::RightDelim)?)
+            }
+        };
+        Ok(Item::Node(node))
+    }
+
+    fn branch(&mut self, kind: BranchKind) -> Parsed<Node> {
+        let context = match kind {
+            BranchKind::If => "if",
+            BranchKind::Range => "range",
+            BranchKind::With => "with",
+        };
+        self.nest("blocks are nested too deeply")?;
+        let variables = self.variables.len();
+        let pipe = self.pipeline(context, Kind::RightDelim)?;
+        self.ranges += u32::from(kind == BranchKind::Range);
+        let (list, end) = self.items()?;
+        self.ranges -= u32::from(kind == BranchKind::Range);
+        let mut otherwise = None;
+        if let End::Else = end {
+            let chained = match kind {
+                BranchKind::If => Some(Kind::If),
+                BranchKind::With => Some(Kind::With),
+                BranchKind::Range => None,
+            };
+            let next = self.peek();
+            if Some(next.kind) == chained {
+                let at = next.at as u32;
+                self.next();
+                otherwise = Some(List { at, nodes: vec![self.branch(kind)?] });
+            } else {
+                let (list, end) = self.items()?;
+                if let End::Else = end {
+                    let shown = self.shown_end(&end);
+                    return Err(self.error(format!("expected end; found {shown}")));
+                }
+                otherwise = Some(list);
+            }
+        }
+        self.variables.truncate(variables);
+        self.whole.nesting -= 1;
+        Ok(Node::Branch(Branch { kind, at: pipe.at, pipe, list, otherwise }))
+    }
+
+    fn template_name(&mut self, context: &str) -> Parsed<(u32, Arc<str>)> {
+        let token = self.next_not_space();
+        match token.kind {
+            Kind::String | Kind::RawString => {
+                Ok((token.at as u32, self.unquoted_name(&token)?))
+            }
+            _ => Err(self.unexpected(&token, context)),
+        }
+    }
+
+    fn block(&mut self) -> Parsed<Node> {
+        let (at, name) = self.template_name("block clause")?;
+        let pipe = self.pipeline("block clause", Kind::RightDelim)?;
+        self.nest("blocks are nested too deeply")?;
+        let mut inner = Parser::new(self.whole, Arc::clone(&name));
+        let (root, end) = inner.items()?;
+        if let End::Else = end {
+            let shown = self.shown_end(&end);
+            return Err(self.error(format!("unexpected {shown} in block clause")));
+        }
+        inner.add(root)?;
+        self.whole.nesting -= 1;
+        Ok(Node::Template { at, name, pipe: Some(pipe) })
+    }
+
+    fn template(&mut self) -> Parsed<Node> {
+        let (at, name) = self.template_name("template clause")?;
+        let mut pipe = None;
+        if self.next_not_space().kind != Kind::RightDelim {
+            self.backup();
+            pipe = Some(self.pipeline("template clause", Kind::RightDelim)?);
+        }
+        Ok(Node::Template { at, name, pipe })
+    }
+
+    // Pipelines.
+
+    fn pipeline(&mut self, context: &str, end: Kind) -> Parsed<Pipe> {
+        let at = self.peek_not_space().at as u32;
+        let mut pipe = Pipe { at, assigns: false, variables: Vec::new(), commands: Vec::new() };
+        self.declarations(context, &mut pipe)?;
+        loop {
+            let token = self.next_not_space();
+            match token.kind {
+                kind if kind == end => break,
+                Kind::Bool
+                | Kind::CharConstant
+                | Kind::Complex
+                | Kind::Dot
+                | Kind::Field
+                | Kind::Identifier
+                | Kind::Number
+                | Kind::Nil
+                | Kind::RawString
+                | Kind::String
+                | Kind::Variable
+                | Kind::LeftParen => {
+                    self.backup();
+                    let command = self.command()?;
+                    pipe.commands.push(command);
+                }
+                _ => return Err(self.unexpected(&token, context)),
+            }
+        }
+        if pipe.commands.is_empty() {
+            return Err(self.error(format!("missing value for {context}")));
+        }
+        for (index, command) in pipe.commands.iter().enumerate().skip(1) {
+            use ArgKind::{Bool, Dot, Nil, Number, String};
+            let first = command.args.first().map(|arg| &arg.kind);
+            if let Some(Bool(_) | Dot | Nil | Number(_) | String(..)) = first {
+                let stage = index + 1;
+                return Err(
+                    self.error(format!("non executable command in pipeline stage {stage}"))
+                );
+            }
+        }
+        Ok(pipe)
+    }
+
+    fn declarations(&mut self, context: &str, pipe: &mut Pipe) -> Parsed<()> {
+        loop {
+            let name = self.peek_not_space();
+            if name.kind != Kind::Variable {
+                return Ok(());
+            }
+            self.next();
+            // "$x foo": only "foo" tells that $x is an argument and no declaration.
+            let after = self.peek().clone();
+            let next = self.peek_not_space();
+            match next.kind {
+                Kind::Assign | Kind::Declare => {
+                    pipe.assigns = next.kind == Kind::Assign;
+                    self.next_not_space();
+                    self.declare(pipe, &name.text);
+                    return Ok(());
+                }
+                Kind::Char if next.text == "," => {
+                    self.next_not_space();
+                    self.declare(pipe, &name.text);
+                    if context == "range" && pipe.variables.len() < 2 {
+                        match self.peek_not_space().kind {
+                            Kind::Variable | Kind::RightDelim | Kind::RightParen => continue,
+                            _ => return Err(self.error("range can only initialize variables")),
+                        }
+                    }
+                    return Err(self.error(format!("too many declarations in {context}")));
+                }
+                _ if after.kind == Kind::Space => {
+                    self.tokens[1] = after;
+                    self.tokens[2] = name;
+                    self.peeked = 3;
+                }
+                _ => {
+                    self.tokens[1] = name;
+                    self.peeked = 2;
+                }
+            }
+            return Ok(());
+        }
+    }
+
+    fn declare(&mut self, pipe: &mut Pipe, name: &str) {
+        let variable = self.variable(name);
+        self.variables.push(variable.clone());
+        pipe.variables.push(variable);
+    }
+
+    fn command(&mut self) -> Parsed<Command> {
+        let mut command = Command { at: self.peek_not_space().at as u32, args: Vec::new() };
+        loop {
+            self.peek_not_space();
+            command.args.extend(self.operand()?);
+            let token = self.next();
+            match token.kind {
+                Kind::Space => continue,
+                Kind::RightDelim | Kind::RightParen => self.backup(),
+                Kind::Pipe => {}
+                _ => return Err(self.unexpected(&token, "operand")),
+            }
+            break;
+        }
+        if command.args.is_empty() {
+            return Err(self.error("empty command"));
+        }
+        Ok(command)
+    }
+
+    /// A term and the fields behind it.
+    fn operand(&mut self) -> Parsed<Option<Arg>> {
+        let Some(term) = self.term()? else { return Ok(None) };
+        if self.peek().kind != Kind::Field {
+            return Ok(Some(term));
+        }
+        // As in Go, the place of a chain is that of its first field after the term.
+        let at = self.peek().at as u32;
+        let mut names = Vec::new();
+        while self.peek().kind == Kind::Field {
+            let token = self.next();
+            names.push(Arc::from(token.text.strip_prefix('.').unwrap_or(&token.text)));
+        }
+        let kind = match term.kind {
+            ArgKind::Field(first) => ArgKind::Field(first.iter().cloned().chain(names).collect()),
+            ArgKind::Variable(variable, first) => {
+                ArgKind::Variable(variable, first.iter().cloned().chain(names).collect())
+            }
+            ArgKind::Bool(_)
+            | ArgKind::String(..)
+            | ArgKind::Number(_)
+            | ArgKind::Nil
+            | ArgKind::Dot => {
+                let mut shown = String::new();
+                term.show(&self.whole.source, &mut shown);
+                let shown = quote(shown.as_bytes());
+                return Err(self.error(format!("unexpected . after term {shown}")));
+            }
+            _ => ArgKind::Chain(Box::new(term), names.into()),
+        };
+        Ok(Some(Arg { at, kind }))
+    }
+
+    fn term(&mut self) -> Parsed<Option<Arg>> {
+        let token = self.next_not_space();
+        let text = &*token.text;
+        let kind = match token.kind {
+            Kind::Identifier => {
+                let callee = match (self.whole.functions.get(text), Builtin::called(text)) {
+                    (Some(function), _) => Callee::Function(Arc::clone(function)),
+                    (None, Some(builtin)) => Callee::Builtin(builtin),
+                    (None, None) => {
+                        let name = quote(text.as_bytes());
+                        let mut error = self.error(format!("function {name} not defined"));
+                        error.hint = self.nearest(text);
+                        return Err(error);
+                    }
+                };
+                ArgKind::Identifier(text.into(), callee)
+            }
+            Kind::Dot => ArgKind::Dot,
+            Kind::Nil => ArgKind::Nil,
+            Kind::Variable => {
+                let found = self.variables.iter().find(|variable| &*variable.name == text);
+                let Some(found) = found else {
+                    let name = quote(text.as_bytes());
+                    let mut error = self.error(format!("undefined variable {name}"));
+                    error.hint = Some(format!("define it before: {{{{ {text} := … }}}}"));
+                    return Err(error);
+                };
+                ArgKind::Variable(found.clone(), Box::default())
+            }
+            Kind::Field => ArgKind::Field([Arc::from(text.get(1..).unwrap_or(""))].into()),
+            Kind::Bool => ArgKind::Bool(text == "true"),
+            Kind::CharConstant | Kind::Complex | Kind::Number => {
+                let number = match token.kind {
+                    Kind::CharConstant => Number::character(text),
+                    Kind::Complex => Number::complex(text),
+                    _ => Number::parse(text),
+                };
+                ArgKind::Number(Box::new(number.map_err(|message| self.error(message))?))
+            }
+            Kind::LeftParen => {
+                self.nest("max expression depth exceeded")?;
+                let pipe = self.pipeline("parenthesized pipeline", Kind::RightParen)?;
+                self.whole.nesting -= 1;
+                ArgKind::Pipe(Box::new(pipe))
+            }
+            Kind::String | Kind::RawString => {
+                let value = self.unquoted(&token)?;
+                ArgKind::String(text.into(), Text::from(value))
+            }
+            _ => {
+                self.backup();
+                return Ok(None);
+            }
+        };
+        // The place of a pipeline in parentheses is what comes after the parenthesis.
+        let at = match &kind {
+            ArgKind::Pipe(pipe) => pipe.at,
+            _ => token.at as u32,
+        };
+        Ok(Some(Arg { at, kind }))
+    }
+
+    /// Which function may have been meant by `name`.
+    fn nearest(&self, name: &str) -> Option<String> {
+        let names: Vec<_> = self.whole.functions.names().chain(Builtin::NAMES).collect();
+        let near = crate::suggest::nearest(name, &names)?;
+        Some(format!("did you mean {near}?"))
+    }
+}
