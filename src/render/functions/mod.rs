@@ -76,3 +76,10 @@ pub fn functions(dialect: Dialect, denied: &[String]) -> Functions {
     }
     functions
 }
+
+#[cfg(test)]
+mod testing;
+
+#[cfg(test)]
+#[path = "page_tests.rs"]
+mod page_tests;
