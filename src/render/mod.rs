@@ -7,6 +7,7 @@
 mod data;
 pub mod engine;
 mod exec;
+pub mod functions;
 mod resource;
 mod status;
 mod task;

@@ -1,16 +1,9 @@
 //! Base64, base32, hashes.
 
 use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
-
-const STRICT: GeneralPurposeConfig = GeneralPurposeConfig::new()
-    .with_decode_allow_trailing_bits(true)
-    .with_decode_padding_mode(DecodePaddingMode::RequireCanonical);
-const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, STRICT);
-const URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, STRICT);
 
 /// `bytes` in base64, filled up with `=`.
 pub(super) fn base64(bytes: &[u8]) -> String {
@@ -19,26 +12,54 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 
 /// The same with `-` and `_`, for addresses.
 pub(super) fn base64_url(bytes: &[u8]) -> String {
-    URL.encode(bytes)
+    URL_SAFE.encode(bytes)
 }
 
 /// What base64 says; `url` for the other alphabet. The ends of lines do not count, as in Go.
 ///
 /// # Errors
-/// `illegal base64 data at input byte N`
+/// `illegal base64 data at input byte N`, with the N that Go tells.
 pub(super) fn from_base64(text: &[u8], url: bool) -> Result<Vec<u8>, String> {
-    let kept: Vec<u8> = text.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
-    let engine = if url { &URL } else { &STANDARD };
-    engine.decode(&kept).map_err(|error| {
-        let at = match error {
-            base64::DecodeError::InvalidByte(at, _)
-            | base64::DecodeError::InvalidLastSymbol(at, _) => at,
-            base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => {
-                kept.len()
-            }
-        };
-        format!("illegal base64 data at input byte {at}")
-    })
+    decode_base64(text, url).map_err(|at| format!("illegal base64 data at input byte {at}"))
+}
+
+/// The library tells another place than Go, so that this is ours.
+fn decode_base64(text: &[u8], url: bool) -> Result<Vec<u8>, usize> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let mut rest = text.iter().enumerate().filter(|(_, byte)| !matches!(byte, b'\r' | b'\n'));
+    loop {
+        let (mut bits, mut count) = (0u32, 0);
+        while count < 4 {
+            let Some((at, byte)) = rest.next() else {
+                return if count == 0 { Ok(out) } else { Err(text.len() - count) };
+            };
+            let value = match byte {
+                b'A'..=b'Z' => byte - b'A',
+                b'a'..=b'z' => byte - b'a' + 26,
+                b'0'..=b'9' => byte - b'0' + 52,
+                b'+' if !url => 62,
+                b'/' if !url => 63,
+                b'-' if url => 62,
+                b'_' if url => 63,
+                b'=' if count >= 2 => {
+                    if count == 2 {
+                        match rest.next() {
+                            Some((_, b'=')) => {}
+                            Some((at, _)) => return Err(at - 1),
+                            None => return Err(text.len()),
+                        }
+                    }
+                    bits <<= 6 * (4 - count);
+                    out.extend_from_slice(&bits.to_be_bytes()[1..count]);
+                    return rest.next().map_or(Ok(out), |(at, _)| Err(at));
+                }
+                _ => return Err(at),
+            };
+            bits = bits << 6 | u32::from(value);
+            count += 1;
+        }
+        out.extend_from_slice(&bits.to_be_bytes()[1..]);
+    }
 }
 
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";

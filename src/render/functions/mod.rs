@@ -33,12 +33,14 @@ mod sprig_numbers;
 mod sprig_text;
 mod strconv;
 mod strings;
+mod system;
 mod text;
 mod times;
 mod toml_text;
 mod yaml;
 
 pub use host::Host;
+pub use system::System;
 pub use source::{Answer, FileToWrite, PLUGIN_OUTPUT_MAX, Query, Sealed, Source, Unheard, World};
 
 use super::engine::go::function::{FunctionError, Functions};

@@ -24,7 +24,7 @@ fn table(out: &mut String, value: &Value, path: &[String]) -> Result<(), String>
     if path.len() > DEPTH_MAX {
         return Err(format!("toml: tables are nested more than {DEPTH_MAX} deep"));
     }
-    let indent = "  ".repeat(path.len().saturating_sub(1));
+    let indent = "  ".repeat(path.len());
     let (tables, plain): (Vec<_>, Vec<_>) =
         dict(value).into_iter().partition(|(_, value)| is_table(value) || is_tables(value));
     for (name, value) in plain {

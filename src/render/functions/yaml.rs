@@ -18,7 +18,8 @@ pub(super) fn decode(text: &str) -> Result<Value, String> {
         Ok(node) => Ok(node.0),
         Err(error) => {
             let told = error.to_string();
-            Err(format!("yaml: {}", told.lines().next().unwrap_or_default()))
+            let first = told.lines().next().unwrap_or_default();
+            Err(format!("yaml: {}", first.trim_start_matches("error: ")))
         }
     }
 }
