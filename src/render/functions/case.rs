@@ -55,7 +55,7 @@ pub(super) fn lower_char(c: char) -> char {
     }
 }
 
-fn title_char(c: char) -> char {
+pub(super) fn title_char(c: char) -> char {
     match c {
         '\u{1c4}'..='\u{1c6}' => '\u{1c5}',
         '\u{1c7}'..='\u{1c9}' => '\u{1c8}',

@@ -3,7 +3,7 @@
 use super::super::engine::go::function::{Context, FunctionError};
 use super::super::engine::go::types::Type;
 use super::super::engine::go::value::Value;
-use super::args::{Outcome, elements, failed, shown, strings, text};
+use super::args::{Outcome, elements, failed, shown, text};
 use super::host;
 use super::objects::{CATALOG_SNIPPET, HEALTH_SERVICE, KEY_PAIR, NODE, Record, Shape};
 use super::query;
@@ -197,7 +197,8 @@ pub(super) fn grouped(
     items: Vec<Value>,
     names: impl Fn(&Value) -> Result<Vec<Value>, FunctionError>,
 ) -> Result<Vec<(Value, Vec<Value>)>, FunctionError> {
-    let mut groups: std::collections::BTreeMap<String, (Value, Vec<Value>)> = Default::default();
+    let mut groups: std::collections::BTreeMap<String, (Value, Vec<Value>)> =
+        std::collections::BTreeMap::new();
     for item in items {
         for name in names(&item)? {
             context.spend(1)?;
@@ -308,13 +309,4 @@ pub(super) fn by_key(context: &mut Context<'_>, args: &[Value]) -> Outcome {
         (name, Value::map(&BELOW, items.iter().map(below).collect()))
     };
     Ok(Value::map(&TOP, groups.into_iter().map(map).collect()))
-}
-
-/// Joins all strings of `args` from `index` on.
-pub(super) fn words(args: &[Value], index: usize) -> Vec<String> {
-    let rest = args.get(index..).unwrap_or_default();
-    match rest {
-        [only] if elements(only).is_some() => strings(rest, 0),
-        rest => rest.iter().map(shown).collect(),
-    }
 }

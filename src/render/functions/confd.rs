@@ -202,7 +202,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 fn map(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return failed("invalid map call");
     }
     let mut entries = Vec::new();

@@ -67,7 +67,7 @@ fn matching(
 
 /// `gets pattern`: keys and values, sorted by key.
 pub(super) fn gets(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    Ok(key_values(matching(context, args)?))
+    Ok(key_values(&matching(context, args)?))
 }
 
 /// `getvs pattern`: the values, sorted.

@@ -100,8 +100,10 @@ pub(super) fn from_base32(text: &[u8]) -> Result<Vec<u8>, String> {
             out.push((bits >> count) as u8);
         }
     }
-    if text.len() % 8 != 0 {
-        return Err(format!("illegal base32 data at input byte {}", text.len()));
+    if !text.len().is_multiple_of(8) {
+        // Without any padding Go tells where the group begins that is not whole.
+        let at = if end < text.len() { text.len() } else { text.len() / 8 * 8 };
+        return Err(format!("illegal base32 data at input byte {at}"));
     }
     Ok(out)
 }

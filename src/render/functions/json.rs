@@ -29,17 +29,14 @@ pub(super) fn decode(text: &str) -> Result<Value, String> {
     }
     let tree: Tree = serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        match error.classify() {
-            serde_json::error::Category::Eof => "unexpected end of JSON input".to_owned(),
-            _ => {
-                let before: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
-                let at = (before + column).saturating_sub(1);
-                let found = text.get(at..).and_then(|rest| rest.chars().next());
-                match found {
-                    Some(c) => format!("invalid character {c:?} at line {line}, column {column}"),
-                    None => format!("{error}"),
-                }
-            }
+        if error.classify() == serde_json::error::Category::Eof {
+            return "unexpected end of JSON input".to_owned();
+        }
+        let lines = text.split_inclusive('\n').take(line.saturating_sub(1));
+        let at = (lines.map(str::len).sum::<usize>() + column).saturating_sub(1);
+        match text.get(at..).and_then(|rest| rest.chars().next()) {
+            Some(c) => format!("invalid character {c:?} at line {line}, column {column}"),
+            None => error.to_string(),
         }
     })?;
     Ok(value_of(tree))

@@ -4,6 +4,8 @@
 //! arguments in another order there. Pure functions compute; what asks the catalog goes through
 //! [`Source`], what touches the world through [`World`], both carried by a [`Host`].
 
+#![allow(clippy::unnecessary_wraps, reason = "the functions of a table have one type")]
+
 mod args;
 mod case;
 mod catalog;
@@ -85,3 +87,11 @@ mod testing;
 #[cfg(test)]
 #[path = "page_tests.rs"]
 mod page_tests;
+
+#[cfg(test)]
+#[path = "go_tests.rs"]
+mod go_tests;
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod host_tests;

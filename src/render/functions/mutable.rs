@@ -89,17 +89,19 @@ pub(super) fn changed(
         };
         frozen_changes.push((key, value));
     }
-    if let Value::Map(map) = value {
-        if let Some(kept) = kept(context, map) {
-            let mut kept = locked(&kept);
-            for (key, value) in frozen_changes {
-                match value {
-                    Some(value) => drop(kept.insert(key.into_bytes(), value)),
-                    None => drop(kept.remove(key.as_bytes())),
-                }
+    let changeable = match value {
+        Value::Map(map) => kept(context, map),
+        _ => None,
+    };
+    if let Some(kept) = changeable {
+        let mut kept = locked(&kept);
+        for (key, value) in frozen_changes {
+            match value {
+                Some(value) => drop(kept.insert(key.into_bytes(), value)),
+                None => drop(kept.remove(key.as_bytes())),
             }
-            return Ok(value.clone());
         }
+        return Ok(value.clone());
     }
     let mut entries = entries(value).unwrap_or_default();
     context.spend(entries.len() as u64)?;

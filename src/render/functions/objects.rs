@@ -160,7 +160,7 @@ pub fn key_value(key: &str, value: &str) -> Value {
 }
 
 /// A list of [`key_value`] records.
-pub fn key_values(pairs: Vec<(String, String)>) -> Value {
+pub fn key_values(pairs: &[(String, String)]) -> Value {
     let pairs: Vec<_> = pairs.iter().map(|(key, value)| key_value(key, value)).collect();
     Record::list(&KEY_VALUE, pairs)
 }

@@ -36,6 +36,33 @@ pub(super) fn replace_all(regex: &Regex, text: &str, template: &str) -> String {
     regex.replace_all(text, expand).into_owned()
 }
 
+/// The parts of `text` between matches, at most `most` of them, all without a number
+/// (`Regexp.Split`): an empty match at the beginning makes no empty part.
+pub(super) fn split(regex: &Regex, text: &str, most: i64) -> Vec<String> {
+    if most == 0 {
+        return Vec::new();
+    }
+    if text.is_empty() && !regex.as_str().is_empty() {
+        return vec![String::new()];
+    }
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let (mut parts, mut begin, mut end) = (Vec::new(), 0, 0);
+    for found in regex.find_iter(text) {
+        if parts.len() == most - 1 {
+            break;
+        }
+        end = found.start();
+        if found.end() != 0 {
+            parts.push(text[begin..end].to_owned());
+        }
+        begin = found.end();
+    }
+    if end != text.len() {
+        parts.push(text[begin..].to_owned());
+    }
+    parts
+}
+
 fn expand(captures: &Captures<'_>, template: &str) -> String {
     let mut out = String::new();
     let mut rest = template;
@@ -47,10 +74,10 @@ fn expand(captures: &Captures<'_>, template: &str) -> String {
             continue;
         }
         let (name, after) = match behind.strip_prefix('{') {
-            Some(braced) => match braced.split_once('}') {
-                Some((name, after)) if is_name(name) => (name, after),
-                _ => ("", behind),
-            },
+            Some(braced) => {
+                let named = braced.split_once('}').filter(|(name, _)| is_name(name));
+                named.unwrap_or(("", behind))
+            }
             None => {
                 let end = behind.find(|c: char| !is_word(c)).unwrap_or(behind.len());
                 behind.split_at(end)
@@ -149,8 +176,8 @@ fn rewrite(pattern: &str) -> Result<String, String> {
                 out.push_str(&rest[..length]);
                 repeated = Some(rest);
             }
-            '{' => match counts(rest) {
-                Some((least, most, end)) => {
+            '{' => {
+                if let Some((least, most, end)) = counts(rest) {
                     if !repeatable {
                         let shown = &rest[..end];
                         return Err(format!("missing argument to repetition operator: `{shown}`"));
@@ -162,12 +189,11 @@ fn rewrite(pattern: &str) -> Result<String, String> {
                     again(was_repeated, rest, length)?;
                     out.push_str(&rest[..length]);
                     repeated = Some(rest);
-                }
-                None => {
+                } else {
                     out.push_str("\\{");
                     repeatable = true;
                 }
-            },
+            }
             '}' | ']' => {
                 out.push('\\');
                 out.push(c);
@@ -285,6 +311,12 @@ fn escape(rest: &str, out: &mut String, within_class: bool) -> Result<usize, Str
     Ok(length)
 }
 
+/// Named classes, as `[:NAME:]` within a class.
+const CLASSES: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+    "space", "upper", "word", "xdigit",
+];
+
 /// Writes the class at the beginning of `rest`; returns its length.
 fn class(rest: &str, out: &mut String) -> Result<usize, String> {
     let missing = || format!("missing closing ]: `{rest}`");
@@ -302,16 +334,16 @@ fn class(rest: &str, out: &mut String) -> Result<usize, String> {
             out.push(']');
             return Ok(at + 1);
         }
-        if here.starts_with("[:") {
-            if let Some(end) = here.find(":]") {
-                let name = &here[..end + 2];
-                if !name[2..].starts_with(|c: char| c == '^' || c.is_ascii_lowercase()) {
-                    return Err(format!("invalid character class range: `{name}`"));
-                }
-                out.push_str(name);
-                at += name.len();
-                continue;
+        let named = here.starts_with("[:").then(|| here.find(":]")).flatten();
+        if let Some(end) = named {
+            let name = &here[..end + 2];
+            let known = name[2..end].trim_start_matches('^');
+            if !CLASSES.contains(&known) {
+                return Err(format!("invalid character class range: `{name}`"));
             }
+            out.push_str(name);
+            at += name.len();
+            continue;
         }
         if c == '\\' {
             at += escape(here, out, true)?;
@@ -319,6 +351,14 @@ fn class(rest: &str, out: &mut String) -> Result<usize, String> {
         }
         if c == '-' && at > first && !here[1..].starts_with(']') {
             // Between two letters it makes a range; by itself it must stand at an end.
+            let low = rest[..at].chars().next_back().filter(|c| *c != '\\' && !out.ends_with(']'));
+            let high = here[1..].chars().next().filter(|c| !matches!(c, '\\' | '['));
+            if let (Some(low), Some(high)) = (low, high) {
+                let plain = !rest[..at - low.len_utf8()].ends_with('\\');
+                if plain && high < low {
+                    return Err(format!("invalid character class range: `{low}-{high}`"));
+                }
+            }
             out.push('-');
         } else if matches!(c, '[' | ']' | '-' | '&' | '~' | '^') {
             let _ = write!(out, "\\{c}");

@@ -5,13 +5,8 @@ use super::super::engine::go::value::Value;
 use super::args::{Failure, Outcome, any, anys, elements, failed, int, is_empty, same, type_name};
 
 fn items(name: &str, value: &Value) -> Result<Vec<Value>, Failure> {
-    match elements(value) {
-        Some(items) => Ok(items),
-        None => {
-            let of = type_name(value);
-            failed(format!("Cannot {name} on type {of}"))
-        }
-    }
+    elements(value)
+        .map_or_else(|| failed(format!("Cannot {name} on type {}", type_name(value))), Ok)
 }
 
 pub(super) fn list(context: &mut Context<'_>, args: &[Value]) -> Outcome {

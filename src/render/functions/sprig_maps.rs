@@ -9,7 +9,7 @@ use super::{json, mutable};
 
 pub(super) fn dict(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     context.spend(args.len() as u64)?;
-    let pair = |pair: &[Value]| (shown(&pair[0]), pair.get(1).cloned().unwrap_or("".into()));
+    let pair = |pair: &[Value]| (shown(&pair[0]), pair.get(1).cloned().unwrap_or_else(|| "".into()));
     mutable::dict(context, args.chunks(2).map(pair).collect())
 }
 

@@ -406,11 +406,7 @@ pub(super) fn must_regex_replace_all_literal(context: &mut Context<'_>, args: &[
 pub(super) fn must_regex_split(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     let (whole, count) = (text(args, 1), int(args, 2));
     let regex = regex(context, args)?;
-    let parts: Vec<String> = match usize::try_from(count) {
-        Ok(most) => regex.splitn(&whole, most).map(str::to_owned).collect(),
-        Err(_) => regex.split(&whole).map(str::to_owned).collect(),
-    };
-    Ok(Value::strings(parts))
+    Ok(Value::strings(regexes::split(&regex, &whole, count)))
 }
 
 pub(super) fn regex_quote_meta(context: &mut Context<'_>, args: &[Value]) -> Outcome {

@@ -28,7 +28,14 @@ pub(super) fn parse_uint(text: &str) -> Result<u64, String> {
 
 /// What `strconv.ParseFloat(text, 64)` takes, hexadecimal forms aside.
 pub(super) fn parse_float(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| syntax("ParseFloat", text))?;
+    let digits: Vec<&str> = text.split('_').collect();
+    // An underscore is taken between two digits.
+    let digit = |at: Option<u8>| at.is_some_and(|byte| byte.is_ascii_digit());
+    let parted = digits
+        .windows(2)
+        .all(|two| digit(two[0].bytes().last()) && digit(two[1].bytes().next()));
+    let number = Some(digits.concat()).filter(|_| parted).and_then(|digits| digits.parse().ok());
+    let number: f64 = number.ok_or_else(|| syntax("ParseFloat", text))?;
     if number.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
         return Err(range("ParseFloat", text));
     }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, ToSocketAddrs as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -68,6 +68,7 @@ impl World for System {
         Ok(rustix::system::uname().nodename().to_string_lossy().into_owned())
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the template has to wait for it anyway")]
     fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         let found = (host, 0).to_socket_addrs().map_err(|error| format!("{host}: {error}"))?;
         Ok(found.map(|address| address.ip()).collect())
@@ -89,7 +90,7 @@ impl World for System {
     }
 
     fn run(&self, program: &str, args: &[String]) -> Result<Vec<u8>, String> {
-        let mut child = Command::new(program)
+        let child = Command::new(program)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -97,15 +98,14 @@ impl World for System {
             .process_group(0)
             .spawn()
             .map_err(|error| format!("exec {program:?}: {error}"))?;
-        let result = output_of(&mut child, program, self.plugin_timeout);
-        if result.is_err() {
-            // The whole group, so that nothing that it started stays behind.
-            if let Some(group) = rustix::process::Pid::from_raw(child.id() as i32) {
-                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-            }
-            let _ = child.wait();
+        let group = rustix::process::Pid::from_child(&child);
+        let result = output_of(child, program, self.plugin_timeout);
+        if matches!(result, Err(Ended::Cut(_))) {
+            // The whole group, so that nothing that it started stays behind; as long as something
+            // of it lives, its number is its own.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
-        result
+        result.map_err(|(Ended::Cut(why) | Ended::Badly(why))| why)
     }
 
     fn write(&self, file: &FileToWrite) -> Result<(), String> {
@@ -143,54 +143,77 @@ fn id_of(name: &str, table: &str) -> Result<Option<u32>, String> {
     found.map(Some).ok_or_else(|| format!("{name:?} is not in {table}; use its number"))
 }
 
+/// Why a command gave nothing.
+enum Ended {
+    /// It still runs and is to be killed.
+    Cut(String),
+    /// By itself, but not well.
+    Badly(String),
+}
+
+/// What is heard of a command.
+enum Heard {
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    Status(std::io::Result<ExitStatus>),
+}
+
 /// What `child` prints, once it has ended well and within `timeout`.
-fn output_of(child: &mut Child, program: &str, timeout: Duration) -> Result<Vec<u8>, String> {
+fn output_of(mut child: Child, program: &str, timeout: Duration) -> Result<Vec<u8>, Ended> {
     let deadline = Instant::now() + timeout;
     let (sender, receiver) = mpsc::channel();
-    let mut read = |stream: Option<Box<dyn std::io::Read + Send>>, which: usize| {
-        let sender = sender.clone();
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            if let Some(stream) = stream {
-                // One byte more, so that too much is seen.
-                let _ = stream.take(PLUGIN_OUTPUT_MAX as u64 + 1).read_to_end(&mut bytes);
-            }
-            // Nobody listens after the time limit.
-            let _ = sender.send((which, bytes));
-        });
-    };
-    let boxed = |stream| Box::new(stream) as Box<dyn std::io::Read + Send>;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    read(stdout.map(boxed), 0);
-    read(stderr.map(|stream| Box::new(stream) as Box<dyn std::io::Read + Send>), 1);
-    let mut outputs = [Vec::new(), Vec::new()];
-    for _ in 0..2 {
+    let streams = (child.stdout.take(), child.stderr.take());
+    // Nobody listens any more after the time limit; sending fails then, which is all right.
+    let (to, stream) = (sender.clone(), streams.0);
+    std::thread::spawn(move || to.send(Heard::Stdout(all_of(stream))));
+    let (to, stream) = (sender.clone(), streams.1);
+    std::thread::spawn(move || to.send(Heard::Stderr(all_of(stream))));
+    std::thread::spawn(move || sender.send(Heard::Status(child.wait())));
+    let (mut stdout, mut stderr, mut status) = (None, None, None);
+    while stdout.is_none() || stderr.is_none() || status.is_none() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let Ok((which, bytes)) = receiver.recv_timeout(left) else {
-            let seconds = timeout.as_secs_f64();
-            return Err(format!("exec {program:?}: did not finish in {seconds}s"));
-        };
-        if bytes.len() > PLUGIN_OUTPUT_MAX {
-            return Err(format!("exec {program:?}: printed more than {PLUGIN_OUTPUT_MAX} bytes"));
+        match receiver.recv_timeout(left) {
+            Ok(Heard::Stdout(bytes) | Heard::Stderr(bytes))
+                if bytes.len() > PLUGIN_OUTPUT_MAX =>
+            {
+                let why = format!("exec {program:?}: printed more than {PLUGIN_OUTPUT_MAX} bytes");
+                return Err(Ended::Cut(why));
+            }
+            Ok(Heard::Stdout(bytes)) => stdout = Some(bytes),
+            Ok(Heard::Stderr(bytes)) => stderr = Some(bytes),
+            Ok(Heard::Status(ended)) => {
+                let told = |error| Ended::Badly(format!("exec {program:?}: {error}"));
+                status = Some(ended.map_err(told)?);
+            }
+            Err(_) => {
+                let seconds = timeout.as_secs_f64();
+                return Err(Ended::Cut(format!("exec {program:?}: did not finish in {seconds}s")));
+            }
         }
-        outputs[which] = bytes;
     }
-    // Both streams are closed, so that only its end is left to come.
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-            Ok(None) => return Err(format!("exec {program:?}: did not finish in time")),
-            Err(error) => return Err(format!("exec {program:?}: {error}")),
-        }
+    let text = |bytes: Option<Vec<u8>>| {
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
     };
-    let [stdout, stderr] = outputs;
-    if status.success() {
-        return Ok(stdout);
+    match status {
+        Some(status) if status.success() => Ok(stdout.unwrap_or_default()),
+        status => {
+            let status = status.map_or_else(String::new, |status| status.to_string());
+            let (stdout, stderr) = (text(stdout), text(stderr));
+            Err(Ended::Badly(format!(
+                "exec {program:?}: {status}\n\nstdout:\n\n{stdout}\n\nstderr:\n\n{stderr}"
+            )))
+        }
     }
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (text(&stdout), text(&stderr));
-    Err(format!("exec {program:?}: {status}\n\nstdout:\n\n{stdout}\n\nstderr:\n\n{stderr}"))
+}
+
+/// All that comes out of `stream`, but no more than is needed to see that it is too much.
+fn all_of(stream: Option<impl std::io::Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        // What was read before an error counts.
+        let _ = stream.take(PLUGIN_OUTPUT_MAX as u64 + 1).read_to_end(&mut bytes);
+    }
+    bytes
 }
 
 /// Local addresses of `fib_trie`, each with the interface whose route in `route` holds it.

@@ -84,7 +84,7 @@ impl Source for Sample {
                 Record::list(&KEY_PAIR, below.collect())
             }
             Query::Store => {
-                key_values(KEYS.map(|(key, value)| (format!("/{key}"), value.into())).into())
+                key_values(&KEYS.map(|(key, value)| (format!("/{key}"), value.into())))
             }
             Query::File(path) if path == "/etc/motd" => "hello\n".into(),
             Query::File(path) => return Answer::Failed(format!("open {path}: no such file")),

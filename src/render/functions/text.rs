@@ -4,7 +4,7 @@ use super::super::engine::go::function::Context;
 use super::super::engine::go::types::Type;
 use super::super::engine::go::value::Value;
 use super::args::{Outcome, any, built, bytes, elements, failed, formatted, int, same, shown};
-use super::args::{anys, list, strings as texts, text, type_name};
+use super::args::{strings as texts, text, type_name};
 use super::{case, encoding, regexes, strings};
 
 /// `base64Decode s`
@@ -175,7 +175,6 @@ fn alike(a: &Value, b: &Value) -> bool {
     match (a.plain(), b.plain()) {
         (Value::Int(a, _), Value::Int(b, _)) => a == b,
         (Value::Uint(a, _), Value::Uint(b, _)) => a == b,
-        (Value::Float(a, _), Value::Float(b, _)) => a == b,
         (Value::String(a), Value::String(b)) => a == b,
         _ => same(a, b),
     }
@@ -322,9 +321,4 @@ pub(super) fn looped(_: &mut Context<'_>, args: &[Value]) -> Outcome {
         }
     };
     Ok(Value::Sequence(std::sync::Arc::new(super::numbers::Numbers { start, stop })))
-}
-
-/// The texts of a list, for functions that take `[]interface {}` too.
-pub(super) fn any_list(args: &[Value], index: usize) -> Value {
-    anys(list(args, index))
 }

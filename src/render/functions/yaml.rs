@@ -1,6 +1,9 @@
 //! YAML as `gopkg.in/yaml.v2` reads and writes it, as far as plain data go.
 
+use std::cmp::Ordering;
 use std::fmt::Write as _;
+use std::iter::Peekable;
+use std::str::Chars;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -114,16 +117,15 @@ fn write(out: &mut String, value: &Value, depth: usize, inline: bool) -> Result<
             let entries = map.iter().map(|(key, value)| (super::args::shown(&key), value));
             return fields(out, entries.collect(), depth, inline);
         }
-        Value::Object(object) => match object.underlying() {
-            Some(plain) => return write(out, &plain, depth, inline),
-            None => {
-                // Fields without a name of their own are lower case in YAML.
-                let fields_of = object.fields().iter().map(|name| {
-                    (name.to_lowercase(), object.field(name).unwrap_or(Value::Nil))
-                });
-                return fields(out, fields_of.collect(), depth, inline);
+        Value::Object(object) => {
+            if let Some(plain) = object.underlying() {
+                return write(out, &plain, depth, inline);
             }
-        },
+            // Fields without a name of their own are lower case in YAML.
+            let of = |name: &&str| object.field(name).unwrap_or(Value::Nil);
+            let all = object.fields().iter().map(|name| (name.to_lowercase(), of(name)));
+            return fields(out, all.collect(), depth, inline);
+        }
         Value::List(list) if !list.is_empty() => {
             for (index, item) in list.iter().enumerate() {
                 if index > 0 || !inline {
@@ -154,7 +156,10 @@ fn write(out: &mut String, value: &Value, depth: usize, inline: bool) -> Result<
             if *number > 0.0 { ".inf".to_owned() } else { "-.inf".to_owned() }
         }
         Value::Float(number, _) => format_float(*number, b'g', None, false),
-        Value::String(text) => return string(out, &text.to_str(), depth),
+        Value::String(text) => {
+            string(out, &text.to_str(), depth);
+            return Ok(());
+        }
         Value::List(_) => "[]".to_owned(),
         Value::Map(_) => "{}".to_owned(),
         other => return Err(format!("yaml: cannot marshal type: {}", type_name(other))),
@@ -200,44 +205,45 @@ fn fields(
 }
 
 /// Letters before others, digits by the number they make, as yaml.v2 sorts keys.
-fn natural(a: &str, b: &str) -> std::cmp::Ordering {
-    let (mut x, mut y) = (a.chars().peekable(), b.chars().peekable());
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut left, mut right) = (a.chars().peekable(), b.chars().peekable());
     loop {
-        match (x.peek().copied(), y.peek().copied()) {
+        let (first, second) = match (left.peek().copied(), right.peek().copied()) {
             (None, None) => return a.cmp(b),
-            (None, _) => return std::cmp::Ordering::Less,
-            (_, None) => return std::cmp::Ordering::Greater,
-            (Some(p), Some(q)) if p.is_ascii_digit() && q.is_ascii_digit() => {
-                let mut number = |digits: &mut std::iter::Peekable<std::str::Chars<'_>>| {
-                    let mut number = 0u128;
-                    while let Some(digit) = digits.peek().and_then(|c| c.to_digit(10)) {
-                        number = number.saturating_mul(10).saturating_add(u128::from(digit));
-                        digits.next();
-                    }
-                    number
-                };
-                let (p, q) = (number(&mut x), number(&mut y));
-                if p != q {
-                    return p.cmp(&q);
-                }
+            (None, _) => return Ordering::Less,
+            (_, None) => return Ordering::Greater,
+            (Some(first), Some(second)) => (first, second),
+        };
+        if first.is_ascii_digit() && second.is_ascii_digit() {
+            let ordering = number(&mut left).cmp(&number(&mut right));
+            if ordering.is_ne() {
+                return ordering;
             }
-            (Some(p), Some(q)) if p == q => {
-                x.next();
-                y.next();
-            }
-            (Some(p), Some(q)) => {
-                return match (p.is_alphabetic(), q.is_alphabetic()) {
-                    (true, false) => std::cmp::Ordering::Greater,
-                    (false, true) => std::cmp::Ordering::Less,
-                    _ => p.cmp(&q),
-                };
-            }
+        } else if first == second {
+            left.next();
+            right.next();
+        } else {
+            return match (first.is_alphabetic(), second.is_alphabetic()) {
+                (true, false) => Ordering::Greater,
+                (false, true) => Ordering::Less,
+                _ => first.cmp(&second),
+            };
         }
     }
 }
 
+/// The number at the beginning of `digits`, taken from it.
+fn number(digits: &mut Peekable<Chars<'_>>) -> u128 {
+    let mut number = 0u128;
+    while let Some(digit) = digits.peek().and_then(|c| c.to_digit(10)) {
+        number = number.saturating_mul(10).saturating_add(u128::from(digit));
+        digits.next();
+    }
+    number
+}
+
 /// A string of several lines is a literal block, another one a scalar.
-fn string(out: &mut String, text: &str, depth: usize) -> Result<(), String> {
+fn string(out: &mut String, text: &str, depth: usize) {
     let printable = text.chars().all(|c| c == '\n' || c == '\t' || !c.is_control());
     if text.contains('\n') && printable && !text.starts_with([' ', '\n', '\t']) {
         let end = match text.len() - text.trim_end_matches('\n').len() {
@@ -253,10 +259,9 @@ fn string(out: &mut String, text: &str, depth: usize) -> Result<(), String> {
             }
             let _ = writeln!(out, "{line}");
         }
-        return Ok(());
+        return;
     }
     let _ = writeln!(out, "{}", scalar_text(text));
-    Ok(())
 }
 
 /// Words that YAML takes for something else than a string.

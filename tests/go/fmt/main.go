@@ -1,14 +1,21 @@
 // What Go's fmt, strconv, unicode and time say, for the tests of src/render: prints the table that
-// is kept as fmt_cases.txt, a line for each case, fields separated by tabs and quoted.
+// is kept as cases.txt, a line for each case, fields separated by tabs and quoted.
 package main
 
 import (
 	"bufio"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"math"
 	"os"
+	"path"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 type Point struct {
@@ -85,6 +92,74 @@ var moments = []time.Time{
 	time.Date(33, 1, 1, 13, 0, 0, 1000, time.FixedZone("LMT", 3*3600+25*60+45)),
 }
 
+// Inputs of functions of the standard library that take and give a text.
+var texts = map[string][]string{
+	"base64": {"", "a", "ab", "abc", "abcd", "ab=", "ab==", "abc=", "aGk=", "aGk=x", "aGk==", "a===", "====", "?", "a?bc", "aG\nk=", "aGk\n=", "aGk=\n", "aG\r\nk", "YWJj\nZGVm", "YWJj=", "-_==", "+/=="},
+	"url64":  {"", "a", "-_==", "+/==", "aGk=", "aGk"},
+	"base32": {"", "NBUQ====", "MFRGG===", "ME======", "m", "NBUQ", "NBUQ===", "1BUQ===="},
+	"title":  {"", "hello world", "o'neil the_end", "ǆabc ßx éa", "a.b-c\td", "1abc ²x", "\u00a0x\u2003y", "ABC def"},
+	"bool":   {"1", "t", "T", "true", "TRUE", "True", "tRUE", "0", "f", "F", "false", "", "yes", " true"},
+	"int":    {"0", "-7", "+7", "", "x", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "1_000", "0x10", " 1", "1e3", "-"},
+	"uint":   {"0", "7", "-7", "+7", "", "18446744073709551615", "18446744073709551616"},
+	"float":  {"1", "1.5", ".5", "5.", "1e3", "1E-3", "inf", "-Inf", "NaN", "1e400", "", "x", "1_0", "infinity", "+1", "1e", "e1", "0.1"},
+	"duration": {"0", "1s", "1.5h", "1h2m3.5s", "-1.5ms", "1us", "1µs", "100ns", "", "1", "x", "1x", "1.s", ".5s", "-", "1h-2m", "2562048h"},
+	"json": {"a<b>&c", "\u2028\u2029", "é世\U0001F600", "\x00\x01\x1f\x7f", "\b\f\n\r\t\"\\/", "'"},
+	"clean":  {"", "/", "a", "a/", "a//b", "a/./b", "a/../b", "/..", "../a", "a/../..", "/a/../../b", "./a", "a/b/.."},
+	"base":   {"", "/", "a", "a/", "a/b", "a/b/", "//", "/a"},
+	"dir":    {"", "/", "a", "a/", "a/b", "a/b/", "//", "/a", "a//b", "/a/b/../c"},
+	"ext":    {"", "a", "a.b", "a.b.c", "a.b/c", ".", "..", "a/.b"},
+}
+
+// What a function of the standard library makes of a text, or its error.
+func standard(kind, text string) string {
+	told := func(value any, err error) string {
+		if err != nil {
+			return "error: " + err.Error()
+		}
+		return fmt.Sprint(value)
+	}
+	decoded := func(value []byte, err error) string { return told(string(value), err) }
+	switch kind {
+	case "base64":
+		return decoded(base64.StdEncoding.DecodeString(text))
+	case "url64":
+		return decoded(base64.URLEncoding.DecodeString(text))
+	case "base32":
+		return decoded(base32.StdEncoding.DecodeString(text))
+	case "title":
+		return strings.Title(text)
+	case "bool":
+		return told(strconv.ParseBool(text))
+	case "int":
+		return told(strconv.ParseInt(text, 10, 64))
+	case "uint":
+		return told(strconv.ParseUint(text, 10, 64))
+	case "float":
+		return told(strconv.ParseFloat(text, 64))
+	case "duration":
+		return told(time.ParseDuration(text))
+	case "json":
+		return decoded(json.Marshal(text))
+	case "clean":
+		return path.Clean(text)
+	case "base":
+		return path.Base(text)
+	case "dir":
+		return path.Dir(text)
+	default:
+		return path.Ext(text)
+	}
+}
+
+var patterns = []string{
+	`a+`, `(a)(b)?`, `^$`, ``, `a*`, `\bfoo\b`, `\d+`, `\w+`, `\s`, `\W`, `[[:alpha:]]+`, `[^a-c]`, `[]a]`, `[a\]]`, `a{2}`, `a{2,}`,
+	`a{,2}`, `a{`, `a{x}`, `(?i)FOO`, `(?P<n>o+)`, `(?<n>o+)`, `(?:ab)+`, `x|y`, `.`, `(?s).`, `\pL+`, `\p{Greek}`, `\x41`, `\x{e9}`,
+	`\Qa.b\E`, `\.`, `\_`, `[\w.-]+`, `[[a]`, `[a&&b]`, `[a-]`, `[-a]`, `a??b`, `a+?`, `(`, `)`, `[`, `*`, `a**`, `a+*`, `a{1001}`, `a{3,2}`,
+	`\y`, `\`, `(?=a)`, `(?z)a`, `[b-a]`, `\A\z`, `(?m)^a$`, `\B`, `[^\d]`, `\07`, `[[:word:]]`, `[[:foo:]]`, `x{0}`, `\8`, `(a|b)*c|d`, `é+`,
+}
+
+var matched = []string{"", "aab foo 12 é.b", "FOO_bar\nA{,2} a{x}", "αβ [a&]-]", "foo"}
+
 func main() {
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
@@ -129,6 +204,43 @@ func main() {
 		}
 		row(fields...)
 	}
+	for _, kind := range []string{"base64", "url64", "base32", "title", "bool", "int", "uint", "float", "duration", "json", "clean", "base", "dir", "ext"} {
+		for _, text := range texts[kind] {
+			row("text", kind, text, standard(kind, text))
+		}
+	}
+	for _, pattern := range patterns {
+		fields := []string{"regexp", pattern}
+		if compiled, err := regexp.Compile(pattern); err != nil {
+			fields = append(fields, "error: "+err.Error())
+		} else {
+			for _, text := range matched {
+				fields = append(fields, compiled.ReplaceAllString(text, "<$0>"), strings.Join(compiled.Split(text, 2), "~"))
+			}
+		}
+		row(fields...)
+	}
+	// Every letter whose case Go changes.
+	for _, mapping := range []struct {
+		name string
+		of   func(rune) rune
+	}{{"upper", unicode.ToUpper}, {"lower", unicode.ToLower}, {"title", unicode.ToTitle}} {
+		var sum uint64
+		for r := rune(0); r <= unicode.MaxRune; r++ {
+			if r < 0xd800 || r > 0xdfff {
+				sum = sum*31 + uint64(mapping.of(r))
+			}
+		}
+		row("case", mapping.name, fmt.Sprint(sum))
+	}
+	var sum uint64
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		sum *= 31
+		if strconv.IsPrint(r) {
+			sum++
+		}
+	}
+	row("printable", fmt.Sprint(sum))
 }
 
 // Whether `spec` shows the address of value `i`.
