@@ -148,7 +148,7 @@ impl Maker {
     // Templates.
 
     fn text(&mut self) {
-        let text = self.pick(&["a", " ", "\n", " x ", "é", "{", "}}", "b\n  ", "\t", "<p>"]);
+        let text = self.pick(&["a", " ", "\n", " x ", "é", "{ ", "}}", "b\n  ", "\t", "<p>"]);
         self.put(text);
     }
 
@@ -228,13 +228,16 @@ impl Maker {
         let variables = self.variables.len();
         self.open();
         self.put(&format!("{word} "));
-        if self.chance(20) {
+        let named = self.chance(20);
+        if named {
             self.put("$w := ");
-            self.variables.push("$w".to_owned());
         }
         let kind = if self.chance(30) { self.pick(&KINDS) } else { kind };
         self.pipeline(kind);
         self.close();
+        if named {
+            self.variables.push("$w".to_owned());
+        }
         self.nodes();
         if self.chance(25) {
             self.put(&format!("{{{{else {word} "));
@@ -254,25 +257,19 @@ impl Maker {
         let variables = self.variables.len();
         self.open();
         self.put("range ");
-        match self.below(4) {
-            0 => {
-                self.put("$e := ");
-                self.variables.push("$e".to_owned());
-            }
-            1 => {
-                self.put("$i, $e := ");
-                self.variables.extend(["$i".to_owned(), "$e".to_owned()]);
-            }
-            _ => {}
+        let names: &[&str] = self.pick(&[&["$e"] as &[&str], &["$i", "$e"], &[], &[]]);
+        if !names.is_empty() {
+            self.put(&format!("{} := ", names.join(", ")));
         }
         let kind = if self.chance(85) { List } else { self.pick(&[Map, Int, Map, Any]) };
         match self.below(12) {
-            0 => self.put("seq 3"),
+            0 if names.len() < 2 => self.put("seq 3"),
             1 => self.put("seq2 2"),
             2 => self.put("upTo 2"),
             _ => self.pipeline(kind),
         }
         self.close();
+        self.variables.extend(names.iter().map(|name| (*name).to_owned()));
         self.ranges += 1;
         self.nodes();
         self.ranges -= 1;
@@ -363,7 +360,7 @@ impl Maker {
         let (name, arguments): (&str, &[Kind]) = match kind {
             Int => self.pick(&[
                 ("add", &[Int, Int] as &[Kind]), ("len", &[List]), ("len", &[Str]), ("sum", &[Int, Int, Int]),
-                ("$.v.Plus", &[Int, Int]), ("int8", &[Int]), ("index (list 1 2 3 4)", &[Int]), ("len", &[Map]),
+                ("$.v.Plus", &[Int, Int]), ("int8 3", &[]), ("index (list 1 2 3 4)", &[Int]), ("len", &[Map]),
             ]),
             Str => self.pick(&[
                 ("print", &[Any, Any] as &[Kind]), ("printf \"%d|%5d\"", &[Int, Int]), ("upper", &[Str]),
@@ -384,7 +381,7 @@ impl Maker {
                 ("slice $.l 0 1", &[]), ("list", &[]), ("list", &[Any]), ("list", &[Str, Float]), ("slice $.l", &[]),
             ]),
             Map => self.pick(&[("index", &[Map, Str] as &[Kind]), ("and", &[Any, Map]), ("nilMap", &[])]),
-            Float => self.pick(&[("float", &[Float] as &[Kind]), ("float", &[Int]), ("and", &[Bool, Float])]),
+            Float => self.pick(&[("float", &[Float] as &[Kind]), ("float 3", &[]), ("and", &[Bool, Float])]),
             Service => self.pick(&[("service", &[Str] as &[Kind]), ("or", &[Service, Any])]),
             Any => self.pick(&[
                 ("index", &[Map, Str] as &[Kind]), ("index $.l 0", &[]), ("and", &[Any, Any]), ("any", &[Any]),
@@ -440,26 +437,30 @@ pub(crate) fn made(seed: u64) -> Case {
     Maker::new(seed).case(seed)
 }
 
-/// Addresses differ from run to run in Go.
+/// Addresses differ from run to run in Go; they are found by how they begin, in each case and base.
 fn without_addresses(verdict: Verdict) -> Verdict {
-    let replaced = |text: &str| {
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some(found) = rest.find("0x") {
-            let (before, address) = rest.split_at(found);
-            let digits = address[2..].bytes().take_while(u8::is_ascii_hexdigit).count();
-            out.push_str(before);
-            out.push_str(if digits >= 6 { "0xADDRESS" } else { &address[..2 + digits] });
-            rest = &address[2 + digits..];
+    let replaced = |bytes: Vec<u8>| {
+        let mut out = bytes;
+        for (start, digits) in [(&b"0xc0"[..], 12), (b"0XC0", 12), (b"8246", 12)] {
+            let mut at = 0;
+            while let Some(found) = memchr::memmem::find(&out[at..], start) {
+                at += found;
+                let end = at + digits;
+                let whole = |bytes: &[u8]| bytes[4..].iter().all(u8::is_ascii_hexdigit);
+                if out.get(at..end).is_some_and(whole) {
+                    out[at..end].fill(b'@');
+                }
+                at += 1;
+            }
         }
-        out + rest
+        out
     };
     match verdict {
-        Verdict::Output(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Verdict::Output(replaced(&text).into_bytes()),
-            Err(error) => Verdict::Output(error.into_bytes()),
-        },
-        Verdict::Error(phase, message) => Verdict::Error(phase, replaced(&message)),
+        Verdict::Output(bytes) => Verdict::Output(replaced(bytes)),
+        Verdict::Error(phase, message) => {
+            let message = replaced(message.into_bytes());
+            Verdict::Error(phase, String::from_utf8_lossy(&message).into_owned())
+        }
     }
 }
 
@@ -493,7 +494,10 @@ fn differences(seeds: std::ops::Range<u64>) -> (String, Vec<String>) {
             continue;
         }
         let (text, data) = (&case.texts[0].1, &case.data);
-        told.push(format!("{}:\n{text}\n  data {data}\n  Go   {theirs}\n  ours {ours}", case.name));
+        told.push(format!(
+            "{}:\n{text}\n  data {data}\n  Go   {theirs}\n  ours {ours}",
+            case.name
+        ));
     }
     (format!("{outputs} outputs, {errors} errors, {waivers} waived"), told)
 }

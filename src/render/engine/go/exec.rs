@@ -349,7 +349,7 @@ impl<'a> Evaluator<'a> {
                 }));
             }
             _ => {
-                let shown = self.shown(over);
+                let shown = self.shown(&pointee(over));
                 return Err(self.error(format!("range can't iterate over {shown}")));
             }
         }
