@@ -80,7 +80,7 @@ impl Maker {
     fn data(&mut self, depth: usize) -> Json {
         if depth == 0 {
             return match self.below(7) {
-                0 | 1 => json!(self.pick(&[0_i64, 1, 2, 7, -3, 1000, 123_456_789])),
+                0 | 1 => json!(self.pick(&[0_i64, 1, 2, 7, -3, 1000, -123_456_789])),
                 2 => self.string(),
                 3 => json!({"$float": self.pick(&[0.0, 1.5, -2.25, 1e6, 2_592_000.0, 1e21, 1e-7])}),
                 4 => json!(self.chance(50)),
