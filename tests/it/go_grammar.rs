@@ -94,8 +94,12 @@ impl Maker {
             2 => (0..count).map(|_| self.data(depth - 1)).collect(),
             3 => json!({"$strings": (0..count).map(|_| self.string()).collect::<Json>()}),
             4 => json!({"$ints": (0..count).map(|_| json!(self.below(9))).collect::<Json>()}),
-            5 => json!({"$intMap": (0..count).map(|n| json!([(["a", "b", "k", "é"][n]), n])).collect::<Json>()}),
-            6 => json!({"$byInt": (0..count).map(|n| json!([n * 7 % 5, self.data(0)])).collect::<Json>()}),
+            5 => {
+                json!({"$intMap": (0..count).map(|n| json!([(["a", "b", "k", "é"][n]), n])).collect::<Json>()})
+            }
+            6 => {
+                json!({"$byInt": (0..count).map(|n| json!([n * 7 % 5, self.data(0)])).collect::<Json>()})
+            }
             7 => self.service(),
             _ => json!({"$tags": (0..count).map(|_| self.string()).collect::<Json>()}),
         }
@@ -286,12 +290,23 @@ impl Maker {
     fn pipeline(&mut self, kind: Kind) {
         if self.chance(10) && matches!(kind, Str | Any | Bool | Int) {
             let (stage, inner) = match kind {
-                Bool => self.pick(&[("not", Any), ("eq 1", Int), ("eq \"a\"", Str), ("and 1", Bool)]),
+                Bool => {
+                    self.pick(&[("not", Any), ("eq 1", Int), ("eq \"a\"", Str), ("and 1", Bool)])
+                }
                 Int => self.pick(&[("len", Str), ("len", List), ("add 1", Int), ("sum 1 2", Int)]),
                 _ => self.pick(&[
-                    ("print", Any), ("printf \"%v\"", Any), ("upper", Str), ("html", Any), ("js", Str),
-                    ("printf \"%T %v\" 1", Any), ("or 0", Any), ("urlquery", Any), ("println", Any),
-                    ("printf \"%5d|\"", Any), ("printf \"%-6q|\"", Str), ("and 1", Any),
+                    ("print", Any),
+                    ("printf \"%v\"", Any),
+                    ("upper", Str),
+                    ("html", Any),
+                    ("js", Str),
+                    ("printf \"%T %v\" 1", Any),
+                    ("or 0", Any),
+                    ("urlquery", Any),
+                    ("println", Any),
+                    ("printf \"%5d|\"", Any),
+                    ("printf \"%-6q|\"", Str),
+                    ("and 1", Any),
                 ]),
             };
             self.expression(inner);
@@ -359,33 +374,80 @@ impl Maker {
         self.depth += 1;
         let (name, arguments): (&str, &[Kind]) = match kind {
             Int => self.pick(&[
-                ("add", &[Int, Int] as &[Kind]), ("len", &[List]), ("len", &[Str]), ("sum", &[Int, Int, Int]),
-                ("$.v.Plus", &[Int, Int]), ("int8 3", &[]), ("index (list 1 2 3 4)", &[Int]), ("len", &[Map]),
+                ("add", &[Int, Int] as &[Kind]),
+                ("len", &[List]),
+                ("len", &[Str]),
+                ("sum", &[Int, Int, Int]),
+                ("$.v.Plus", &[Int, Int]),
+                ("int8 3", &[]),
+                ("index (list 1 2 3 4)", &[Int]),
+                ("len", &[Map]),
             ]),
             Str => self.pick(&[
-                ("print", &[Any, Any] as &[Kind]), ("printf \"%d|%5d\"", &[Int, Int]), ("upper", &[Str]),
-                ("printf \"%s-%q\"", &[Str, Str]), ("printf \"%v %T\"", &[Any, Any]), ("html", &[Any]),
-                ("join \",\"", &[Str, Str]), ("slice", &[Str]), ("println", &[Any]), ("js", &[Str]),
-                ("printf \"%6.2f|%g|%v\"", &[Float, Float, Float]), ("$.v.Join \"-\"", &[Str, Str]),
-                ("urlquery", &[Any]), ("printf \"%x %-8v| %+v\"", &[Str, Any, Any]), ("echo", &[Any]),
-                ("printf \"%08.3f %t %c\"", &[Float, Bool, Int]), ("printf \"%#v\"", &[Any]),
+                ("print", &[Any, Any] as &[Kind]),
+                ("printf \"%d|%5d\"", &[Int, Int]),
+                ("upper", &[Str]),
+                ("printf \"%s-%q\"", &[Str, Str]),
+                ("printf \"%v %T\"", &[Any, Any]),
+                ("html", &[Any]),
+                ("join \",\"", &[Str, Str]),
+                ("slice", &[Str]),
+                ("println", &[Any]),
+                ("js", &[Str]),
+                ("printf \"%6.2f|%g|%v\"", &[Float, Float, Float]),
+                ("$.v.Join \"-\"", &[Str, Str]),
+                ("urlquery", &[Any]),
+                ("printf \"%x %-8v| %+v\"", &[Str, Any, Any]),
+                ("echo", &[Any]),
+                ("printf \"%08.3f %t %c\"", &[Float, Bool, Int]),
+                ("printf \"%#v\"", &[Any]),
             ]),
             Bool => self.pick(&[
-                ("eq", &[Int, Int] as &[Kind]), ("eq", &[Str, Str]), ("eq", &[Any, Any]), ("ne", &[Str, Str]),
-                ("lt", &[Int, Int]), ("le", &[Float, Float]), ("gt", &[Str, Str]), ("ge", &[Int, Int]),
-                ("and", &[Bool, Bool]), ("or", &[Bool, Any, Bool]), ("not", &[Any]), ("eq", &[Int, Int, Int]),
-                ("$.v.Tags.Contains", &[Str]), ("lt", &[Float, Float]),
+                ("eq", &[Int, Int] as &[Kind]),
+                ("eq", &[Str, Str]),
+                ("eq", &[Any, Any]),
+                ("ne", &[Str, Str]),
+                ("lt", &[Int, Int]),
+                ("le", &[Float, Float]),
+                ("gt", &[Str, Str]),
+                ("ge", &[Int, Int]),
+                ("and", &[Bool, Bool]),
+                ("or", &[Bool, Any, Bool]),
+                ("not", &[Any]),
+                ("eq", &[Int, Int, Int]),
+                ("$.v.Tags.Contains", &[Str]),
+                ("lt", &[Float, Float]),
             ]),
             List => self.pick(&[
-                ("list", &[Any, Any, Int] as &[Kind]), ("strs", &[Str, Str]), ("slice $.l 1", &[]),
-                ("slice $.l 0 1", &[]), ("list", &[]), ("list", &[Any]), ("list", &[Str, Float]), ("slice $.l", &[]),
+                ("list", &[Any, Any, Int] as &[Kind]),
+                ("strs", &[Str, Str]),
+                ("slice $.l 1", &[]),
+                ("slice $.l 0 1", &[]),
+                ("list", &[]),
+                ("list", &[Any]),
+                ("list", &[Str, Float]),
+                ("slice $.l", &[]),
             ]),
-            Map => self.pick(&[("index", &[Map, Str] as &[Kind]), ("and", &[Any, Map]), ("nilMap", &[])]),
-            Float => self.pick(&[("float", &[Float] as &[Kind]), ("float 3", &[]), ("and", &[Bool, Float])]),
+            Map => self.pick(&[
+                ("index", &[Map, Str] as &[Kind]),
+                ("and", &[Any, Map]),
+                ("nilMap", &[]),
+            ]),
+            Float => self.pick(&[
+                ("float", &[Float] as &[Kind]),
+                ("float 3", &[]),
+                ("and", &[Bool, Float]),
+            ]),
             Service => self.pick(&[("service", &[Str] as &[Kind]), ("or", &[Service, Any])]),
             Any => self.pick(&[
-                ("index", &[Map, Str] as &[Kind]), ("index $.l 0", &[]), ("and", &[Any, Any]), ("any", &[Any]),
-                ("or", &[Any, Any]), ("index $.m \"l\" 0", &[]), ("call twice", &[Int]), ("nothing", &[]),
+                ("index", &[Map, Str] as &[Kind]),
+                ("index $.l 0", &[]),
+                ("and", &[Any, Any]),
+                ("any", &[Any]),
+                ("or", &[Any, Any]),
+                ("index $.m \"l\" 0", &[]),
+                ("call twice", &[Int]),
+                ("nothing", &[]),
             ]),
         };
         self.put(name);
@@ -406,7 +468,10 @@ impl Maker {
         if self.chance(50) && at < chars.len() {
             chars.remove(at);
         } else {
-            let c = self.pick(&['{', '}', '"', '|', ' ', '.', '(', ')', '$', '-', '#', '=', ':', ',', '\'', '1', 'x', '\n', '`']);
+            let c = self.pick(&[
+                '{', '}', '"', '|', ' ', '.', '(', ')', '$', '-', '#', '=', ':', ',', '\'', '1',
+                'x', '\n', '`',
+            ]);
             chars.insert(at, c);
         }
         self.out = chars.into_iter().collect();
@@ -494,10 +559,7 @@ fn differences(seeds: std::ops::Range<u64>) -> (String, Vec<String>) {
             continue;
         }
         let (text, data) = (&case.texts[0].1, &case.data);
-        told.push(format!(
-            "{}:\n{text}\n  data {data}\n  Go   {theirs}\n  ours {ours}",
-            case.name
-        ));
+        told.push(format!("{}:\n{text}\n  data {data}\n  Go   {theirs}\n  ours {ours}", case.name));
     }
     (format!("{outputs} outputs, {errors} errors, {waivers} waived"), told)
 }

@@ -134,10 +134,14 @@ impl Place<'_> {
     /// Offset in the text.
     pub(super) fn at(self) -> usize {
         let at = match self {
-            Self::Node(Node::Text(at, _) | Node::Break(at) | Node::Continue(at)) => *at,
+            Self::Node(
+                Node::Text(at, _)
+                | Node::Break(at)
+                | Node::Continue(at)
+                | Node::Template { at, .. },
+            ) => *at,
             Self::Node(Node::Action(pipe)) | Self::Pipe(pipe) => pipe.at,
             Self::Node(Node::Branch(branch)) => branch.arms.first().map_or(0, |arm| arm.pipe.at),
-            Self::Node(Node::Template { at, .. }) => *at,
             Self::Command(command) => command.at,
             Self::Arg(arg) => arg.at,
         };

@@ -1,5 +1,10 @@
 //! Walks a tree and writes.
 
+#![allow(
+    clippy::unnecessary_box_returns,
+    reason = "errors are rare and large; results are many and should be small"
+)]
+
 use std::any::Any;
 
 use super::ast::{Arm, Branch, BranchKind, List, Node, Pipe, Place, Tree, Variable};
@@ -70,11 +75,11 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The output for `dot`.
-    pub(super) fn run(mut self, dot: Val) -> Result<Vec<u8>, Failed> {
+    pub(super) fn run(mut self, dot: &Val) -> Result<Vec<u8>, Failed> {
         // Variable 0 of every text is `$`.
         self.variables.push((0, dot.clone()));
         let tree = self.tree;
-        self.walk(&dot, &tree.root)?;
+        self.walk(dot, &tree.root)?;
         Ok(self.out)
     }
 
@@ -255,12 +260,7 @@ impl<'a> Evaluator<'a> {
         branch.otherwise.as_ref().map_or(Ok(Flow::On), |otherwise| self.walk(dot, otherwise))
     }
 
-    fn template(
-        &mut self,
-        dot: &Val,
-        name: &str,
-        pipe: Option<&'a Pipe>,
-    ) -> Result<(), Failed> {
+    fn template(&mut self, dot: &Val, name: &str, pipe: Option<&'a Pipe>) -> Result<(), Failed> {
         let templates = self.templates;
         let Some(tree) = templates.trees.get(name) else {
             return Err(self.error(format!("template {} not defined", quote(name.as_bytes()))));
@@ -302,10 +302,9 @@ impl<'a> Evaluator<'a> {
         let two = range.pipe.variables.len() > 1;
         let mark = self.variables.len();
         let mut any = false;
-        let mut elements = self.elements(&over, two)?;
-        while let Some((index, element)) = elements.next() {
+        for (index, element) in self.elements(&over, two)? {
             any = true;
-            if self.iteration(range, mark, index, element)? == Flow::Break {
+            if self.iteration(range, mark, index, &element)? == Flow::Break {
                 break;
             }
         }
@@ -324,9 +323,9 @@ impl<'a> Evaluator<'a> {
             }
             Value::Int(..) | Value::Uint(..) if two => {
                 let shown = self.shown(over);
-                return Err(self.error(format!(
-                    "can't use {shown} to iterate over more than one variable"
-                )));
+                return Err(
+                    self.error(format!("can't use {shown} to iterate over more than one variable"))
+                );
             }
             Value::Int(count, kind) => {
                 Box::new((0..*count).map(|n| (Val::NONE, Val::plain(Value::Int(n, *kind)))))
@@ -336,9 +335,7 @@ impl<'a> Evaluator<'a> {
             }
             Value::List(list) => {
                 let of = list.element();
-                Box::new(
-                    list.iter().enumerate().map(|(n, v)| (Val::int(n as i64), Val::of(v, of))),
-                )
+                Box::new(list.iter().enumerate().map(|(n, v)| (Val::int(n as i64), Val::of(v, of))))
             }
             Value::Map(map) => {
                 let (key, of) = map.types();
@@ -348,9 +345,8 @@ impl<'a> Evaluator<'a> {
                 let channel = matches!(sequence.type_of(), Type::Chan(_));
                 if two && !channel && sequence.arity() == 1 {
                     let shown = self.shown(over);
-                    return Err(self.error(format!(
-                        "can't use {shown} iterate over more than one variable"
-                    )));
+                    return Err(self
+                        .error(format!("can't use {shown} iterate over more than one variable")));
                 }
                 Box::new(sequence.steps().enumerate().map(move |(n, step)| match step {
                     Step::One(v) if channel => (Val::int(n as i64), Val::plain(v)),
@@ -371,7 +367,7 @@ impl<'a> Evaluator<'a> {
         range: &'a Arm,
         mark: usize,
         index: Val,
-        element: Val,
+        element: &Val,
     ) -> Result<Flow, Failed> {
         self.spend()?;
         let pipe = &range.pipe;
@@ -389,7 +385,7 @@ impl<'a> Evaluator<'a> {
                 }
             }
         }
-        let flow = self.walk(&element, &range.list)?;
+        let flow = self.walk(element, &range.list)?;
         self.variables.truncate(mark);
         Ok(flow)
     }
@@ -409,7 +405,9 @@ impl<'a> Evaluator<'a> {
                 let left = rest.len();
                 self.write(digits.get(..20 - left).unwrap_or_default())
             }
-            Value::Function(_) | Value::Sequence(_) | Value::NilOf(Type::Func(_) | Type::Chan(_)) => {
+            Value::Function(_)
+            | Value::Sequence(_)
+            | Value::NilOf(Type::Func(_) | Type::Chan(_)) => {
                 let place = self.place.map_or_else(String::new, |p| p.shown(&self.tree.source));
                 let of = type_name(&value.value);
                 Err(self.error(format!("can't print {place} of type {of}")))
@@ -464,7 +462,7 @@ impl Runner for Nested<'_> {
             return Err(FunctionError::failed(format!("template {name} not defined")));
         };
         let evaluator = Evaluator::new(self.templates, tree, budget, host, (depth + 1, nesting));
-        evaluator.run(Val::plain(data)).map_err(|error| match error.kind {
+        evaluator.run(&Val::plain(data)).map_err(|error| match error.kind {
             ErrorKind::Limit(limit) => limit.into(),
             _ => FunctionError::Failed { message: error.message, hint: error.hint },
         })

@@ -1,10 +1,16 @@
 //! From tokens to trees, as `text/template/parse` does it: the same trees, the same errors.
 
+#![allow(
+    clippy::unnecessary_box_returns,
+    reason = "a parser within a parser needs its stack for other things than errors"
+)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ast::{
-    Arg, ArgKind, Arm, Branch, BranchKind, Callee, Command, List, Node, Pipe, Source, Tree, Variable,
+    Arg, ArgKind, Arm, Branch, BranchKind, Callee, Command, List, Node, Pipe, Source, Tree,
+    Variable,
 };
 use super::builtins::Builtin;
 use super::error::{Error, ErrorKind};
@@ -166,7 +172,7 @@ impl<'p, 'a> Parser<'p, 'a> {
         if self.action_line != 0 && self.action_line != token.line {
             let within = if message.ends_with(" action") { "" } else { " in action" };
             let (name, line) = (&self.whole.source.name, self.action_line);
-            message.push_str(&format!("{within} started at {name}:{line}"));
+            message = format!("{message}{within} started at {name}:{line}");
         }
         self.error(message)
     }
@@ -370,9 +376,7 @@ impl<'p, 'a> Parser<'p, 'a> {
     fn template_name(&mut self, context: &str) -> Parsed<(u32, Arc<str>)> {
         let token = self.next_not_space();
         match token.kind {
-            Kind::String | Kind::RawString => {
-                Ok((token.at as u32, self.unquoted_name(&token)?))
-            }
+            Kind::String | Kind::RawString => Ok((token.at as u32, self.unquoted_name(&token)?)),
             _ => Err(self.unexpected(&token, context)),
         }
     }
@@ -439,9 +443,7 @@ impl<'p, 'a> Parser<'p, 'a> {
             let first = command.args.first().map(|arg| &arg.kind);
             if let Some(Bool(_) | Dot | Nil | Number(_) | String(..)) = first {
                 let stage = index + 1;
-                return Err(
-                    self.error(format!("non executable command in pipeline stage {stage}"))
-                );
+                return Err(self.error(format!("non executable command in pipeline stage {stage}")));
             }
         }
         Ok(pipe)

@@ -128,6 +128,6 @@ impl Templates {
         };
         let mut budget = Budget::new(limits);
         let evaluator = Evaluator::new(self, tree, &mut budget, host, (0, 0));
-        evaluator.run(Val::plain(data)).map_err(|error| *error)
+        evaluator.run(&Val::plain(data)).map_err(|error| *error)
     }
 }
