@@ -40,8 +40,9 @@ bench-check: build-deps ## the same, held to benches/compare/bounds.toml
 	cargo bench --locked --bench stages -- --check
 	cargo bench --locked --bench compare -- --check $(BENCH)
 
-soak: build-deps ## about an hour of load; the tables show the memory after the first and the last round
+soak: build-deps ## about an hour of load (the tables show the memory after the first and the last round), 100,000 templates judged by Go
 	scripts/install-peers --debian
+	cargo test --locked --test it -- --ignored --nocapture go_grammar
 	cargo bench --locked --bench compare -- --rounds $(SOAK_ROUNDS) --seconds 10 \
 		--peers portolan,knot,haproxy --tasks dns-hit,http-keepalive,tcp-small $(BENCH)
 

@@ -80,7 +80,7 @@ impl Maker {
     fn data(&mut self, depth: usize) -> Json {
         if depth == 0 {
             return match self.below(7) {
-                0 | 1 => json!(self.pick(&[0_i64, 1, 2, 7, -3, 1000, 123_456_789])),
+                0 | 1 => json!(self.pick(&[0_i64, 1, 2, 7, -3, 1000, -123_456_789])),
                 2 => self.string(),
                 3 => json!({"$float": self.pick(&[0.0, 1.5, -2.25, 1e6, 2_592_000.0, 1e21, 1e-7])}),
                 4 => json!(self.chance(50)),
@@ -94,8 +94,12 @@ impl Maker {
             2 => (0..count).map(|_| self.data(depth - 1)).collect(),
             3 => json!({"$strings": (0..count).map(|_| self.string()).collect::<Json>()}),
             4 => json!({"$ints": (0..count).map(|_| json!(self.below(9))).collect::<Json>()}),
-            5 => json!({"$intMap": (0..count).map(|n| json!([(["a", "b", "k", "é"][n]), n])).collect::<Json>()}),
-            6 => json!({"$byInt": (0..count).map(|n| json!([n * 7 % 5, self.data(0)])).collect::<Json>()}),
+            5 => {
+                json!({"$intMap": (0..count).map(|n| json!([(["a", "b", "k", "é"][n]), n])).collect::<Json>()})
+            }
+            6 => {
+                json!({"$byInt": (0..count).map(|n| json!([n * 7 % 5, self.data(0)])).collect::<Json>()})
+            }
             7 => self.service(),
             _ => json!({"$tags": (0..count).map(|_| self.string()).collect::<Json>()}),
         }
@@ -148,7 +152,7 @@ impl Maker {
     // Templates.
 
     fn text(&mut self) {
-        let text = self.pick(&["a", " ", "\n", " x ", "é", "{", "}}", "b\n  ", "\t", "<p>"]);
+        let text = self.pick(&["a", " ", "\n", " x ", "é", "{ ", "}}", "b\n  ", "\t", "<p>"]);
         self.put(text);
     }
 
@@ -228,13 +232,16 @@ impl Maker {
         let variables = self.variables.len();
         self.open();
         self.put(&format!("{word} "));
-        if self.chance(20) {
+        let named = self.chance(20);
+        if named {
             self.put("$w := ");
-            self.variables.push("$w".to_owned());
         }
         let kind = if self.chance(30) { self.pick(&KINDS) } else { kind };
         self.pipeline(kind);
         self.close();
+        if named {
+            self.variables.push("$w".to_owned());
+        }
         self.nodes();
         if self.chance(25) {
             self.put(&format!("{{{{else {word} "));
@@ -254,25 +261,19 @@ impl Maker {
         let variables = self.variables.len();
         self.open();
         self.put("range ");
-        match self.below(4) {
-            0 => {
-                self.put("$e := ");
-                self.variables.push("$e".to_owned());
-            }
-            1 => {
-                self.put("$i, $e := ");
-                self.variables.extend(["$i".to_owned(), "$e".to_owned()]);
-            }
-            _ => {}
+        let names: &[&str] = self.pick(&[&["$e"] as &[&str], &["$i", "$e"], &[], &[]]);
+        if !names.is_empty() {
+            self.put(&format!("{} := ", names.join(", ")));
         }
         let kind = if self.chance(85) { List } else { self.pick(&[Map, Int, Map, Any]) };
         match self.below(12) {
-            0 => self.put("seq 3"),
+            0 if names.len() < 2 => self.put("seq 3"),
             1 => self.put("seq2 2"),
             2 => self.put("upTo 2"),
             _ => self.pipeline(kind),
         }
         self.close();
+        self.variables.extend(names.iter().map(|name| (*name).to_owned()));
         self.ranges += 1;
         self.nodes();
         self.ranges -= 1;
@@ -289,12 +290,23 @@ impl Maker {
     fn pipeline(&mut self, kind: Kind) {
         if self.chance(10) && matches!(kind, Str | Any | Bool | Int) {
             let (stage, inner) = match kind {
-                Bool => self.pick(&[("not", Any), ("eq 1", Int), ("eq \"a\"", Str), ("and 1", Bool)]),
+                Bool => {
+                    self.pick(&[("not", Any), ("eq 1", Int), ("eq \"a\"", Str), ("and 1", Bool)])
+                }
                 Int => self.pick(&[("len", Str), ("len", List), ("add 1", Int), ("sum 1 2", Int)]),
                 _ => self.pick(&[
-                    ("print", Any), ("printf \"%v\"", Any), ("upper", Str), ("html", Any), ("js", Str),
-                    ("printf \"%T %v\" 1", Any), ("or 0", Any), ("urlquery", Any), ("println", Any),
-                    ("printf \"%5d|\"", Any), ("printf \"%-6q|\"", Str), ("and 1", Any),
+                    ("print", Any),
+                    ("printf \"%v\"", Any),
+                    ("upper", Str),
+                    ("html", Any),
+                    ("js", Str),
+                    ("printf \"%T %v\" 1", Any),
+                    ("or 0", Any),
+                    ("urlquery", Any),
+                    ("println", Any),
+                    ("printf \"%5d|\"", Any),
+                    ("printf \"%-6q|\"", Str),
+                    ("and 1", Any),
                 ]),
             };
             self.expression(inner);
@@ -362,33 +374,80 @@ impl Maker {
         self.depth += 1;
         let (name, arguments): (&str, &[Kind]) = match kind {
             Int => self.pick(&[
-                ("add", &[Int, Int] as &[Kind]), ("len", &[List]), ("len", &[Str]), ("sum", &[Int, Int, Int]),
-                ("$.v.Plus", &[Int, Int]), ("int8", &[Int]), ("index (list 1 2 3 4)", &[Int]), ("len", &[Map]),
+                ("add", &[Int, Int] as &[Kind]),
+                ("len", &[List]),
+                ("len", &[Str]),
+                ("sum", &[Int, Int, Int]),
+                ("$.v.Plus", &[Int, Int]),
+                ("int8 3", &[]),
+                ("index (list 1 2 3 4)", &[Int]),
+                ("len", &[Map]),
             ]),
             Str => self.pick(&[
-                ("print", &[Any, Any] as &[Kind]), ("printf \"%d|%5d\"", &[Int, Int]), ("upper", &[Str]),
-                ("printf \"%s-%q\"", &[Str, Str]), ("printf \"%v %T\"", &[Any, Any]), ("html", &[Any]),
-                ("join \",\"", &[Str, Str]), ("slice", &[Str]), ("println", &[Any]), ("js", &[Str]),
-                ("printf \"%6.2f|%g|%v\"", &[Float, Float, Float]), ("$.v.Join \"-\"", &[Str, Str]),
-                ("urlquery", &[Any]), ("printf \"%x %-8v| %+v\"", &[Str, Any, Any]), ("echo", &[Any]),
-                ("printf \"%08.3f %t %c\"", &[Float, Bool, Int]), ("printf \"%#v\"", &[Any]),
+                ("print", &[Any, Any] as &[Kind]),
+                ("printf \"%d|%5d\"", &[Int, Int]),
+                ("upper", &[Str]),
+                ("printf \"%s-%q\"", &[Str, Str]),
+                ("printf \"%v %T\"", &[Any, Any]),
+                ("html", &[Any]),
+                ("join \",\"", &[Str, Str]),
+                ("slice", &[Str]),
+                ("println", &[Any]),
+                ("js", &[Str]),
+                ("printf \"%6.2f|%g|%v\"", &[Float, Float, Float]),
+                ("$.v.Join \"-\"", &[Str, Str]),
+                ("urlquery", &[Any]),
+                ("printf \"%x %-8v| %+v\"", &[Str, Any, Any]),
+                ("echo", &[Any]),
+                ("printf \"%08.3f %t %c\"", &[Float, Bool, Int]),
+                ("printf \"%#v\"", &[Any]),
             ]),
             Bool => self.pick(&[
-                ("eq", &[Int, Int] as &[Kind]), ("eq", &[Str, Str]), ("eq", &[Any, Any]), ("ne", &[Str, Str]),
-                ("lt", &[Int, Int]), ("le", &[Float, Float]), ("gt", &[Str, Str]), ("ge", &[Int, Int]),
-                ("and", &[Bool, Bool]), ("or", &[Bool, Any, Bool]), ("not", &[Any]), ("eq", &[Int, Int, Int]),
-                ("$.v.Tags.Contains", &[Str]), ("lt", &[Float, Float]),
+                ("eq", &[Int, Int] as &[Kind]),
+                ("eq", &[Str, Str]),
+                ("eq", &[Any, Any]),
+                ("ne", &[Str, Str]),
+                ("lt", &[Int, Int]),
+                ("le", &[Float, Float]),
+                ("gt", &[Str, Str]),
+                ("ge", &[Int, Int]),
+                ("and", &[Bool, Bool]),
+                ("or", &[Bool, Any, Bool]),
+                ("not", &[Any]),
+                ("eq", &[Int, Int, Int]),
+                ("$.v.Tags.Contains", &[Str]),
+                ("lt", &[Float, Float]),
             ]),
             List => self.pick(&[
-                ("list", &[Any, Any, Int] as &[Kind]), ("strs", &[Str, Str]), ("slice $.l 1", &[]),
-                ("slice $.l 0 1", &[]), ("list", &[]), ("list", &[Any]), ("list", &[Str, Float]), ("slice $.l", &[]),
+                ("list", &[Any, Any, Int] as &[Kind]),
+                ("strs", &[Str, Str]),
+                ("slice $.l 1", &[]),
+                ("slice $.l 0 1", &[]),
+                ("list", &[]),
+                ("list", &[Any]),
+                ("list", &[Str, Float]),
+                ("slice $.l", &[]),
             ]),
-            Map => self.pick(&[("index", &[Map, Str] as &[Kind]), ("and", &[Any, Map]), ("nilMap", &[])]),
-            Float => self.pick(&[("float", &[Float] as &[Kind]), ("float", &[Int]), ("and", &[Bool, Float])]),
+            Map => self.pick(&[
+                ("index", &[Map, Str] as &[Kind]),
+                ("and", &[Any, Map]),
+                ("nilMap", &[]),
+            ]),
+            Float => self.pick(&[
+                ("float", &[Float] as &[Kind]),
+                ("float 3", &[]),
+                ("and", &[Bool, Float]),
+            ]),
             Service => self.pick(&[("service", &[Str] as &[Kind]), ("or", &[Service, Any])]),
             Any => self.pick(&[
-                ("index", &[Map, Str] as &[Kind]), ("index $.l 0", &[]), ("and", &[Any, Any]), ("any", &[Any]),
-                ("or", &[Any, Any]), ("index $.m \"l\" 0", &[]), ("call twice", &[Int]), ("nothing", &[]),
+                ("index", &[Map, Str] as &[Kind]),
+                ("index $.l 0", &[]),
+                ("and", &[Any, Any]),
+                ("any", &[Any]),
+                ("or", &[Any, Any]),
+                ("index $.m \"l\" 0", &[]),
+                ("call twice", &[Int]),
+                ("nothing", &[]),
             ]),
         };
         self.put(name);
@@ -409,7 +468,10 @@ impl Maker {
         if self.chance(50) && at < chars.len() {
             chars.remove(at);
         } else {
-            let c = self.pick(&['{', '}', '"', '|', ' ', '.', '(', ')', '$', '-', '#', '=', ':', ',', '\'', '1', 'x', '\n', '`']);
+            let c = self.pick(&[
+                '{', '}', '"', '|', ' ', '.', '(', ')', '$', '-', '#', '=', ':', ',', '\'', '1',
+                'x', '\n', '`',
+            ]);
             chars.insert(at, c);
         }
         self.out = chars.into_iter().collect();
@@ -440,26 +502,30 @@ pub(crate) fn made(seed: u64) -> Case {
     Maker::new(seed).case(seed)
 }
 
-/// Addresses differ from run to run in Go.
+/// Addresses differ from run to run in Go; they are found by how they begin, in each case and base.
 fn without_addresses(verdict: Verdict) -> Verdict {
-    let replaced = |text: &str| {
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some(found) = rest.find("0x") {
-            let (before, address) = rest.split_at(found);
-            let digits = address[2..].bytes().take_while(u8::is_ascii_hexdigit).count();
-            out.push_str(before);
-            out.push_str(if digits >= 6 { "0xADDRESS" } else { &address[..2 + digits] });
-            rest = &address[2 + digits..];
+    let replaced = |bytes: Vec<u8>| {
+        let mut out = bytes;
+        for (start, digits) in [(&b"0xc0"[..], 12), (b"0XC0", 12), (b"8246", 12)] {
+            let mut at = 0;
+            while let Some(found) = memchr::memmem::find(&out[at..], start) {
+                at += found;
+                let end = at + digits;
+                let whole = |bytes: &[u8]| bytes[4..].iter().all(u8::is_ascii_hexdigit);
+                if out.get(at..end).is_some_and(whole) {
+                    out[at..end].fill(b'@');
+                }
+                at += 1;
+            }
         }
-        out + rest
+        out
     };
     match verdict {
-        Verdict::Output(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Verdict::Output(replaced(&text).into_bytes()),
-            Err(error) => Verdict::Output(error.into_bytes()),
-        },
-        Verdict::Error(phase, message) => Verdict::Error(phase, replaced(&message)),
+        Verdict::Output(bytes) => Verdict::Output(replaced(bytes)),
+        Verdict::Error(phase, message) => {
+            let message = replaced(message.into_bytes());
+            Verdict::Error(phase, String::from_utf8_lossy(&message).into_owned())
+        }
     }
 }
 

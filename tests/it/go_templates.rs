@@ -65,7 +65,8 @@ fn file(path: &Path) -> Vec<Case> {
         if name.starts_with("each ") {
             for (offset, line) in body.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
                 let mut each = case.clone();
-                each.name = format!("{stem}:{}", lines.len() - lines[end..].len() - body.len() + offset);
+                each.name =
+                    format!("{stem}:{}", lines.len() - lines[end..].len() - body.len() + offset);
                 cases.push(one_line(each, line));
             }
         } else {
@@ -76,8 +77,7 @@ fn file(path: &Path) -> Vec<Case> {
                     None => texts.last_mut().unwrap().1.push(line),
                 }
             }
-            case.texts =
-                texts.into_iter().map(|(name, lines)| (name, lines.join("\n"))).collect();
+            case.texts = texts.into_iter().map(|(name, lines)| (name, lines.join("\n"))).collect();
             cases.push(case);
         }
     }

@@ -422,9 +422,9 @@ fn tagged(tag: &str, json: &Json) -> Value {
         }),
         "$service" => service(json),
         "$func" => match json.as_str().unwrap() {
-            "greet" => function("func() string", Signature::new(&[], Type::String), |_| {
-                Ok("hello".into())
-            }),
+            "greet" => {
+                function("func() string", Signature::new(&[], Type::String), |_| Ok("hello".into()))
+            }
             "square" => square(|n| n * n),
             "join" => joiner(),
             "fail" => function("func() (int, error)", Signature::new(&[], Type::INT), |_| {

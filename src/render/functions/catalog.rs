@@ -114,12 +114,7 @@ pub(super) fn key_or_default(context: &mut Context<'_>, args: &[Value]) -> Outco
     }
 }
 
-fn pairs(
-    context: &Context<'_>,
-    args: &[Value],
-    safe: bool,
-    kept: fn(&str) -> bool,
-) -> Outcome {
+fn pairs(context: &Context<'_>, args: &[Value], safe: bool, kept: fn(&str) -> bool) -> Outcome {
     let prefix = text(args, 0);
     if prefix.is_empty() {
         return Ok(Record::list(&KEY_PAIR, Vec::new()));

@@ -95,8 +95,7 @@ pub(super) static TABLE: &[Entry] = &[
 ];
 
 /// What the older confd does in another way.
-pub(super) static LEGACY: &[Entry] =
-    &[fixed("seq", &[N, N], Type::Slice(&Type::INT), seq_upwards)];
+pub(super) static LEGACY: &[Entry] = &[fixed("seq", &[N, N], Type::Slice(&Type::INT), seq_upwards)];
 
 fn base(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     built(context, strings::base(&text(args, 0)))
@@ -245,4 +244,3 @@ fn include(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     let output = context.execute_template(&name, any(args, 1))?;
     Ok(Value::String(output.into()))
 }
-

@@ -78,11 +78,7 @@ pub(super) fn getvs(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     Ok(Value::strings(values))
 }
 
-fn below(
-    context: &mut Context<'_>,
-    args: &[Value],
-    only_folders: bool,
-) -> Outcome {
+fn below(context: &mut Context<'_>, args: &[Value], only_folders: bool) -> Outcome {
     let path = text(args, 0);
     let prefix = path.trim_end_matches('/');
     let mut names = Vec::new();

@@ -121,4 +121,3 @@ pub(super) static TABLE: &[Entry] = &[
     many("writeToFile", &[S, S, S, S, S], S, effects::write_to_file),
     many("sockaddr", &[S], S, effects::sockaddr),
 ];
-

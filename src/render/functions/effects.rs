@@ -104,7 +104,8 @@ pub(super) fn file_exists(context: &mut Context<'_>, args: &[Value]) -> Outcome 
 fn addresses(context: &Context<'_>, args: &[Value], kept: fn(&IpAddr) -> bool) -> Outcome {
     let found = host::of(context)?.world().lookup(&text(args, 0));
     let found = found.unwrap_or_default();
-    let mut shown: Vec<String> = found.iter().filter(|ip| kept(ip)).map(IpAddr::to_string).collect();
+    let mut shown: Vec<String> =
+        found.iter().filter(|ip| kept(ip)).map(IpAddr::to_string).collect();
     shown.sort();
     shown.dedup();
     if shown.is_empty() {

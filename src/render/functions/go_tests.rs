@@ -88,9 +88,8 @@ fn expressions_match_split_and_fail_as_in_go() {
 #[test]
 fn every_letter_has_the_case_that_go_gives_it() {
     let sum = |map: fn(char) -> char| {
-        ('\0'..=char::MAX).fold(0u64, |sum, c| {
-            sum.wrapping_mul(31).wrapping_add(u64::from(u32::from(map(c))))
-        })
+        ('\0'..=char::MAX)
+            .fold(0u64, |sum, c| sum.wrapping_mul(31).wrapping_add(u64::from(u32::from(map(c)))))
     };
     for (row, map) in
         cases("case").iter().zip([case::upper_char, case::lower_char, case::title_char])

@@ -29,7 +29,13 @@ enum Known {
 impl Host {
     /// For one evaluation.
     pub fn new(source: Arc<dyn Source>, world: Arc<dyn World>) -> Self {
-        Self { source, world, answers: Mutex::default(), scratch: Arc::default(), mutables: Mutables::default() }
+        Self {
+            source,
+            world,
+            answers: Mutex::default(),
+            scratch: Arc::default(),
+            mutables: Mutables::default(),
+        }
     }
 
     /// Everything that was asked so far, sorted, and whether it was answered. The output counts only

@@ -1,6 +1,6 @@
+use super::super::engine::go::{Limits, Options, Templates, Value};
 use super::testing::{Sample, Still, render, render_with};
 use super::*;
-use super::super::engine::go::{Limits, Options, Templates, Value};
 use std::sync::Arc;
 
 fn host() -> Host {
@@ -94,11 +94,23 @@ fn a_file_is_written_as_the_template_says() {
 #[test]
 fn a_map_changes_in_place_and_never_holds_itself() {
     for (template, want) in [
-        (r#"{{$d := sprig_dict}}{{range .words}}{{$_ := sprig_set $d . (len .)}}{{end}}{{$d}}"#, "map[a:1 b:1 ccc:3]"),
-        (r#"{{$d := sprig_dict "a" 1}}{{$_ := sprig_set $d "self" $d}}{{$d}}"#, "map[a:1 self:map[a:1]]"),
-        (r#"{{$d := sprig_dict}}{{$l := sprig_list $d}}{{$_ := sprig_set $d "l" $l}}{{$d}}"#, "map[l:[map[]]]"),
+        (
+            r#"{{$d := sprig_dict}}{{range .words}}{{$_ := sprig_set $d . (len .)}}{{end}}{{$d}}"#,
+            "map[a:1 b:1 ccc:3]",
+        ),
+        (
+            r#"{{$d := sprig_dict "a" 1}}{{$_ := sprig_set $d "self" $d}}{{$d}}"#,
+            "map[a:1 self:map[a:1]]",
+        ),
+        (
+            r#"{{$d := sprig_dict}}{{$l := sprig_list $d}}{{$_ := sprig_set $d "l" $l}}{{$d}}"#,
+            "map[l:[map[]]]",
+        ),
         (r#"{{$m := parseJSON "{}"}}{{$n := sprig_set $m "a" 1}}{{$m}}{{$n}}"#, "map[]map[a:1]"),
-        (r#"{{$d := sprig_dict "a" 1}}{{$_ := sprig_merge $d (sprig_dict "b" 2)}}{{$d}}"#, "map[a:1 b:2]"),
+        (
+            r#"{{$d := sprig_dict "a" 1}}{{$_ := sprig_merge $d (sprig_dict "b" 2)}}{{$d}}"#,
+            "map[a:1 b:2]",
+        ),
     ] {
         assert_eq!(render(Dialect::ConsulTemplate, template).unwrap(), want, "{template}");
     }

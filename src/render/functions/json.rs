@@ -109,9 +109,10 @@ fn write(out: &mut String, value: &Value, style: Style, depth: usize) -> Result<
             if let Some(plain) = object.underlying() {
                 return write(out, &plain, style, depth);
             }
-            let fields = object.fields().iter().map(|name| {
-                (Some((*name).to_owned()), object.field(name).unwrap_or(Value::Nil))
-            });
+            let fields = object
+                .fields()
+                .iter()
+                .map(|name| (Some((*name).to_owned()), object.field(name).unwrap_or(Value::Nil)));
             return block(out, ['{', '}'], fields, style, depth);
         }
         Value::Complex(..) | Value::Function(_) | Value::Sequence(_) => {

@@ -34,8 +34,18 @@ impl Moment {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
 const DAYS: [&str; 7] =
@@ -64,9 +74,39 @@ pub(super) enum Part<'a> {
 
 /// Longer ones before those that they begin with.
 const FIELDS: [&str; 33] = [
-    "January", "Jan", "Monday", "Mon", "MST", "002", "01", "02", "03", "04", "05", "06", "15", "1",
-    "2006", "2", "__2", "_2", "3", "4", "5", "PM", "pm", "-07:00:00", "-070000", "-07:00", "-0700",
-    "-07", "Z07:00:00", "Z070000", "Z07:00", "Z0700", "Z07",
+    "January",
+    "Jan",
+    "Monday",
+    "Mon",
+    "MST",
+    "002",
+    "01",
+    "02",
+    "03",
+    "04",
+    "05",
+    "06",
+    "15",
+    "1",
+    "2006",
+    "2",
+    "__2",
+    "_2",
+    "3",
+    "4",
+    "5",
+    "PM",
+    "pm",
+    "-07:00:00",
+    "-070000",
+    "-07:00",
+    "-0700",
+    "-07",
+    "Z07:00:00",
+    "Z070000",
+    "Z07:00",
+    "Z0700",
+    "Z07",
 ];
 
 /// The pieces of `layout`.

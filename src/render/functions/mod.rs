@@ -42,8 +42,8 @@ mod toml_text;
 mod yaml;
 
 pub use host::Host;
-pub use system::System;
 pub use source::{Answer, FileToWrite, PLUGIN_OUTPUT_MAX, Query, Sealed, Source, Unheard, World};
+pub use system::System;
 
 use super::engine::go::function::{FunctionError, Functions};
 use args::Entry;

@@ -127,9 +127,7 @@ fn frozen_below(
     depth: usize,
 ) -> Result<Value, FunctionError> {
     if depth > DEPTH_MAX {
-        return Err(FunctionError::failed(format!(
-            "values are nested more than {DEPTH_MAX} deep"
-        )));
+        return Err(FunctionError::failed(format!("values are nested more than {DEPTH_MAX} deep")));
     }
     match &value {
         Value::Map(map) => {

@@ -78,8 +78,7 @@ static KEY_VALUE_TYPE: Named =
     Named { name: "memkv.KVPair", underlying: Type::Struct("struct { Key string; Value string }") };
 
 /// A key of confd's store.
-pub static KEY_VALUE: Shape =
-    Shape { of: Type::Named(&KEY_VALUE_TYPE), fields: &["Key", "Value"] };
+pub static KEY_VALUE: Shape = Shape { of: Type::Named(&KEY_VALUE_TYPE), fields: &["Key", "Value"] };
 
 static SRV_TYPE: Named = Named { name: "net.SRV", underlying: Type::Struct("struct {…}") };
 

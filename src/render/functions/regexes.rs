@@ -141,9 +141,9 @@ fn rewrite(pattern: &str) -> Result<String, String> {
                     }
                     Some(flags) if rest[flags.len()..].starts_with(':') => length = flags.len() + 1,
                     Some(_) if rest.starts_with("(?P<") || rest.starts_with("(?<") => {
-                        let end = rest.find('>').ok_or_else(|| {
-                            format!("invalid named capture: `{rest}`")
-                        })?;
+                        let end = rest
+                            .find('>')
+                            .ok_or_else(|| format!("invalid named capture: `{rest}`"))?;
                         length = end + 1;
                     }
                     Some(flags) => {

@@ -13,7 +13,8 @@ use super::host::{self, locked};
 /// Most names that one template may keep.
 const NAMES_MAX: usize = 100_000;
 
-static SCRATCH: Named = Named { name: "template.Scratch", underlying: Type::Struct("struct {…}") };
+static SCRATCH: Named =
+    Named { name: "template.Scratch", underlying: Type::Struct("struct {…}") };
 const SCRATCH_TYPE: Type = Type::Pointer(&Type::Named(&SCRATCH));
 
 struct Scratch(Arc<Mutex<BTreeMap<String, Value>>>);

@@ -36,8 +36,7 @@ fn partial(text: &str) -> Option<Partial> {
         told = at + 1;
     }
     let word = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
-    let version =
-        Version { numbers, prerelease: prerelease.into(), metadata: metadata.into() };
+    let version = Version { numbers, prerelease: prerelease.into(), metadata: metadata.into() };
     (word(prerelease) && word(metadata)).then_some(Partial { version, told })
 }
 

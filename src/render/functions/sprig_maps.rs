@@ -3,13 +3,16 @@
 use super::super::engine::go::function::Context;
 use super::super::engine::go::types::Type;
 use super::super::engine::go::value::Value;
-use super::args::{Outcome, any, anys, built, dict as pairs, entries, failed, is_empty, same, shown};
+use super::args::{
+    Outcome, any, anys, built, dict as pairs, entries, failed, is_empty, same, shown,
+};
 use super::args::{text, truth, type_name};
 use super::{json, mutable};
 
 pub(super) fn dict(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     context.spend(args.len() as u64)?;
-    let pair = |pair: &[Value]| (shown(&pair[0]), pair.get(1).cloned().unwrap_or_else(|| "".into()));
+    let pair =
+        |pair: &[Value]| (shown(&pair[0]), pair.get(1).cloned().unwrap_or_else(|| "".into()));
     mutable::dict(context, args.chunks(2).map(pair).collect())
 }
 

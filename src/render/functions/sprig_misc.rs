@@ -52,7 +52,9 @@ pub(super) fn url_parse(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     let whole = text(args, 0);
     context.build(whole.len())?;
     if whole.chars().any(char::is_control) {
-        return failed(format!("unable to parse url: parse {whole:?}: invalid control character in URL"));
+        return failed(format!(
+            "unable to parse url: parse {whole:?}: invalid control character in URL"
+        ));
     }
     let (rest, fragment) = whole.split_once('#').unwrap_or((&whole, ""));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -135,9 +137,7 @@ impl Object for SemVer {
 
     fn method(&self, name: &str) -> Option<Signature> {
         match name {
-            "Major" | "Minor" | "Patch" => {
-                Some(Signature::new(&[], Type::Uint(UintKind::U64)))
-            }
+            "Major" | "Minor" | "Patch" => Some(Signature::new(&[], Type::Uint(UintKind::U64))),
             "Prerelease" | "Metadata" | "Original" | "String" => {
                 Some(Signature::new(&[], Type::String))
             }
@@ -223,16 +223,11 @@ pub(super) fn duration_round(context: &mut Context<'_>, args: &[Value]) -> Outco
         },
     };
     let seconds = nanos.unsigned_abs() / 1_000_000_000;
-    const UNITS: [(u64, &str); 6] = [
-        (365 * 86400, "y"),
-        (30 * 86400, "mo"),
-        (86400, "d"),
-        (3600, "h"),
-        (60, "m"),
-        (1, "s"),
-    ];
+    const UNITS: [(u64, &str); 6] =
+        [(365 * 86400, "y"), (30 * 86400, "mo"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s")];
     let unit = UNITS.iter().find(|(size, _)| seconds > *size || *size == 1 && seconds == 1);
-    let text = unit.map_or_else(|| "0s".to_owned(), |(size, unit)| format!("{}{unit}", seconds / size));
+    let text =
+        unit.map_or_else(|| "0s".to_owned(), |(size, unit)| format!("{}{unit}", seconds / size));
     Ok(text.into())
 }
 

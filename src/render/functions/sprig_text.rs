@@ -3,7 +3,9 @@
 use super::super::engine::go::function::Context;
 use super::super::engine::go::types::Type;
 use super::super::engine::go::value::Value;
-use super::args::{Failure, Outcome, any, built, bytes, elements, failed, formatted, int, shown, text};
+use super::args::{
+    Failure, Outcome, any, built, bytes, elements, failed, formatted, int, shown, text,
+};
 use super::{case, encoding, regexes, strings};
 
 pub(super) fn trim(context: &mut Context<'_>, args: &[Value]) -> Outcome {
@@ -300,9 +302,7 @@ pub(super) fn to_strings(_: &mut Context<'_>, args: &[Value]) -> Outcome {
 /// The texts of a list without nils; of anything else its own.
 pub(super) fn string_list(value: &Value) -> Vec<String> {
     match elements(value) {
-        Some(items) => {
-            items.iter().filter(|item| !matches!(item, Value::Nil)).map(shown).collect()
-        }
+        Some(items) => items.iter().filter(|item| !matches!(item, Value::Nil)).map(shown).collect(),
         None if matches!(value, Value::Nil) => Vec::new(),
         None => vec![shown(value)],
     }

@@ -31,9 +31,8 @@ pub(super) fn parse_float(text: &str) -> Result<f64, String> {
     let digits: Vec<&str> = text.split('_').collect();
     // An underscore is taken between two digits.
     let digit = |at: Option<u8>| at.is_some_and(|byte| byte.is_ascii_digit());
-    let parted = digits
-        .windows(2)
-        .all(|two| digit(two[0].bytes().last()) && digit(two[1].bytes().next()));
+    let parted =
+        digits.windows(2).all(|two| digit(two[0].bytes().last()) && digit(two[1].bytes().next()));
     let number = Some(digits.concat()).filter(|_| parted).and_then(|digits| digits.parse().ok());
     let number: f64 = number.ok_or_else(|| syntax("ParseFloat", text))?;
     if number.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {

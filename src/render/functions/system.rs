@@ -76,9 +76,8 @@ impl World for System {
 
     /// From `/proc/net`: addresses of IPv4 by the subnet of their route.
     fn interfaces(&self) -> Result<Vec<(String, IpAddr)>, String> {
-        let read = |path: &str| {
-            fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
-        };
+        let read =
+            |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
         let v4 = addresses_v4(&read("/proc/net/fib_trie")?, &read("/proc/net/route")?);
         let v6 = addresses_v6(&read("/proc/net/if_inet6").unwrap_or_default());
         Ok(v4.into_iter().chain(v6).collect())
@@ -173,9 +172,7 @@ fn output_of(mut child: Child, program: &str, timeout: Duration) -> Result<Vec<u
     while stdout.is_none() || stderr.is_none() || status.is_none() {
         let left = deadline.saturating_duration_since(Instant::now());
         match receiver.recv_timeout(left) {
-            Ok(Heard::Stdout(bytes) | Heard::Stderr(bytes))
-                if bytes.len() > PLUGIN_OUTPUT_MAX =>
-            {
+            Ok(Heard::Stdout(bytes) | Heard::Stderr(bytes)) if bytes.len() > PLUGIN_OUTPUT_MAX => {
                 let why = format!("exec {program:?}: printed more than {PLUGIN_OUTPUT_MAX} bytes");
                 return Err(Ended::Cut(why));
             }
@@ -191,9 +188,8 @@ fn output_of(mut child: Child, program: &str, timeout: Duration) -> Result<Vec<u
             }
         }
     }
-    let text = |bytes: Option<Vec<u8>>| {
-        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
-    };
+    let text =
+        |bytes: Option<Vec<u8>>| String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
     match status {
         Some(status) if status.success() => Ok(stdout.unwrap_or_default()),
         status => {

@@ -83,9 +83,7 @@ impl Source for Sample {
                 });
                 Record::list(&KEY_PAIR, below.collect())
             }
-            Query::Store => {
-                key_values(&KEYS.map(|(key, value)| (format!("/{key}"), value.into())))
-            }
+            Query::Store => key_values(&KEYS.map(|(key, value)| (format!("/{key}"), value.into()))),
             Query::File(path) if path == "/etc/motd" => "hello\n".into(),
             Query::File(path) => return Answer::Failed(format!("open {path}: no such file")),
         })
@@ -135,7 +133,12 @@ impl World for Still {
     }
 
     fn interfaces(&self) -> Result<Vec<(String, IpAddr)>, String> {
-        let all = [("lo", "127.0.0.1"), ("eth0", "10.0.0.5"), ("eth0", "fd00::5"), ("eth1", "203.0.113.7")];
+        let all = [
+            ("lo", "127.0.0.1"),
+            ("eth0", "10.0.0.5"),
+            ("eth0", "fd00::5"),
+            ("eth1", "203.0.113.7"),
+        ];
         Ok(all.map(|(name, ip)| (name.into(), ip.parse().unwrap())).into())
     }
 

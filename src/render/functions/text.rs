@@ -159,7 +159,11 @@ pub(super) fn to_title(context: &mut Context<'_>, args: &[Value]) -> Outcome {
 }
 
 /// Whether `needle` is in `hay`, a list or a string.
-fn is_in(context: &mut Context<'_>, hay: &Value, needle: &Value) -> Result<bool, super::args::Failure> {
+fn is_in(
+    context: &mut Context<'_>,
+    hay: &Value,
+    needle: &Value,
+) -> Result<bool, super::args::Failure> {
     if let Some(items) = elements(hay) {
         context.spend(items.len() as u64)?;
         return Ok(items.iter().any(|item| alike(item, needle)));
@@ -197,7 +201,9 @@ fn how_many(
 ) -> Result<(usize, usize), super::args::Failure> {
     let Some(needles) = elements(&any(args, 0)) else {
         let of = type_name(&any(args, 0));
-        return failed(format!("{name}: expected a list of values as the first argument, got {of}"));
+        return failed(format!(
+            "{name}: expected a list of values as the first argument, got {of}"
+        ));
     };
     let hay = any(args, 1);
     let mut found = 0;

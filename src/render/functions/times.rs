@@ -79,7 +79,9 @@ impl Object for Time {
             "Second" => number(i64::from(civil.second())),
             "Nanosecond" => number(i64::from(civil.subsec_nanosecond())),
             "YearDay" => number(i64::from(civil.day_of_year())),
-            "Month" => Ok(named(&MONTH, i64::from(civil.month()), layout::month_name(civil.month()))),
+            "Month" => {
+                Ok(named(&MONTH, i64::from(civil.month()), layout::month_name(civil.month())))
+            }
             "Weekday" => {
                 let day = civil.weekday().to_sunday_zero_offset();
                 Ok(named(&WEEKDAY, i64::from(day), layout::day_name(day)))

@@ -75,7 +75,11 @@ fn inline(value: &Value, depth: usize) -> Result<String, String> {
         Value::Uint(number, _) => number.to_string(),
         Value::Float(number, _) if number.is_nan() => "nan".into(),
         Value::Float(number, _) if number.is_infinite() => {
-            if number > 0.0 { "inf".into() } else { "-inf".into() }
+            if number > 0.0 {
+                "inf".into()
+            } else {
+                "-inf".into()
+            }
         }
         Value::Float(number, _) => {
             let text = format_float(number, b'g', None, false);

@@ -56,9 +56,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
         Ok(Node(match i64::try_from(value) {
             Ok(value) => Value::int(value),
-            Err(_) => {
-                Value::Uint(value, super::super::engine::go::types::UintKind::U64)
-            }
+            Err(_) => Value::Uint(value, super::super::engine::go::types::UintKind::U64),
         }))
     }
 
@@ -153,7 +151,11 @@ fn write(out: &mut String, value: &Value, depth: usize, inline: bool) -> Result<
         Value::Uint(number, _) => number.to_string(),
         Value::Float(number, _) if number.is_nan() => ".nan".to_owned(),
         Value::Float(number, _) if number.is_infinite() => {
-            if *number > 0.0 { ".inf".to_owned() } else { "-.inf".to_owned() }
+            if *number > 0.0 {
+                ".inf".to_owned()
+            } else {
+                "-.inf".to_owned()
+            }
         }
         Value::Float(number, _) => format_float(*number, b'g', None, false),
         Value::String(text) => {
@@ -280,7 +282,22 @@ fn scalar_text(text: &str) -> String {
     let first = text.chars().next().unwrap_or(' ');
     let unsafe_start = matches!(
         first,
-        ',' | '[' | ']' | '{' | '}' | '#' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' | ' '
+        ',' | '['
+            | ']'
+            | '{'
+            | '}'
+            | '#'
+            | '&'
+            | '*'
+            | '!'
+            | '|'
+            | '>'
+            | '\''
+            | '"'
+            | '%'
+            | '@'
+            | '`'
+            | ' '
     ) || (matches!(first, '-' | '?' | ':')
         && text[1..].chars().next().is_none_or(|c| c == ' '))
         || text.starts_with("---")
@@ -297,17 +314,17 @@ fn looks_like_a_number(text: &str) -> bool {
     let plain = text.replace('_', "");
     let digits = plain.trim_start_matches(['-', '+']);
     let based = ["0x", "0b", "0o"].iter().any(|prefix| {
-        digits.strip_prefix(prefix).is_some_and(|rest| {
-            !rest.is_empty() && rest.chars().all(|c| c.is_ascii_hexdigit())
-        })
+        digits
+            .strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_hexdigit()))
     });
     let decimal = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
         && digits.chars().any(|c| c.is_ascii_digit())
         && plain.parse::<f64>().is_ok();
     let sexagesimal = digits.contains(':')
-        && digits.split(':').all(|part| {
-            !part.is_empty() && part.chars().all(|c| c.is_ascii_digit() || c == '.')
-        });
+        && digits
+            .split(':')
+            .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit() || c == '.'));
     let word = matches!(digits.to_ascii_lowercase().as_str(), ".inf" | ".nan");
     based || decimal || word || sexagesimal
 }

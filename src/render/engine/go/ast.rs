@@ -29,7 +29,6 @@ pub(super) struct Tree {
 
 #[derive(Debug)]
 pub(super) struct List {
-    pub(super) at: u32,
     pub(super) nodes: Vec<Node>,
 }
 
@@ -39,7 +38,7 @@ pub(super) enum Node {
     Action(Pipe),
     Break(u32),
     Continue(u32),
-    Branch(Branch),
+    Branch(Box<Branch>),
     Template { at: u32, name: Arc<str>, pipe: Option<Pipe> },
 }
 
@@ -53,10 +52,15 @@ pub(super) enum BranchKind {
 #[derive(Debug)]
 pub(super) struct Branch {
     pub(super) kind: BranchKind,
-    pub(super) at: u32,
+    /// One, and one for each `else if` or `else with`.
+    pub(super) arms: Vec<Arm>,
+    pub(super) otherwise: Option<List>,
+}
+
+#[derive(Debug)]
+pub(super) struct Arm {
     pub(super) pipe: Pipe,
     pub(super) list: List,
-    pub(super) otherwise: Option<List>,
 }
 
 #[derive(Debug)]
@@ -130,10 +134,14 @@ impl Place<'_> {
     /// Offset in the text.
     pub(super) fn at(self) -> usize {
         let at = match self {
-            Self::Node(Node::Text(at, _) | Node::Break(at) | Node::Continue(at)) => *at,
+            Self::Node(
+                Node::Text(at, _)
+                | Node::Break(at)
+                | Node::Continue(at)
+                | Node::Template { at, .. },
+            ) => *at,
             Self::Node(Node::Action(pipe)) | Self::Pipe(pipe) => pipe.at,
-            Self::Node(Node::Branch(branch)) => branch.at,
-            Self::Node(Node::Template { at, .. }) => *at,
+            Self::Node(Node::Branch(branch)) => branch.arms.first().map_or(0, |arm| arm.pipe.at),
             Self::Command(command) => command.at,
             Self::Arg(arg) => arg.at,
         };
@@ -189,10 +197,12 @@ impl Node {
                     BranchKind::Range => "range ",
                     BranchKind::With => "with ",
                 };
-                out.extend([left, word]);
-                branch.pipe.show(source, out);
-                out.push_str(right);
-                branch.list.show(source, out);
+                for (index, arm) in branch.arms.iter().enumerate() {
+                    out.extend([left, if index > 0 { "else " } else { "" }, word]);
+                    arm.pipe.show(source, out);
+                    out.push_str(right);
+                    arm.list.show(source, out);
+                }
                 if let Some(otherwise) = &branch.otherwise {
                     out.extend([left, "else", right]);
                     otherwise.show(source, out);

@@ -318,9 +318,7 @@ fn slice(item: &Val, indexes: &[Val]) -> Result<Val, FunctionError> {
         return failed(format!("invalid slice index: {to} > {max}"));
     }
     Ok(Val::plain(match plain {
-        Value::String(text) => {
-            Value::String(Text::from(text.get(from..to).unwrap_or_default()))
-        }
+        Value::String(text) => Value::String(Text::from(text.get(from..to).unwrap_or_default())),
         Value::List(list) => {
             let element = list.element();
             Value::list(element, Part { list, from, to, max })

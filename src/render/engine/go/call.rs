@@ -30,7 +30,7 @@ impl Target<'_> {
 /// The type of the parameter at `index`.
 fn param(signature: &Signature, index: usize) -> &'static Type {
     let params = signature.params;
-    params.get(index).or(params.last()).unwrap_or(&Type::Any)
+    params.get(index).or_else(|| params.last()).unwrap_or(&Type::Any)
 }
 
 impl<'a> Evaluator<'a> {
@@ -47,7 +47,7 @@ impl<'a> Evaluator<'a> {
             Callee::Builtin(builtin) => Target::Builtin(*builtin),
             Callee::Function(function) => Target::Function(function),
         };
-        self.call(dot, target, node, name, args, last)
+        self.call(dot, &target, node, name, args, last)
     }
 
     /// Calls `target` with the arguments and what came through the pipe. `node` is where an error
@@ -55,7 +55,7 @@ impl<'a> Evaluator<'a> {
     pub(super) fn call(
         &mut self,
         dot: &Val,
-        target: Target<'_>,
+        target: &Target<'_>,
         node: Place<'a>,
         name: &str,
         args: &'a [Arg],
@@ -79,7 +79,7 @@ impl<'a> Evaluator<'a> {
             );
         }
         if let Target::Builtin(builtin @ (Builtin::And | Builtin::Or)) = target {
-            return self.and_or(dot, builtin == Builtin::Or, args, last);
+            return self.and_or(dot, *builtin == Builtin::Or, args, last);
         }
         let mut values = Vec::with_capacity(count);
         for (index, arg) in args.iter().enumerate() {
@@ -90,7 +90,7 @@ impl<'a> Evaluator<'a> {
         }
         let result = match target {
             Target::Builtin(Builtin::Call) => self.call_value(args.first(), &values),
-            Target::Builtin(builtin) => self.builtin(builtin, &values),
+            Target::Builtin(builtin) => self.builtin(*builtin, &values),
             Target::Function(function) => {
                 let values: Vec<_> = values.into_iter().map(|value| value.value).collect();
                 self.with_context(|context| function.call(context, &values))
@@ -133,11 +133,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The built-in `call`: of a function that is a value.
-    fn call_value(
-        &mut self,
-        first: Option<&'a Arg>,
-        values: &[Val],
-    ) -> Result<Val, FunctionError> {
+    fn call_value(&mut self, first: Option<&'a Arg>, values: &[Val]) -> Result<Val, FunctionError> {
         let Some((callee, args)) = values.split_first() else {
             return Err(FunctionError::failed("call of nil"));
         };
@@ -278,17 +274,12 @@ impl<'a> Evaluator<'a> {
             }
             return Err(self.error(format!("invalid value; expected {of}")));
         }
-        match assigned(&value.value, of) {
-            Some(value) => Ok(Val::plain(value)),
-            None => {
-                let got = if value.is_boxed_nil() {
-                    Type::Any.to_string()
-                } else {
-                    type_name(&value.value)
-                };
-                Err(self.error(format!("wrong type for value; expected {of}; got {got}")))
-            }
+        if let Some(value) = assigned(&value.value, of) {
+            return Ok(Val::plain(value));
         }
+        let got =
+            if value.is_boxed_nil() { Type::Any.to_string() } else { type_name(&value.value) };
+        Err(self.error(format!("wrong type for value; expected {of}; got {got}")))
     }
 }
 

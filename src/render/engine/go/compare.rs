@@ -60,6 +60,7 @@ fn failed<T>(message: impl Into<String>) -> Result<T, FunctionError> {
     Err(FunctionError::failed(message))
 }
 
+#[allow(clippy::float_cmp, reason = "what Go does")]
 /// `eq a b`; `shown` gives a value by a verb, for messages.
 pub(super) fn equal(
     a: &Value,

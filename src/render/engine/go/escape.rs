@@ -25,9 +25,7 @@ pub(super) fn html(text: &[u8]) -> Option<Vec<u8>> {
 
 /// For a string within JavaScript.
 pub(super) fn js(text: &[u8]) -> Option<Vec<u8>> {
-    let special = |byte: &u8| {
-        *byte < b' ' || *byte >= 0x80 || b"\\'\"<>&=".contains(byte)
-    };
+    let special = |byte: &u8| *byte < b' ' || *byte >= 0x80 || b"\\'\"<>&=".contains(byte);
     if !text.iter().any(special) {
         return None;
     }

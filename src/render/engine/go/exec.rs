@@ -1,8 +1,13 @@
 //! Walks a tree and writes.
 
+#![allow(
+    clippy::unnecessary_box_returns,
+    reason = "errors are rare and large; results are many and should be small"
+)]
+
 use std::any::Any;
 
-use super::ast::{Branch, BranchKind, List, Node, Pipe, Place, Tree, Variable};
+use super::ast::{Arm, Branch, BranchKind, List, Node, Pipe, Place, Tree, Variable};
 use super::error::{Error, ErrorKind};
 use super::format;
 use super::function::{Budget, FunctionError, Limit, Runner};
@@ -17,7 +22,10 @@ pub(super) type Failed = Box<Error>;
 
 /// Deepest nesting of what is evaluated: blocks, parentheses and templates within each other.
 /// As much as a stack of two megabytes bears in a build without optimisation.
-const NESTING_MAX: u32 = 400;
+const NESTING_MAX: u32 = 200;
+
+/// What a `range` goes through.
+type Elements<'v> = Box<dyn Iterator<Item = (Val, Val)> + 'v>;
 
 /// How a list of nodes ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,11 +75,11 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The output for `dot`.
-    pub(super) fn run(mut self, dot: Val) -> Result<Vec<u8>, Failed> {
+    pub(super) fn run(mut self, dot: &Val) -> Result<Vec<u8>, Failed> {
         // Variable 0 of every text is `$`.
         self.variables.push((0, dot.clone()));
         let tree = self.tree;
-        self.walk(&dot, &tree.root)?;
+        self.walk(dot, &tree.root)?;
         Ok(self.out)
     }
 
@@ -92,7 +100,12 @@ impl<'a> Evaluator<'a> {
         let before = source.text.get(..place.at()).unwrap_or("");
         let line = 1 + before.matches('\n').count();
         let column = before.len() - before.rfind('\n').map_or(0, |newline| newline + 1);
-        let (name, shown) = (quote(self.tree.name.as_bytes()), place.shown(source));
+        let (name, mut shown) = (quote(self.tree.name.as_bytes()), place.shown(source));
+        // A limit is reached anywhere, in the midst of a long block too.
+        if let (ErrorKind::Limit(_), Some((end, _))) = (kind, shown.char_indices().nth(60)) {
+            shown.truncate(end);
+            shown.push('…');
+        }
         Box::new(Error {
             kind,
             message: format!(
@@ -216,11 +229,11 @@ impl<'a> Evaluator<'a> {
                 Node::Branch(branch) => {
                     self.nest()?;
                     let mark = self.variables.len();
-                    let flow = if branch.kind == BranchKind::Range {
-                        self.range(dot, branch)?;
-                        Flow::On
-                    } else {
-                        self.if_or_with(dot, branch)?
+                    let flow = match (branch.kind, branch.arms.first()) {
+                        (BranchKind::Range, Some(arm)) => {
+                            self.range(dot, arm, branch.otherwise.as_ref())?
+                        }
+                        _ => self.if_or_with(dot, branch)?,
                     };
                     self.variables.truncate(mark);
                     self.nesting -= 1;
@@ -237,23 +250,17 @@ impl<'a> Evaluator<'a> {
     }
 
     fn if_or_with(&mut self, dot: &Val, branch: &'a Branch) -> Result<Flow, Failed> {
-        let value = self.pipeline(dot, &branch.pipe)?;
-        if value.truth() {
-            let dot = if branch.kind == BranchKind::With { &value } else { dot };
-            self.walk(dot, &branch.list)
-        } else if let Some(otherwise) = &branch.otherwise {
-            self.walk(dot, otherwise)
-        } else {
-            Ok(Flow::On)
+        for arm in &branch.arms {
+            let value = self.pipeline(dot, &arm.pipe)?;
+            if value.truth() {
+                let dot = if branch.kind == BranchKind::With { &value } else { dot };
+                return self.walk(dot, &arm.list);
+            }
         }
+        branch.otherwise.as_ref().map_or(Ok(Flow::On), |otherwise| self.walk(dot, otherwise))
     }
 
-    fn template(
-        &mut self,
-        dot: &Val,
-        name: &str,
-        pipe: Option<&'a Pipe>,
-    ) -> Result<(), Failed> {
+    fn template(&mut self, dot: &Val, name: &str, pipe: Option<&'a Pipe>) -> Result<(), Failed> {
         let templates = self.templates;
         let Some(tree) = templates.trees.get(name) else {
             return Err(self.error(format!("template {} not defined", quote(name.as_bytes()))));
@@ -281,87 +288,86 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    fn range(&mut self, dot: &Val, range: &'a Branch) -> Result<(), Failed> {
+    fn range(
+        &mut self,
+        dot: &Val,
+        range: &'a Arm,
+        otherwise: Option<&'a List>,
+    ) -> Result<Flow, Failed> {
         let over = self.pipeline(dot, &range.pipe)?.value;
-        let over = if let Value::Object(object) = &over {
-            object.underlying().unwrap_or(over)
-        } else {
-            over
+        let over = match &over {
+            Value::Object(object) => object.underlying().unwrap_or(over),
+            _ => over,
         };
-        if !self.iterate(range, &over)?
-            && let Some(otherwise) = &range.otherwise
-        {
-            self.walk(dot, otherwise)?;
-        }
-        Ok(())
-    }
-
-    /// Walks the body for each element; `false` when there was none.
-    fn iterate(&mut self, range: &'a Branch, over: &Value) -> Result<bool, Failed> {
         let two = range.pipe.variables.len() > 1;
         let mark = self.variables.len();
         let mut any = false;
-        macro_rules! each {
-            ($pairs:expr) => {
-                for (index, element) in $pairs {
-                    any = true;
-                    if self.iteration(range, mark, index, element)? == Flow::Break {
-                        break;
-                    }
-                }
-            };
+        for (index, element) in self.elements(&over, two)? {
+            any = true;
+            if self.iteration(range, mark, index, &element)? == Flow::Break {
+                break;
+            }
         }
-        match over {
-            Value::Nil | Value::NilOf(Type::Map(_) | Type::Slice(_) | Type::Chan(_)) => {}
+        match otherwise {
+            // `break` and `continue` within it are those of a range around this one.
+            Some(otherwise) if !any => self.walk(dot, otherwise),
+            _ => Ok(Flow::On),
+        }
+    }
+
+    /// What `range` goes through, each with its index or key.
+    fn elements<'v>(&self, over: &'v Value, two: bool) -> Result<Elements<'v>, Failed> {
+        Ok(match over {
+            Value::Nil | Value::NilOf(Type::Map(_) | Type::Slice(_) | Type::Chan(_)) => {
+                Box::new(std::iter::empty())
+            }
             Value::Int(..) | Value::Uint(..) if two => {
                 let shown = self.shown(over);
-                return Err(self.error(format!(
-                    "can't use {shown} to iterate over more than one variable"
-                )));
+                return Err(
+                    self.error(format!("can't use {shown} to iterate over more than one variable"))
+                );
             }
             Value::Int(count, kind) => {
-                each!((0..*count).map(|n| (Val::NONE, Val::plain(Value::Int(n, *kind)))));
+                Box::new((0..*count).map(|n| (Val::NONE, Val::plain(Value::Int(n, *kind)))))
             }
             Value::Uint(count, kind) => {
-                each!((0..*count).map(|n| (Val::NONE, Val::plain(Value::Uint(n, *kind)))));
+                Box::new((0..*count).map(|n| (Val::NONE, Val::plain(Value::Uint(n, *kind)))))
             }
             Value::List(list) => {
                 let of = list.element();
-                each!(list.iter().enumerate().map(|(n, v)| (Val::int(n as i64), Val::of(v, of))));
+                Box::new(list.iter().enumerate().map(|(n, v)| (Val::int(n as i64), Val::of(v, of))))
             }
             Value::Map(map) => {
                 let (key, of) = map.types();
-                each!(map.iter().map(|(k, v)| (Val::of(k, key), Val::of(v, of))));
+                Box::new(map.iter().map(|(k, v)| (Val::of(k, key), Val::of(v, of))))
             }
             Value::Sequence(sequence) => {
                 let channel = matches!(sequence.type_of(), Type::Chan(_));
                 if two && !channel && sequence.arity() == 1 {
                     let shown = self.shown(over);
-                    return Err(self.error(format!(
-                        "can't use {shown} iterate over more than one variable"
-                    )));
+                    return Err(self
+                        .error(format!("can't use {shown} iterate over more than one variable")));
                 }
-                each!(sequence.steps().enumerate().map(|(n, step)| match step {
+                Box::new(sequence.steps().enumerate().map(move |(n, step)| match step {
                     Step::One(v) if channel => (Val::int(n as i64), Val::plain(v)),
                     Step::One(v) => (Val::NONE, Val::plain(v)),
                     Step::Two(k, v) if two => (Val::plain(k), Val::plain(v)),
                     Step::Two(k, _) => (Val::NONE, Val::plain(k)),
-                }));
+                }))
             }
             _ => {
-                let shown = self.shown(over);
+                let shown = self.shown(&pointee(over));
                 return Err(self.error(format!("range can't iterate over {shown}")));
             }
-        }
-        Ok(any)
+        })
     }
 
     fn iteration(
         &mut self,
-        range: &'a Branch,
+        range: &'a Arm,
         mark: usize,
         index: Val,
-        element: Val,
+        element: &Val,
     ) -> Result<Flow, Failed> {
         self.spend()?;
         let pipe = &range.pipe;
@@ -379,7 +385,7 @@ impl<'a> Evaluator<'a> {
                 }
             }
         }
-        let flow = self.walk(&element, &range.list)?;
+        let flow = self.walk(element, &range.list)?;
         self.variables.truncate(mark);
         Ok(flow)
     }
@@ -399,7 +405,9 @@ impl<'a> Evaluator<'a> {
                 let left = rest.len();
                 self.write(digits.get(..20 - left).unwrap_or_default())
             }
-            Value::Function(_) | Value::Sequence(_) | Value::NilOf(Type::Func(_) | Type::Chan(_)) => {
+            Value::Function(_)
+            | Value::Sequence(_)
+            | Value::NilOf(Type::Func(_) | Type::Chan(_)) => {
                 let place = self.place.map_or_else(String::new, |p| p.shown(&self.tree.source));
                 let of = type_name(&value.value);
                 Err(self.error(format!("can't print {place} of type {of}")))
@@ -454,7 +462,7 @@ impl Runner for Nested<'_> {
             return Err(FunctionError::failed(format!("template {name} not defined")));
         };
         let evaluator = Evaluator::new(self.templates, tree, budget, host, (depth + 1, nesting));
-        evaluator.run(Val::plain(data)).map_err(|error| match error.kind {
+        evaluator.run(&Val::plain(data)).map_err(|error| match error.kind {
             ErrorKind::Limit(limit) => limit.into(),
             _ => FunctionError::Failed { message: error.message, hint: error.hint },
         })

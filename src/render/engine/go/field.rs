@@ -60,7 +60,7 @@ impl<'a> Evaluator<'a> {
             Value::Object(object) => {
                 if let Some(signature) = object.method(name) {
                     let target = Target::Method(object, name, signature);
-                    return self.call(dot, target, Place::Arg(node), name, args, last);
+                    return self.call(dot, &target, Place::Arg(node), name, args, last);
                 }
                 if let Some(value) = object.field(name) {
                     if given {

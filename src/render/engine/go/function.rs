@@ -238,13 +238,11 @@ impl Budget {
     /// [`Limit::Steps`] or [`Limit::Time`].
     #[inline]
     pub fn spend(&mut self, steps: u64) -> Result<(), Limit> {
-        match self.steps_left.checked_sub(steps) {
-            Some(left) => self.steps_left = left,
-            None => {
-                self.steps_left = 0;
-                return Err(Limit::Steps(self.limits.steps_max));
-            }
-        }
+        let Some(left) = self.steps_left.checked_sub(steps) else {
+            self.steps_left = 0;
+            return Err(Limit::Steps(self.limits.steps_max));
+        };
+        self.steps_left = left;
         match u32::try_from(steps).ok().and_then(|steps| self.clock_in.checked_sub(steps)) {
             Some(left) => self.clock_in = left,
             None => return self.look_at_the_clock(),

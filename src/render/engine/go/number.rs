@@ -131,9 +131,7 @@ fn underscores_fit(text: &str) -> bool {
     let text = text.strip_prefix(['+', '-']).unwrap_or(text);
     let lower = text.to_ascii_lowercase();
     let prefixed = ["0b", "0o", "0x"].iter().any(|prefix| lower.starts_with(prefix));
-    let digit = |c: u8| {
-        c.is_ascii_digit() || lower.starts_with("0x") && (b'a'..=b'f').contains(&c)
-    };
+    let digit = |c: u8| c.is_ascii_digit() || lower.starts_with("0x") && (b'a'..=b'f').contains(&c);
     let (skip, mut saw) = if prefixed { (2, b'0') } else { (0, b'^') };
     for c in lower.bytes().skip(skip) {
         saw = match c {
@@ -198,9 +196,9 @@ fn hex_float(text: &str) -> Option<f64> {
     if !exponent.trim_start_matches(['+', '-']).starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    let mut exponent: i64 = exponent.parse::<i64>().ok().or({
-        Some(if exponent.starts_with('-') { -100_000 } else { 100_000 })
-    })?;
+    // Out of bounds either way: no float has such an exponent.
+    let beyond = if exponent.starts_with('-') { -100_000 } else { 100_000 };
+    let mut exponent: i64 = exponent.parse().unwrap_or(beyond);
     exponent = exponent.clamp(-100_000, 100_000);
     let (mut mantissa, mut sticky, mut fraction, mut any) = (0_u64, false, false, false);
     for c in digits.chars() {

@@ -1,10 +1,16 @@
 //! From tokens to trees, as `text/template/parse` does it: the same trees, the same errors.
 
+#![allow(
+    clippy::unnecessary_box_returns,
+    reason = "a parser within a parser needs its stack for other things than errors"
+)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ast::{
-    Arg, ArgKind, Branch, BranchKind, Callee, Command, List, Node, Pipe, Source, Tree, Variable,
+    Arg, ArgKind, Arm, Branch, BranchKind, Callee, Command, List, Node, Pipe, Source, Tree,
+    Variable,
 };
 use super::builtins::Builtin;
 use super::error::{Error, ErrorKind};
@@ -15,7 +21,7 @@ use super::quote::{quote, unquote};
 use super::text::Text;
 
 /// Deepest nesting of blocks and parentheses; what is parsed can also be evaluated on a small stack.
-const NESTING_MAX: u32 = 200;
+const NESTING_MAX: u32 = 150;
 
 /// What belongs to one text, whichever of its templates is being parsed.
 struct Whole<'a> {
@@ -51,7 +57,8 @@ enum Item {
     End(End),
 }
 
-type Parsed<T> = Result<T, Error>;
+/// Boxed, so that deep texts need little stack.
+type Parsed<T> = Result<T, Box<Error>>;
 
 /// The templates of `source`: the whole of it under its name, and those that it defines.
 pub(super) fn parse(
@@ -145,19 +152,19 @@ impl<'p, 'a> Parser<'p, 'a> {
 
     // Errors.
 
-    fn error(&self, message: impl AsRef<str>) -> Error {
+    fn error(&self, message: impl AsRef<str>) -> Box<Error> {
         let (name, line) = (&self.whole.source.name, self.tokens[0].line);
-        Error {
+        Box::new(Error {
             kind: ErrorKind::Parse,
             message: format!("template: {name}:{line}: {}", message.as_ref()),
             template: name.to_string(),
             line,
             column: None,
             hint: None,
-        }
+        })
     }
 
-    fn unexpected(&self, token: &Token<'_>, context: &str) -> Error {
+    fn unexpected(&self, token: &Token<'_>, context: &str) -> Box<Error> {
         if token.kind != Kind::Error {
             return self.error(format!("unexpected {} in {context}", token.shown()));
         }
@@ -165,7 +172,7 @@ impl<'p, 'a> Parser<'p, 'a> {
         if self.action_line != 0 && self.action_line != token.line {
             let within = if message.ends_with(" action") { "" } else { " in action" };
             let (name, line) = (&self.whole.source.name, self.action_line);
-            message.push_str(&format!("{within} started at {name}:{line}"));
+            message = format!("{message}{within} started at {name}:{line}");
         }
         self.error(message)
     }
@@ -201,7 +208,7 @@ impl<'p, 'a> Parser<'p, 'a> {
     }
 
     fn top(mut self) -> Parsed<()> {
-        let mut root = List { at: self.peek().at as u32, nodes: Vec::new() };
+        let mut root = List { nodes: Vec::new() };
         loop {
             match self.peek().kind {
                 Kind::Eof => break,
@@ -262,7 +269,7 @@ impl<'p, 'a> Parser<'p, 'a> {
     // Lists of nodes.
 
     fn items(&mut self) -> Parsed<(List, End)> {
-        let mut list = List { at: self.peek_not_space().at as u32, nodes: Vec::new() };
+        let mut list = List { nodes: Vec::new() };
         while self.peek_not_space().kind != Kind::Eof {
             match self.item()? {
                 Item::Node(node) => list.nodes.push(node),
@@ -292,18 +299,7 @@ impl<'p, 'a> Parser<'p, 'a> {
         let token = self.next_not_space();
         let node = match token.kind {
             Kind::Block => self.block()?,
-            Kind::Break | Kind::Continue => {
-                let word = if token.kind == Kind::Break { "break" } else { "continue" };
-                let end = self.next_not_space();
-                if end.kind != Kind::RightDelim {
-                    return Err(self.unexpected(&end, &format!("{{{{{word}}}}}")));
-                }
-                if self.ranges == 0 {
-                    return Err(self.error(format!("{{{{{word}}}}} outside {{{{range}}}}")));
-                }
-                let at = token.at as u32;
-                if token.kind == Kind::Break { Node::Break(at) } else { Node::Continue(at) }
-            }
+            Kind::Break | Kind::Continue => self.jump(&token)?,
             Kind::Else => {
                 let peeked = self.peek_not_space().kind;
                 if !matches!(peeked, Kind::If | Kind::With) {
@@ -328,50 +324,59 @@ impl<'p, 'a> Parser<'p, 'a> {
         Ok(Item::Node(node))
     }
 
+    fn jump(&mut self, token: &Token<'_>) -> Parsed<Node> {
+        let word = if token.kind == Kind::Break { "break" } else { "continue" };
+        let end = self.next_not_space();
+        if end.kind != Kind::RightDelim {
+            return Err(self.unexpected(&end, &format!("{{{{{word}}}}}")));
+        }
+        if self.ranges == 0 {
+            return Err(self.error(format!("{{{{{word}}}}} outside {{{{range}}}}")));
+        }
+        let at = token.at as u32;
+        Ok(if token.kind == Kind::Break { Node::Break(at) } else { Node::Continue(at) })
+    }
+
     fn branch(&mut self, kind: BranchKind) -> Parsed<Node> {
-        let context = match kind {
-            BranchKind::If => "if",
-            BranchKind::Range => "range",
-            BranchKind::With => "with",
+        let (context, chained) = match kind {
+            BranchKind::If => ("if", Kind::If),
+            BranchKind::Range => ("range", Kind::Error),
+            BranchKind::With => ("with", Kind::With),
         };
         self.nest("blocks are nested too deeply")?;
         let variables = self.variables.len();
-        let pipe = self.pipeline(context, Kind::RightDelim)?;
-        self.ranges += u32::from(kind == BranchKind::Range);
-        let (list, end) = self.items()?;
-        self.ranges -= u32::from(kind == BranchKind::Range);
-        let mut otherwise = None;
-        if let End::Else = end {
-            let chained = match kind {
-                BranchKind::If => Some(Kind::If),
-                BranchKind::With => Some(Kind::With),
-                BranchKind::Range => None,
-            };
-            let next = self.peek();
-            if Some(next.kind) == chained {
-                let at = next.at as u32;
-                self.next();
-                otherwise = Some(List { at, nodes: vec![self.branch(kind)?] });
-            } else {
-                let (list, end) = self.items()?;
-                if let End::Else = end {
-                    let shown = self.shown_end(&end);
-                    return Err(self.error(format!("expected end; found {shown}")));
-                }
-                otherwise = Some(list);
+        let mut branch = Branch { kind, arms: Vec::new(), otherwise: None };
+        // `else if` and `else with` are further arms, however many there are.
+        loop {
+            let pipe = self.pipeline(context, Kind::RightDelim)?;
+            self.ranges += u32::from(kind == BranchKind::Range);
+            let (list, end) = self.items()?;
+            self.ranges -= u32::from(kind == BranchKind::Range);
+            branch.arms.push(Arm { pipe, list });
+            if let End::End = end {
+                break;
             }
+            if self.peek().kind == chained {
+                self.next();
+                continue;
+            }
+            let (list, end) = self.items()?;
+            if let End::Else = end {
+                let shown = self.shown_end(&end);
+                return Err(self.error(format!("expected end; found {shown}")));
+            }
+            branch.otherwise = Some(list);
+            break;
         }
         self.variables.truncate(variables);
         self.whole.nesting -= 1;
-        Ok(Node::Branch(Branch { kind, at: pipe.at, pipe, list, otherwise }))
+        Ok(Node::Branch(Box::new(branch)))
     }
 
     fn template_name(&mut self, context: &str) -> Parsed<(u32, Arc<str>)> {
         let token = self.next_not_space();
         match token.kind {
-            Kind::String | Kind::RawString => {
-                Ok((token.at as u32, self.unquoted_name(&token)?))
-            }
+            Kind::String | Kind::RawString => Ok((token.at as u32, self.unquoted_name(&token)?)),
             _ => Err(self.unexpected(&token, context)),
         }
     }
@@ -438,9 +443,7 @@ impl<'p, 'a> Parser<'p, 'a> {
             let first = command.args.first().map(|arg| &arg.kind);
             if let Some(Bool(_) | Dot | Nil | Number(_) | String(..)) = first {
                 let stage = index + 1;
-                return Err(
-                    self.error(format!("non executable command in pipeline stage {stage}"))
-                );
+                return Err(self.error(format!("non executable command in pipeline stage {stage}")));
             }
         }
         Ok(pipe)

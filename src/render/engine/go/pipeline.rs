@@ -67,12 +67,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn not_a_function(
-        &self,
-        first: &Arg,
-        args: &[Arg],
-        last: Option<&Val>,
-    ) -> Result<(), Failed> {
+    fn not_a_function(&self, first: &Arg, args: &[Arg], last: Option<&Val>) -> Result<(), Failed> {
         if args.is_empty() && last.is_none() {
             return Ok(());
         }

@@ -78,7 +78,7 @@ impl Templates {
             left: or(&options.left, "{{"),
             right: or(&options.right, "}}"),
         });
-        for (name, tree) in parse(&source, &options.functions)? {
+        for (name, tree) in parse(&source, &options.functions).map_err(|error| *error)? {
             if !tree.root.is_empty(&tree.source.text) || !self.trees.contains_key(&name) {
                 self.trees.insert(name, tree);
             }
@@ -128,6 +128,6 @@ impl Templates {
         };
         let mut budget = Budget::new(limits);
         let evaluator = Evaluator::new(self, tree, &mut budget, host, (0, 0));
-        evaluator.run(Val::plain(data)).map_err(|error| *error)
+        evaluator.run(&Val::plain(data)).map_err(|error| *error)
     }
 }

@@ -76,9 +76,9 @@ pub enum Type {
     /// `string`
     String,
     /// `[]T`
-    Slice(&'static Type),
+    Slice(&'static Self),
     /// `map[K]V`
-    Map(&'static (Type, Type)),
+    Map(&'static (Self, Self)),
     /// `<-chan T` and the like, by its whole spelling.
     Chan(&'static str),
     /// A function, by its whole spelling: `func(string) int`.
@@ -88,7 +88,7 @@ pub enum Type {
     /// A named type.
     Named(&'static Named),
     /// `*T`
-    Pointer(&'static Type),
+    Pointer(&'static Self),
 }
 
 impl Type {

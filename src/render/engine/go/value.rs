@@ -345,6 +345,7 @@ impl Value {
     }
 
     /// The value without the name of its type: what [`Object::underlying`] gives, else itself.
+    #[must_use]
     pub fn plain(&self) -> Self {
         match self {
             Self::Object(object) => object.underlying().unwrap_or_else(|| self.clone()),
@@ -373,9 +374,7 @@ const fn rank(value: &Value) -> u8 {
 /// by bytes, `false` before `true`. Keys of several kinds (only in `map[interface {}]…`) are sorted
 /// by kind; Go leaves that order open.
 pub fn order(a: &Value, b: &Value) -> Ordering {
-    let floats = |a: f64, b: f64| {
-        a.partial_cmp(&b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()))
-    };
+    let floats = |a: f64, b: f64| a.partial_cmp(&b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()));
     match (a, b) {
         (Value::String(a), Value::String(b)) => a.as_bytes().cmp(b.as_bytes()),
         (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
@@ -440,9 +439,10 @@ impl fmt::Debug for Value {
             }
             Self::Map(map) => f.debug_map().entries(map.iter()).finish(),
             Self::Object(object) => {
-                let fields = object.fields().iter().filter_map(|name| {
-                    object.field(name).map(|value| (*name, value))
-                });
+                let fields = object
+                    .fields()
+                    .iter()
+                    .filter_map(|name| object.field(name).map(|value| (*name, value)));
                 write!(f, "{}", object.type_of())?;
                 f.debug_map().entries(fields).finish()?;
                 object.underlying().map_or(Ok(()), |plain| write!(f, "({plain:?})"))

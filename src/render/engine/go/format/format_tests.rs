@@ -8,7 +8,8 @@ use super::super::value::{Object, Value};
 use super::cases::cases;
 use super::{NumberFormat, TooLarge, print, printf, println};
 
-static POINT: Named = Named { name: "main.Point", underlying: Type::Struct("struct { X int; Y string }") };
+static POINT: Named =
+    Named { name: "main.Point", underlying: Type::Struct("struct { X int; Y string }") };
 static TAGS: Named = Named { name: "main.Tags", underlying: Type::STRINGS };
 static LEVEL: Named = Named { name: "main.Level", underlying: Type::INT };
 static LEVEL_TYPE: Type = Type::Named(&LEVEL);
@@ -113,8 +114,23 @@ fn values() -> Vec<Value> {
         Value::Uint(77, UintKind::Uintptr),
     ]);
     let floats = [
-        0.0, -0.0, 1.0, -1.5, 3.14159, 2_592_000.0, 1e21, 1e-7, 123_456_789.0, 2.5, 100_000.0,
-        1_000_000.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 5e-324, f64::MAX,
+        0.0,
+        -0.0,
+        1.0,
+        -1.5,
+        3.14159,
+        2_592_000.0,
+        1e21,
+        1e-7,
+        123_456_789.0,
+        2.5,
+        100_000.0,
+        1_000_000.0,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::NAN,
+        5e-324,
+        f64::MAX,
     ];
     values.extend(floats.map(float));
     values.extend([single(3.4), single(16_777_216.0)]);
@@ -145,10 +161,7 @@ fn values() -> Vec<Value> {
         tags(&["x", "y"]),
         level(3),
         Value::list(&LEVEL_TYPE, vec![level(1), level(2)]),
-        Value::map(
-            &LEVELS,
-            vec![(level(2), level(1))],
-        ),
+        Value::map(&LEVELS, vec![(level(2), level(1))]),
         Value::NilOf(&POINT_POINTER),
         list(vec![level(4)]),
     ]);

@@ -52,7 +52,8 @@ impl Printer {
             return;
         }
         // From the last digit to the first.
-        let letters: &[u8; 16] = if verb == 'X' { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
+        let letters: &[u8; 16] =
+            if verb == 'X' { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
         let mut text = Vec::with_capacity(digits_min.max(24));
         loop {
             text.push(letters[(rest % base) as usize]);

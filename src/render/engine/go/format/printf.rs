@@ -1,8 +1,8 @@
 //! The format string: flags, argument indexes, width, precision, verb.
 
+use super::super::value::Value;
 use super::quote::runes;
 use super::{Flags, Printer};
-use super::super::value::Value;
 
 /// Widths, precisions and indexes beyond this are refused.
 const NUMBER_MAX: i64 = 1_000_000;

@@ -1,7 +1,7 @@
 //! Strings with flags, width and precision.
 
-use super::quote::{Rune, can_backquote, quote, runes};
 use super::Printer;
+use super::quote::{Rune, can_backquote, quote, runes};
 
 impl Printer {
     /// A string. `false` when `verb` is none for strings; nothing is written then.
