@@ -79,7 +79,7 @@ fn a_file_is_written_as_the_template_says() {
     let host = Host::new(Arc::new(Sample), world.clone());
     let template = r#"{{"text" | writeToFile "/x" "u" "g" "0600" "append, newline"}}"#;
     render_with(Dialect::ConsulTemplate, template, &host).unwrap();
-    let written = super::host::locked(&world.written).clone();
+    let written = host::locked(&world.written).clone();
     let want = FileToWrite {
         path: "/x".into(),
         user: "u".into(),
@@ -95,7 +95,7 @@ fn a_file_is_written_as_the_template_says() {
 fn a_map_changes_in_place_and_never_holds_itself() {
     for (template, want) in [
         (
-            r#"{{$d := sprig_dict}}{{range .words}}{{$_ := sprig_set $d . (len .)}}{{end}}{{$d}}"#,
+            r"{{$d := sprig_dict}}{{range .words}}{{$_ := sprig_set $d . (len .)}}{{end}}{{$d}}",
             "map[a:1 b:1 ccc:3]",
         ),
         (
@@ -119,12 +119,12 @@ fn a_map_changes_in_place_and_never_holds_itself() {
 #[test]
 fn work_that_grows_is_limited() {
     for template in [
-        r#"{{range loop 1000000000}}{{end}}"#,
+        r"{{range loop 1000000000}}{{end}}",
         r#"{{sprig_repeat 1000000000 "x"}}"#,
-        r#"{{sprig_seq 1 9000000}}"#,
+        r"{{sprig_seq 1 9000000}}",
         r#"{{indent 100000000 "a\nb"}}"#,
         r#"{{printf "%1000000d" 1 | replaceAll " " (printf "%1000000d" 1)}}"#,
-        r#"{{sprig_untilStep 0 100000000 1}}"#,
+        r"{{sprig_untilStep 0 100000000 1}}",
         r#"{{define "t"}}{{executeTemplate "t"}}{{end}}{{executeTemplate "t"}}"#,
     ] {
         let told = render(Dialect::ConsulTemplate, template).unwrap_err();

@@ -73,15 +73,12 @@ fn expand(captures: &Captures<'_>, template: &str) -> String {
             rest = behind;
             continue;
         }
-        let (name, after) = match behind.strip_prefix('{') {
-            Some(braced) => {
-                let named = braced.split_once('}').filter(|(name, _)| is_name(name));
-                named.unwrap_or(("", behind))
-            }
-            None => {
-                let end = behind.find(|c: char| !is_word(c)).unwrap_or(behind.len());
-                behind.split_at(end)
-            }
+        let (name, after) = if let Some(braced) = behind.strip_prefix('{') {
+            let named = braced.split_once('}').filter(|(name, _)| is_name(name));
+            named.unwrap_or(("", behind))
+        } else {
+            let end = behind.find(|c: char| !is_word(c)).unwrap_or(behind.len());
+            behind.split_at(end)
         };
         if name.is_empty() {
             out.push('$');
