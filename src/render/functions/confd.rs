@@ -7,7 +7,7 @@ use super::super::engine::go::value::Value;
 use super::args::{Entry, Outcome, any, built, elements, entries, failed, fixed, int, many};
 use super::args::{shown, strings as texts, text, type_name};
 use super::{case, confd_store, effects, encoding, json, math, numbers, sprig_lists, sprig_maps};
-use super::{sprig_text, strconv, strings, times};
+use super::{sprig_regex, sprig_text, strconv, strings, times};
 
 const S: Type = Type::String;
 const A: Type = Type::Any;
@@ -42,9 +42,9 @@ pub(super) static TABLE: &[Entry] = &[
     fixed("base64Decode", &[S], S, base64_decode),
     fixed("parseBool", &[S], B, parse_bool),
     fixed("atoi", &[S], N, atoi),
-    fixed("regexMatch", &[S, S], B, sprig_text::must_regex_match),
-    fixed("regexFind", &[S, S], S, sprig_text::must_regex_find),
-    fixed("regexReplaceAll", &[S, S, S], S, sprig_text::must_regex_replace_all),
+    fixed("regexMatch", &[S, S], B, sprig_regex::matches),
+    fixed("regexFind", &[S, S], S, sprig_regex::find),
+    fixed("regexReplaceAll", &[S, S, S], S, sprig_regex::replace_all),
     fixed("repeat", &[N, S], S, sprig_text::repeat),
     fixed("nospace", &[S], S, sprig_text::nospace),
     fixed("snakecase", &[S], S, sprig_text::snakecase),

@@ -134,6 +134,19 @@ fn work_that_grows_is_limited() {
 }
 
 #[test]
+fn values_nested_a_million_deep_are_an_error_and_no_crash() {
+    for template in [
+        "{{$l := sprig_list}}{{range loop 1000000}}{{$l = sprig_list $l}}{{end}}{{len $l}}",
+        "{{$l := sprig_list}}{{range loop 1000000}}{{$l = sprig_append (sprig_list) $l}}{{end}}",
+        r#"{{$d := sprig_dict}}{{range loop 1000000}}{{$d = sprig_dict "a" $d}}{{end}}{{len $d}}"#,
+        r#"{{range loop 1000000}}{{scratch.MapSet "a" "b" (scratch.Get "a")}}{{end}}"#,
+    ] {
+        let told = render(Dialect::ConsulTemplate, template).unwrap_err();
+        assert!(told.contains("nested more than 100 deep"), "{template}: {told}");
+    }
+}
+
+#[test]
 fn the_older_confd_counts_only_upwards() {
     assert_eq!(render(Dialect::LegacyConfd, "{{seq 3 1}}{{seq 1 2}}").unwrap(), "[][1 2]");
     assert_eq!(render(Dialect::Confd, "{{seq 3 1}}").unwrap(), "[3 2 1]");

@@ -32,6 +32,7 @@ mod sprig_lists;
 mod sprig_maps;
 mod sprig_misc;
 mod sprig_numbers;
+mod sprig_regex;
 mod sprig_text;
 mod strconv;
 mod strings;

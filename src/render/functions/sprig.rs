@@ -4,7 +4,7 @@
 use super::super::engine::go::types::Type;
 use super::args::{Entry, fixed, many};
 use super::{sprig_lists as lists, sprig_maps as maps, sprig_misc as misc};
-use super::{sprig_numbers as numbers, sprig_text as text, times};
+use super::{sprig_numbers as numbers, sprig_regex as regex, sprig_text as text, times};
 
 const S: Type = Type::String;
 const A: Type = Type::Any;
@@ -67,19 +67,19 @@ pub(super) static TABLE: &[Entry] = &[
     fixed("sprig_sha512sum", &[S], S, text::sha512sum),
     fixed("sprig_adler32sum", &[S], S, text::adler32sum),
     // Expressions.
-    fixed("sprig_regexMatch", &[S, S], B, text::must_regex_match),
-    fixed("sprig_mustRegexMatch", &[S, S], B, text::must_regex_match),
-    fixed("sprig_regexFind", &[S, S], S, text::must_regex_find),
-    fixed("sprig_mustRegexFind", &[S, S], S, text::must_regex_find),
-    fixed("sprig_regexFindAll", &[S, S, N], Type::STRINGS, text::must_regex_find_all),
-    fixed("sprig_mustRegexFindAll", &[S, S, N], Type::STRINGS, text::must_regex_find_all),
-    fixed("sprig_regexReplaceAll", &[S, S, S], S, text::must_regex_replace_all),
-    fixed("sprig_mustRegexReplaceAll", &[S, S, S], S, text::must_regex_replace_all),
-    fixed("sprig_regexReplaceAllLiteral", &[S, S, S], S, text::must_regex_replace_all_literal),
-    fixed("sprig_mustRegexReplaceAllLiteral", &[S, S, S], S, text::must_regex_replace_all_literal),
-    fixed("sprig_regexSplit", &[S, S, N], Type::STRINGS, text::must_regex_split),
-    fixed("sprig_mustRegexSplit", &[S, S, N], Type::STRINGS, text::must_regex_split),
-    fixed("sprig_regexQuoteMeta", &[S], S, text::regex_quote_meta),
+    fixed("sprig_regexMatch", &[S, S], B, regex::matches),
+    fixed("sprig_mustRegexMatch", &[S, S], B, regex::matches),
+    fixed("sprig_regexFind", &[S, S], S, regex::find),
+    fixed("sprig_mustRegexFind", &[S, S], S, regex::find),
+    fixed("sprig_regexFindAll", &[S, S, N], Type::STRINGS, regex::find_all),
+    fixed("sprig_mustRegexFindAll", &[S, S, N], Type::STRINGS, regex::find_all),
+    fixed("sprig_regexReplaceAll", &[S, S, S], S, regex::replace_all),
+    fixed("sprig_mustRegexReplaceAll", &[S, S, S], S, regex::replace_all),
+    fixed("sprig_regexReplaceAllLiteral", &[S, S, S], S, regex::replace_all_literal),
+    fixed("sprig_mustRegexReplaceAllLiteral", &[S, S, S], S, regex::replace_all_literal),
+    fixed("sprig_regexSplit", &[S, S, N], Type::STRINGS, regex::split),
+    fixed("sprig_mustRegexSplit", &[S, S, N], Type::STRINGS, regex::split),
+    fixed("sprig_regexQuoteMeta", &[S], S, regex::quote_meta),
     // Lists.
     many("sprig_list", &[A], L, lists::list),
     many("sprig_tuple", &[A], L, lists::list),

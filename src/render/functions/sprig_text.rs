@@ -6,7 +6,7 @@ use super::super::engine::go::value::Value;
 use super::args::{
     Failure, Outcome, any, built, bytes, elements, failed, formatted, int, shown, text,
 };
-use super::{case, encoding, regexes, strings};
+use super::{case, encoding, strings};
 
 pub(super) fn trim(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     built(context, text(args, 0).trim())
@@ -363,59 +363,4 @@ pub(super) fn b32enc(context: &mut Context<'_>, args: &[Value]) -> Outcome {
 pub(super) fn b32dec(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     let decoded = encoding::from_base32(&bytes(args, 0));
     built(context, decoded.unwrap_or_else(String::into_bytes))
-}
-
-fn regex(context: &mut Context<'_>, args: &[Value]) -> Result<regex::Regex, Failure> {
-    context.spend(1 + text(args, 1).len() as u64 / 10)?;
-    regexes::compile(&text(args, 0)).or_else(failed)
-}
-
-/// As without `must`: an expression that is faulty is an error in both, where Sprig panics.
-pub(super) fn must_regex_match(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    Ok(regex(context, args)?.is_match(&text(args, 1)).into())
-}
-
-pub(super) fn must_regex_find(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    let whole = text(args, 1);
-    let found = regex(context, args)?.find(&whole).map(|found| found.as_str().to_owned());
-    Ok(found.unwrap_or_default().into())
-}
-
-pub(super) fn must_regex_find_all(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    let (whole, count) = (text(args, 1), int(args, 2));
-    let regex = regex(context, args)?;
-    let most = usize::try_from(count).unwrap_or(usize::MAX);
-    let found = regex.find_iter(&whole).take(most).map(|found| found.as_str().to_owned());
-    Ok(Value::strings(found))
-}
-
-pub(super) fn must_regex_replace_all(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    let (whole, with) = (text(args, 1), text(args, 2));
-    context.build(whole.len().saturating_add(1).saturating_mul(1 + with.len() / 4))?;
-    let replaced = regexes::replace_all(&regex(context, args)?, &whole, &with);
-    built(context, replaced)
-}
-
-pub(super) fn must_regex_replace_all_literal(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    let (whole, with) = (text(args, 1), text(args, 2));
-    context.build(whole.len().saturating_add(1).saturating_mul(1 + with.len() / 4))?;
-    let replaced = regex(context, args)?.replace_all(&whole, regex::NoExpand(&with)).into_owned();
-    built(context, replaced)
-}
-
-pub(super) fn must_regex_split(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    let (whole, count) = (text(args, 1), int(args, 2));
-    let regex = regex(context, args)?;
-    Ok(Value::strings(regexes::split(&regex, &whole, count)))
-}
-
-pub(super) fn regex_quote_meta(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    let mut out = String::new();
-    for c in text(args, 0).chars() {
-        if "\\.+*?()|[]{}^$".contains(c) {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    built(context, out)
 }
