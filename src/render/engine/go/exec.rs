@@ -309,8 +309,12 @@ impl<'a> Evaluator<'a> {
             }
         }
         match otherwise {
-            // `break` and `continue` within it are those of a range around this one.
-            Some(otherwise) if !any => self.walk(dot, otherwise),
+            Some(otherwise) if !any => match self.walk(dot, otherwise)? {
+                // As Go does it: a `continue` is one of the range around this one, a `break`
+                // ends this one, though the parser took both for those of the outer one.
+                Flow::Continue => Ok(Flow::Continue),
+                Flow::On | Flow::Break => Ok(Flow::On),
+            },
             _ => Ok(Flow::On),
         }
     }
