@@ -47,18 +47,19 @@ pub(crate) fn format(value: f64, verb: u8, precision: Option<usize>, single: boo
         b'x' | b'X' => hexadecimal(&mut text, size, precision, verb == b'X'),
         b'e' | b'E' => {
             let decimal = rounded(size, precision, single);
-            let wanted = precision.unwrap_or(decimal.digits.len().saturating_sub(1));
+            let wanted = precision.unwrap_or_else(|| decimal.digits.len().saturating_sub(1));
             exponential(&mut text, &decimal, wanted, verb);
         }
-        b'f' => match precision {
-            // Writing to a string never fails.
-            Some(precision) => drop(write!(text, "{size:.precision$}")),
-            None => {
+        b'f' => {
+            if let Some(precision) = precision {
+                // Writing to a string never fails.
+                let _ = write!(text, "{size:.precision$}");
+            } else {
                 let decimal = rounded(size, None, single);
                 let wanted = (decimal.digits.len() as i32 - decimal.point).max(0);
                 positional(&mut text, &decimal, wanted);
             }
-        },
+        }
         b'g' | b'G' => {
             let precision = precision.map(|precision| precision.max(1));
             let decimal = rounded(size, precision.map(|precision| precision - 1), single);

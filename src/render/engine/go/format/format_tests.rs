@@ -1,13 +1,12 @@
-//! Compared with what real Go printed: `tests/go/fmt_cases.txt`, made by `tests/go/fmt_judge.go`.
+//! Compared with what real Go printed: `tests/go/fmt/cases.txt`, made by `tests/go/fmt/main.go`.
 
 use std::any::Any;
 
 use super::super::text::Text;
 use super::super::types::{FloatKind, IntKind, Named, Type, UintKind};
 use super::super::value::{Object, Value};
+use super::cases::cases;
 use super::{NumberFormat, TooLarge, print, printf, println};
-
-const CASES: &str = include_str!("../../../../../tests/go/fmt_cases.txt");
 
 static POINT: Named =
     Named { name: "main.Point", underlying: Type::Struct("struct { X int; Y string }") };
@@ -226,49 +225,6 @@ fn printed() -> Vec<Vec<Value>> {
     ]
 }
 
-/// The bytes of a field that Go quoted with `%+q`.
-fn unquoted(field: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = field.strip_prefix('"').unwrap().strip_suffix('"').unwrap();
-    while let Some(c) = rest.chars().next() {
-        rest = &rest[c.len_utf8()..];
-        if c != '\\' {
-            out.extend(c.to_string().bytes());
-            continue;
-        }
-        let escape = rest.as_bytes()[0];
-        rest = &rest[1..];
-        let digits = match escape {
-            b'x' => 2,
-            b'u' => 4,
-            b'U' => 8,
-            _ => 0,
-        };
-        let number = u32::from_str_radix(&rest[..digits], 16).unwrap_or(0);
-        rest = &rest[digits..];
-        match escape {
-            b'x' => out.push(number as u8),
-            b'u' | b'U' => out.extend(char::from_u32(number).unwrap().to_string().bytes()),
-            b'a' => out.push(7),
-            b'b' => out.push(8),
-            b'f' => out.push(12),
-            b'n' => out.push(b'\n'),
-            b'r' => out.push(b'\r'),
-            b't' => out.push(b'\t'),
-            b'v' => out.push(11),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-/// The fields of the cases of one kind.
-fn cases(kind: &str) -> Vec<Vec<Vec<u8>>> {
-    let rows = CASES.lines().map(|line| line.split('\t').map(unquoted).collect::<Vec<_>>());
-    let rows = rows.filter(|row| row[0] == kind.as_bytes());
-    rows.map(|mut row| row.split_off(1)).collect()
-}
-
 /// Long output is told by its length in the table.
 fn shown(text: Vec<u8>) -> Vec<u8> {
     if text.len() > 1000 { format!("{} bytes", text.len()).into_bytes() } else { text }
@@ -357,4 +313,12 @@ fn output_beyond_the_limit_is_an_error_and_not_built() {
     assert_eq!(wide, Err(TooLarge { max: 1000 }));
     let many = list(vec!["0123456789".into(); 1000]);
     assert_eq!(print(&[many], NumberFormat::Go, 1000), Err(TooLarge { max: 1000 }));
+}
+
+#[test]
+fn printable_is_what_go_says_of_every_code_point() {
+    let sum = (0..=0x10_ffff).fold(0u64, |sum, code| {
+        sum.wrapping_mul(31).wrapping_add(u64::from(super::is_printable(code)))
+    });
+    assert_eq!(sum.to_string().as_bytes(), cases("printable")[0][0]);
 }

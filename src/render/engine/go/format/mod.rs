@@ -14,7 +14,7 @@ mod value;
 
 pub(crate) use float::format as format_float;
 pub(crate) use printable::is_printable;
-pub(crate) use quote::{quote, quote_char, runes};
+pub(crate) use quote::{quote, runes};
 
 use super::value::Value;
 
@@ -161,6 +161,9 @@ impl Printer {
         self.flags.zero = zero;
     }
 }
+
+#[cfg(test)]
+pub(crate) mod cases;
 
 #[cfg(test)]
 #[path = "format_tests.rs"]

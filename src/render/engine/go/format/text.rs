@@ -1,7 +1,7 @@
 //! Strings with flags, width and precision.
 
 use super::Printer;
-use super::quote::{can_backquote, quote, runes};
+use super::quote::{Rune, can_backquote, quote, runes};
 
 impl Printer {
     /// A string. `false` when `verb` is none for strings; nothing is written then.
@@ -22,7 +22,7 @@ impl Printer {
     /// As many characters of `text` as the precision allows.
     fn cut<'a>(&self, text: &'a [u8]) -> &'a [u8] {
         match self.flags.precision {
-            Some(most) => &text[..runes(text).take(most).map(|rune| rune.width()).sum()],
+            Some(most) => &text[..runes(text).take(most).map(Rune::width).sum()],
             None => text,
         }
     }

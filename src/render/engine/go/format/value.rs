@@ -150,7 +150,7 @@ impl Printer {
     fn list(&mut self, of: Type, list: &List, verb: char, depth: usize) {
         if *list.element() == Type::Uint(UintKind::U8) {
             if matches!(verb, 's' | 'q' | 'x' | 'X') {
-                let bytes: Vec<u8> = list.iter().map(byte_of).collect();
+                let bytes: Vec<u8> = list.iter().map(|item| byte_of(&item)).collect();
                 self.string(&bytes, verb);
                 return;
             }
@@ -283,9 +283,9 @@ impl Printer {
     }
 }
 
-fn byte_of(value: Value) -> u8 {
+fn byte_of(value: &Value) -> u8 {
     match value {
-        Value::Uint(number, _) => number as u8,
+        Value::Uint(number, _) => *number as u8,
         _ => 0,
     }
 }
