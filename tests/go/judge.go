@@ -116,7 +116,7 @@ var functions = template.FuncMap{
 	"upTo":      func(n int) <-chan int { return channel(n) },
 	"seq":       func(n int) func(func(int) bool) { return sequence(n) },
 	"seq2":      func(n int) func(func(string, int) bool) { return sequence2(n) },
-	"service":   func(name string) *Service { return &Service{Name: name} },
+	"service":   func(name string) *Service { return &Service{Name: name, Tags: Tags{}} },
 	"echo":      func(items ...any) string { return fmt.Sprintf("%#v", items) },
 	"nameOf":    func(s *Service) string { return s.Name },
 	"plainName": func(s Service) string { return s.Name },

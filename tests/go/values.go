@@ -227,7 +227,7 @@ func tagged(tag string, v any) any {
 		}
 	case "$service":
 		fields := v.(map[string]any)
-		s := &Service{}
+		s := &Service{Tags: Tags{}}
 		for name, inner := range fields {
 			decoded := value(inner)
 			switch name {

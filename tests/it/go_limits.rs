@@ -116,7 +116,7 @@ proptest! {
 }
 
 /// The limit that `text` runs into, with a number to count down from as data.
-fn limit(text: &str, limits: Limits) -> Option<Limit> {
+fn limit(text: &str, limits: Limits) -> Limit {
     let mut functions = functions();
     functions.add("run", Signature::new(&[Type::Any], Type::String), |context, args| {
         context.execute_template("T", args[0].clone()).map(Value::from)
@@ -125,7 +125,7 @@ fn limit(text: &str, limits: Limits) -> Option<Limit> {
     let templates = Templates::parse("t", text, &options).unwrap();
     let error = templates.execute(Value::int(1 << 40), &(), limits).unwrap_err();
     match error.kind {
-        ErrorKind::Limit(limit) => Some(limit),
+        ErrorKind::Limit(limit) => limit,
         _ => panic!("{text}: {error}"),
     }
 }
@@ -133,8 +133,7 @@ fn limit(text: &str, limits: Limits) -> Option<Limit> {
 #[test]
 fn each_limit_ends_an_evaluation() {
     let limits = Limits { steps_max: 100_000, depth_max: 50, output_max: 10_000, deadline: None };
-    let (steps, depth, output) =
-        (Some(Limit::Steps(100_000)), Some(Limit::Depth(50)), Some(Limit::Output(10_000)));
+    let (steps, depth, output) = (Limit::Steps(100_000), Limit::Depth(50), Limit::Output(10_000));
     for (case, text, want) in [
         ("an endless range", "{{range .}}{{end}}", steps),
         ("a range within a range", "{{range .}}{{range $}}{{end}}{{end}}", steps),
@@ -171,7 +170,7 @@ fn each_limit_ends_an_evaluation() {
 fn an_evaluation_ends_at_its_deadline() {
     let deadline = Some(Instant::now() + Duration::from_millis(20));
     let limits = Limits { steps_max: u64::MAX, deadline, ..Limits::default() };
-    assert_eq!(limit("{{range .}}{{len \"x\"}}{{end}}", limits), Some(Limit::Time));
+    assert_eq!(limit("{{range .}}{{len \"x\"}}{{end}}", limits), Limit::Time);
 }
 
 #[test]
@@ -220,7 +219,7 @@ fn nesting_ends_in_an_error_on_a_small_stack() {
             );
         }
         let own = "{{define \"T\"}}{{print (run .)}}{{end}}{{run .}}";
-        assert!(matches!(limit(own, Limits::default()), Some(Limit::Depth(_))));
+        assert!(matches!(limit(own, Limits::default()), Limit::Depth(_)));
     });
     small.unwrap().join().unwrap();
 }

@@ -51,7 +51,7 @@ fn file(path: &Path) -> Vec<Case> {
             let (word, rest) = option.split_once(' ').unwrap_or((option, ""));
             match word {
                 "data" => case.data = json(rest, &case.name),
-                "missing" => case.missing = rest.to_owned(),
+                "missing" => rest.clone_into(&mut case.missing),
                 "delims" => {
                     let (left, right) = rest.split_once(' ').unwrap();
                     (case.left, case.right) = (left.to_owned(), right.to_owned());

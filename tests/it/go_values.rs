@@ -406,9 +406,9 @@ fn tagged(tag: &str, json: &Json) -> Value {
         "$intMap" => map(&(Type::String, Type::INT), json, value),
         "$byInt" => map(&(Type::INT, Type::Any), json, value),
         "$byFloat" => map(&(Type::FLOAT64, Type::Any), json, |key| Value::float(float(key))),
-        "$byUint8" => map(&(Type::Uint(UintKind::U8), Type::String), json, |key| {
-            Value::Uint(key.as_u64().unwrap(), U8)
-        }),
+        "$byUint8" => {
+            map(&(Type::Uint(U8), Type::String), json, |key| Value::Uint(key.as_u64().unwrap(), U8))
+        }
         "$byBool" => map(&(Type::Bool, Type::String), json, value),
         "$byAny" => map(&(Type::Any, Type::Any), json, value),
         "$tags" => Value::object(Tags(array(json).iter().map(value).collect())),

@@ -56,6 +56,17 @@ pub(super) fn failed<T>(message: impl Into<String>) -> Result<T, FunctionError> 
     Err(FunctionError::failed(message))
 }
 
+/// Most lists and maps within each other that a function may give.
+pub(super) const DEPTH_MAX: u32 = 100;
+
+/// `value`, unless it is nested too deep.
+pub(super) fn bounded(value: Value) -> Outcome {
+    if value.depth() > DEPTH_MAX {
+        return failed(format!("values are nested more than {DEPTH_MAX} deep"));
+    }
+    Ok(value)
+}
+
 /// The argument at `index`.
 pub(super) fn any(args: &[Value], index: usize) -> Value {
     args.get(index).cloned().unwrap_or(Value::Nil)

@@ -76,7 +76,10 @@ pub fn functions(dialect: Dialect, denied: &[String]) -> Functions {
                 Err(FunctionError::failed("function is disabled"))
             });
         } else {
-            functions.add(entry.name, entry.signature, entry.code);
+            let code = entry.code;
+            functions.add(entry.name, entry.signature, move |context, args| {
+                args::bounded(code(context, args)?)
+            });
         }
     }
     functions

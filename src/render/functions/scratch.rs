@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::super::engine::go::function::{Context, FunctionError, Signature};
 use super::super::engine::go::types::{Named, Type};
 use super::super::engine::go::value::{Object, Value};
-use super::args::{Outcome, any, anys, dict, entries, failed, text};
+use super::args::{Outcome, any, anys, bounded, dict, entries, failed, text};
 use super::host::{self, locked};
 
 /// Most names that one template may keep.
@@ -66,7 +66,8 @@ impl Object for Scratch {
                 if name == "MapSet" || !map.iter().any(|(key, _)| *key == name_of) {
                     map.push((name_of, any(args, 2)));
                 }
-                kept.insert(key, Value::map(&(Type::String, Type::Any), map));
+                let map = bounded(Value::map(&(Type::String, Type::Any), map))?;
+                kept.insert(key, map);
             }
             _ => {
                 let Some(value) = kept.get(&key) else { return Ok(Value::NilOf(&Type::LIST)) };

@@ -2,109 +2,18 @@
 
 use std::borrow::Cow;
 
-use super::quote::{quote, unicode_name};
-
-/// What a token is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Error,
-    Bool,
-    /// A printable ASCII character that means nothing by itself, such as a comma.
-    Char,
-    CharConstant,
-    Complex,
-    Assign,
-    Declare,
-    Eof,
-    Field,
-    Identifier,
-    LeftDelim,
-    LeftParen,
-    Number,
-    Pipe,
-    RawString,
-    RightDelim,
-    RightParen,
-    Space,
-    String,
-    Text,
-    Variable,
-    Block,
-    Break,
-    Continue,
-    Dot,
-    Define,
-    Else,
-    End,
-    If,
-    Nil,
-    Range,
-    Template,
-    With,
-}
-
-impl Kind {
-    const fn is_keyword(self) -> bool {
-        matches!(
-            self,
-            Self::Block
-                | Self::Break
-                | Self::Continue
-                | Self::Dot
-                | Self::Define
-                | Self::Else
-                | Self::End
-                | Self::If
-                | Self::Nil
-                | Self::Range
-                | Self::Template
-                | Self::With
-        )
-    }
-}
-
-/// A piece of the text.
-#[derive(Debug, Clone)]
-pub(super) struct Token<'a> {
-    pub(super) kind: Kind,
-    /// Offset of its first byte.
-    pub(super) at: usize,
-    /// Line on which it begins, from 1; 0 before anything was read.
-    pub(super) line: usize,
-    /// Its text, or what is wrong.
-    pub(super) text: Cow<'a, str>,
-}
-
-impl Token<'_> {
-    /// What stands in a parser before it has read anything.
-    pub(super) const NONE: Self =
-        Self { kind: Kind::Error, at: 0, line: 0, text: Cow::Borrowed("") };
-
-    /// As error messages show it.
-    pub(super) fn shown(&self) -> String {
-        match self.kind {
-            Kind::Eof => "EOF".to_owned(),
-            Kind::Error => self.text.to_string(),
-            kind if kind.is_keyword() => format!("<{}>", self.text),
-            _ if self.text.len() > 10 => {
-                let start: String = self.text.chars().take(10).collect();
-                format!("{}...", quote(start.as_bytes()))
-            }
-            _ => quote(self.text.as_bytes()),
-        }
-    }
-}
+use super::token::{Kind, Token};
 
 /// Cuts one text.
 pub(super) struct Lexer<'a> {
-    input: &'a str,
+    pub(super) input: &'a str,
     left: &'a str,
-    right: &'a str,
-    at: usize,
-    start: usize,
-    line: usize,
+    pub(super) right: &'a str,
+    pub(super) at: usize,
+    pub(super) start: usize,
+    pub(super) line: usize,
     start_line: usize,
-    parens: usize,
+    pub(super) parens: usize,
     inside: bool,
     failed: bool,
     /// Whether `break` and `continue` are words of the language and not functions.
@@ -112,7 +21,7 @@ pub(super) struct Lexer<'a> {
     pub(super) continue_is_keyword: bool,
 }
 
-fn is_space(c: char) -> bool {
+pub(super) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
@@ -120,7 +29,7 @@ fn is_space_byte(byte: u8) -> bool {
     is_space(char::from(byte))
 }
 
-fn is_word(c: char) -> bool {
+pub(super) fn is_word(c: char) -> bool {
     c == '_' || c.is_alphabetic() || c.is_numeric()
 }
 
@@ -128,7 +37,7 @@ fn trims_before(rest: &str) -> bool {
     matches!(rest.as_bytes(), [b'-', space, ..] if is_space_byte(*space))
 }
 
-fn trims_after(rest: &str) -> bool {
+pub(super) fn trims_after(rest: &str) -> bool {
     matches!(rest.as_bytes(), [space, b'-', ..] if is_space_byte(*space))
 }
 
@@ -137,7 +46,7 @@ fn newlines(text: &str) -> usize {
 }
 
 /// Length of a trim marker with its space.
-const MARKER: usize = 2;
+pub(super) const MARKER: usize = 2;
 
 impl<'a> Lexer<'a> {
     /// A lexer of `input` with the delimiters of actions, which are not empty.
@@ -158,22 +67,22 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn rest(&self) -> &'a str {
+    pub(super) fn rest(&self) -> &'a str {
         self.input.get(self.at..).unwrap_or("")
     }
 
-    fn peek(&self) -> Option<char> {
+    pub(super) fn peek(&self) -> Option<char> {
         self.rest().chars().next()
     }
 
-    fn bump(&mut self) -> Option<char> {
+    pub(super) fn bump(&mut self) -> Option<char> {
         let c = self.peek()?;
         self.at += c.len_utf8();
         self.line += usize::from(c == '\n');
         Some(c)
     }
 
-    fn accept(&mut self, valid: &str) -> bool {
+    pub(super) fn accept(&mut self, valid: &str) -> bool {
         let found = self.peek().is_some_and(|c| valid.contains(c));
         if found {
             self.bump();
@@ -181,11 +90,11 @@ impl<'a> Lexer<'a> {
         found
     }
 
-    fn accept_run(&mut self, valid: &str) {
+    pub(super) fn accept_run(&mut self, valid: &str) {
         while self.accept(valid) {}
     }
 
-    fn token(&mut self, kind: Kind) -> Token<'a> {
+    pub(super) fn token(&mut self, kind: Kind) -> Token<'a> {
         let text = self.input.get(self.start..self.at).unwrap_or("");
         let token = Token { kind, at: self.start, line: self.start_line, text: text.into() };
         self.start = self.at;
@@ -200,7 +109,7 @@ impl<'a> Lexer<'a> {
         self.start_line = self.line;
     }
 
-    fn error(&mut self, message: impl Into<String>) -> Token<'a> {
+    pub(super) fn error(&mut self, message: impl Into<String>) -> Token<'a> {
         let token = Token {
             kind: Kind::Error,
             at: self.start,
@@ -301,7 +210,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Whether the action ends here, and then whether it trims.
-    fn at_right_delim(&self) -> Option<bool> {
+    pub(super) fn at_right_delim(&self) -> Option<bool> {
         let rest = self.rest();
         if trims_after(rest) && rest.get(MARKER..).is_some_and(|r| r.starts_with(self.right)) {
             return Some(true);
@@ -309,7 +218,7 @@ impl<'a> Lexer<'a> {
         rest.starts_with(self.right).then_some(false)
     }
 
-    fn right_delim(&mut self) -> Token<'a> {
+    pub(super) fn right_delim(&mut self) -> Token<'a> {
         let trims = self.at_right_delim() == Some(true);
         if trims {
             self.at += MARKER;
@@ -323,190 +232,5 @@ impl<'a> Lexer<'a> {
         }
         self.inside = false;
         token
-    }
-
-    fn action(&mut self) -> Token<'a> {
-        if self.at_right_delim().is_some() {
-            if self.parens == 0 {
-                return self.right_delim();
-            }
-            return self.error("unclosed left paren");
-        }
-        let Some(c) = self.peek() else { return self.error("unclosed action") };
-        match c {
-            _ if is_space(c) => return self.space(),
-            '+' | '-' | '0'..='9' => return self.number(),
-            '.' if self.rest().as_bytes().get(1).is_some_and(u8::is_ascii_digit) => {
-                return self.number();
-            }
-            // Nothing follows: the number scanner takes the dot, and the parser complains.
-            '.' if self.rest().len() == 1 => return self.number(),
-            _ if is_word(c) => return self.identifier(),
-            _ => {}
-        }
-        self.bump();
-        match c {
-            '=' => self.token(Kind::Assign),
-            ':' if self.bump() == Some('=') => self.token(Kind::Declare),
-            ':' => self.error("expected :="),
-            '|' => self.token(Kind::Pipe),
-            '"' => self.quoted('"', Kind::String, "unterminated quoted string"),
-            '\'' => self.quoted('\'', Kind::CharConstant, "unterminated character constant"),
-            '`' => self.raw(),
-            '$' => self.field(Kind::Variable),
-            '.' => self.field(Kind::Field),
-            '(' => {
-                self.parens += 1;
-                self.token(Kind::LeftParen)
-            }
-            ')' => match self.parens.checked_sub(1) {
-                Some(parens) => {
-                    self.parens = parens;
-                    self.token(Kind::RightParen)
-                }
-                None => self.error("unexpected right paren"),
-            },
-            ' '..='~' => self.token(Kind::Char),
-            _ => self.error(format!("unrecognized character in action: {}", unicode_name(c))),
-        }
-    }
-
-    /// A run of spaces; the last one may belong to a trim marker.
-    fn space(&mut self) -> Token<'a> {
-        let before = (self.at, self.line);
-        let mut last = before;
-        let mut count = 0;
-        while self.peek().is_some_and(is_space) {
-            last = (self.at, self.line);
-            self.bump();
-            count += 1;
-        }
-        let rest = self.input.get(last.0..).unwrap_or("");
-        if trims_after(rest) && rest.get(MARKER..).is_some_and(|r| r.starts_with(self.right)) {
-            (self.at, self.line) = last;
-            if count == 1 {
-                return self.right_delim();
-            }
-        }
-        self.token(Kind::Space)
-    }
-
-    fn identifier(&mut self) -> Token<'a> {
-        while self.peek().is_some_and(is_word) {
-            self.bump();
-        }
-        if !self.at_terminator() {
-            return self.bad_character();
-        }
-        let kind = match self.input.get(self.start..self.at).unwrap_or("") {
-            "block" => Kind::Block,
-            "break" if self.break_is_keyword => Kind::Break,
-            "continue" if self.continue_is_keyword => Kind::Continue,
-            "define" => Kind::Define,
-            "else" => Kind::Else,
-            "end" => Kind::End,
-            "if" => Kind::If,
-            "range" => Kind::Range,
-            "nil" => Kind::Nil,
-            "template" => Kind::Template,
-            "with" => Kind::With,
-            "true" | "false" => Kind::Bool,
-            _ => Kind::Identifier,
-        };
-        self.token(kind)
-    }
-
-    /// After a `.` or `$`.
-    fn field(&mut self, kind: Kind) -> Token<'a> {
-        if self.at_terminator() {
-            return self.token(if kind == Kind::Field { Kind::Dot } else { kind });
-        }
-        while self.peek().is_some_and(is_word) {
-            self.bump();
-        }
-        if !self.at_terminator() {
-            return self.bad_character();
-        }
-        self.token(kind)
-    }
-
-    fn bad_character(&mut self) -> Token<'a> {
-        let name = self.peek().map_or_else(|| "-1".to_owned(), unicode_name);
-        self.error(format!("bad character {name}"))
-    }
-
-    fn at_terminator(&self) -> bool {
-        match self.peek() {
-            None | Some('.' | ',' | '|' | ':' | ')' | '(') => true,
-            Some(c) => is_space(c) || self.rest().starts_with(self.right),
-        }
-    }
-
-    /// After the opening quote.
-    fn quoted(&mut self, end: char, kind: Kind, unterminated: &str) -> Token<'a> {
-        loop {
-            match self.bump() {
-                Some('\\') => {
-                    if matches!(self.bump(), None | Some('\n')) {
-                        return self.error(unterminated);
-                    }
-                }
-                None | Some('\n') => return self.error(unterminated),
-                Some(c) if c == end => return self.token(kind),
-                Some(_) => {}
-            }
-        }
-    }
-
-    fn raw(&mut self) -> Token<'a> {
-        loop {
-            match self.bump() {
-                None => return self.error("unterminated raw quoted string"),
-                Some('`') => return self.token(Kind::RawString),
-                Some(_) => {}
-            }
-        }
-    }
-
-    fn number(&mut self) -> Token<'a> {
-        let mut good = self.scan_number();
-        let mut kind = Kind::Number;
-        if good && matches!(self.peek(), Some('+' | '-')) {
-            kind = Kind::Complex;
-            good = self.scan_number() && self.input.as_bytes().get(self.at - 1) == Some(&b'i');
-        }
-        if good {
-            return self.token(kind);
-        }
-        let text = self.input.get(self.start..self.at).unwrap_or("");
-        self.error(format!("bad number syntax: {}", quote(text.as_bytes())))
-    }
-
-    fn scan_number(&mut self) -> bool {
-        self.accept("+-");
-        let (mut digits, mut exponent) = ("0123456789_", "eE");
-        if self.accept("0") {
-            if self.accept("xX") {
-                (digits, exponent) = ("0123456789abcdefABCDEF_", "pP");
-            } else if self.accept("oO") {
-                (digits, exponent) = ("01234567_", "");
-            } else if self.accept("bB") {
-                (digits, exponent) = ("01_", "");
-            }
-        }
-        self.accept_run(digits);
-        if self.accept(".") {
-            self.accept_run(digits);
-        }
-        if self.accept(exponent) {
-            self.accept("+-");
-            self.accept_run("0123456789_");
-        }
-        self.accept("i");
-        if self.peek().is_some_and(is_word) {
-            self.bump();
-            return false;
-        }
-        true
     }
 }

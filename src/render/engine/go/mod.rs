@@ -9,6 +9,7 @@
 mod ast;
 mod builtins;
 mod call;
+mod collection;
 mod compare;
 mod error;
 mod escape;
@@ -17,15 +18,19 @@ mod field;
 pub mod format;
 pub mod function;
 mod lex;
+mod lex_action;
 mod number;
 mod parse;
+mod parse_pipe;
 mod pipeline;
 mod quote;
 mod templates;
 pub mod text;
+mod token;
 pub mod types;
 mod val;
 pub mod value;
+mod walk;
 
 pub use error::{Error, ErrorKind};
 pub use format::NumberFormat;

@@ -8,39 +8,34 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::ast::{
-    Arg, ArgKind, Arm, Branch, BranchKind, Callee, Command, List, Node, Pipe, Source, Tree,
-    Variable,
-};
-use super::builtins::Builtin;
+use super::ast::{Arm, Branch, BranchKind, List, Node, Source, Tree, Variable};
 use super::error::{Error, ErrorKind};
 use super::function::Functions;
-use super::lex::{Kind, Lexer, Token};
-use super::number::Number;
-use super::quote::{quote, unquote};
-use super::text::Text;
+use super::lex::Lexer;
+use super::quote::quote;
+use super::token::{Kind, Token};
 
 /// Deepest nesting of blocks and parentheses; what is parsed can also be evaluated on a small stack.
 const NESTING_MAX: u32 = 150;
 
 /// What belongs to one text, whichever of its templates is being parsed.
-struct Whole<'a> {
+pub(super) struct Whole<'a> {
     lexer: Lexer<'a>,
-    source: Arc<Source>,
-    functions: &'a Functions,
+    pub(super) source: Arc<Source>,
+    pub(super) functions: &'a Functions,
     trees: HashMap<Arc<str>, Arc<Tree>>,
     variables: HashMap<Arc<str>, u32>,
-    nesting: u32,
+    pub(super) nesting: u32,
 }
 
 /// Parses one template; those inside it have parsers of their own.
-struct Parser<'p, 'a> {
-    whole: &'p mut Whole<'a>,
+pub(super) struct Parser<'p, 'a> {
+    pub(super) whole: &'p mut Whole<'a>,
     name: Arc<str>,
-    tokens: [Token<'a>; 3],
-    peeked: usize,
+    pub(super) tokens: [Token<'a>; 3],
+    pub(super) peeked: usize,
     /// Variables that are defined at this place.
-    variables: Vec<Variable>,
+    pub(super) variables: Vec<Variable>,
     /// Line on which the current action began, 0 outside actions.
     action_line: usize,
     ranges: u32,
@@ -58,7 +53,7 @@ enum Item {
 }
 
 /// Boxed, so that deep texts need little stack.
-type Parsed<T> = Result<T, Box<Error>>;
+pub(super) type Parsed<T> = Result<T, Box<Error>>;
 
 /// The templates of `source`: the whole of it under its name, and those that it defines.
 pub(super) fn parse(
@@ -98,7 +93,7 @@ impl<'p, 'a> Parser<'p, 'a> {
         parser
     }
 
-    fn variable(&mut self, name: &str) -> Variable {
+    pub(super) fn variable(&mut self, name: &str) -> Variable {
         let count = self.whole.variables.len() as u32;
         if let Some((name, id)) = self.whole.variables.get_key_value(name) {
             return Variable { id: *id, name: Arc::clone(name) };
@@ -110,7 +105,7 @@ impl<'p, 'a> Parser<'p, 'a> {
 
     // Tokens.
 
-    fn next(&mut self) -> Token<'a> {
+    pub(super) fn next(&mut self) -> Token<'a> {
         match self.peeked.checked_sub(1) {
             Some(left) => self.peeked = left,
             None => self.tokens[0] = self.whole.lexer.next(),
@@ -118,11 +113,11 @@ impl<'p, 'a> Parser<'p, 'a> {
         self.tokens[self.peeked].clone()
     }
 
-    fn backup(&mut self) {
+    pub(super) fn backup(&mut self) {
         self.peeked += 1;
     }
 
-    fn peek(&mut self) -> &Token<'a> {
+    pub(super) fn peek(&mut self) -> &Token<'a> {
         if self.peeked == 0 {
             self.peeked = 1;
             self.tokens[0] = self.whole.lexer.next();
@@ -130,7 +125,7 @@ impl<'p, 'a> Parser<'p, 'a> {
         &self.tokens[self.peeked - 1]
     }
 
-    fn next_not_space(&mut self) -> Token<'a> {
+    pub(super) fn next_not_space(&mut self) -> Token<'a> {
         loop {
             let token = self.next();
             if token.kind != Kind::Space {
@@ -139,7 +134,7 @@ impl<'p, 'a> Parser<'p, 'a> {
         }
     }
 
-    fn peek_not_space(&mut self) -> Token<'a> {
+    pub(super) fn peek_not_space(&mut self) -> Token<'a> {
         let token = self.next_not_space();
         self.backup();
         token
@@ -152,7 +147,7 @@ impl<'p, 'a> Parser<'p, 'a> {
 
     // Errors.
 
-    fn error(&self, message: impl AsRef<str>) -> Box<Error> {
+    pub(super) fn error(&self, message: impl AsRef<str>) -> Box<Error> {
         let (name, line) = (&self.whole.source.name, self.tokens[0].line);
         Box::new(Error {
             kind: ErrorKind::Parse,
@@ -164,7 +159,7 @@ impl<'p, 'a> Parser<'p, 'a> {
         })
     }
 
-    fn unexpected(&self, token: &Token<'_>, context: &str) -> Box<Error> {
+    pub(super) fn unexpected(&self, token: &Token<'_>, context: &str) -> Box<Error> {
         if token.kind != Kind::Error {
             return self.error(format!("unexpected {} in {context}", token.shown()));
         }
@@ -177,7 +172,7 @@ impl<'p, 'a> Parser<'p, 'a> {
         self.error(message)
     }
 
-    fn nest(&mut self, message: &str) -> Parsed<()> {
+    pub(super) fn nest(&mut self, message: &str) -> Parsed<()> {
         self.whole.nesting += 1;
         if self.whole.nesting > NESTING_MAX {
             let mut error = self.error(message);
@@ -262,10 +257,6 @@ impl<'p, 'a> Parser<'p, 'a> {
         Ok(String::from_utf8_lossy(&name).into())
     }
 
-    fn unquoted(&mut self, token: &Token<'_>) -> Parsed<Vec<u8>> {
-        unquote(&token.text).ok_or_else(|| self.error("invalid syntax"))
-    }
-
     // Lists of nodes.
 
     fn items(&mut self) -> Parsed<(List, End)> {
@@ -339,9 +330,9 @@ impl<'p, 'a> Parser<'p, 'a> {
 
     fn branch(&mut self, kind: BranchKind) -> Parsed<Node> {
         let (context, chained) = match kind {
-            BranchKind::If => ("if", Kind::If),
-            BranchKind::Range => ("range", Kind::Error),
-            BranchKind::With => ("with", Kind::With),
+            BranchKind::If => ("if", Some(Kind::If)),
+            BranchKind::Range => ("range", None),
+            BranchKind::With => ("with", Some(Kind::With)),
         };
         self.nest("blocks are nested too deeply")?;
         let variables = self.variables.len();
@@ -356,7 +347,7 @@ impl<'p, 'a> Parser<'p, 'a> {
             if let End::End = end {
                 break;
             }
-            if self.peek().kind == chained {
+            if chained.is_some_and(|word| self.peek().kind == word) {
                 self.next();
                 continue;
             }
@@ -404,218 +395,5 @@ impl<'p, 'a> Parser<'p, 'a> {
             pipe = Some(self.pipeline("template clause", Kind::RightDelim)?);
         }
         Ok(Node::Template { at, name, pipe })
-    }
-
-    // Pipelines.
-
-    fn pipeline(&mut self, context: &str, end: Kind) -> Parsed<Pipe> {
-        let at = self.peek_not_space().at as u32;
-        let mut pipe = Pipe { at, assigns: false, variables: Vec::new(), commands: Vec::new() };
-        self.declarations(context, &mut pipe)?;
-        loop {
-            let token = self.next_not_space();
-            match token.kind {
-                kind if kind == end => break,
-                Kind::Bool
-                | Kind::CharConstant
-                | Kind::Complex
-                | Kind::Dot
-                | Kind::Field
-                | Kind::Identifier
-                | Kind::Number
-                | Kind::Nil
-                | Kind::RawString
-                | Kind::String
-                | Kind::Variable
-                | Kind::LeftParen => {
-                    self.backup();
-                    let command = self.command()?;
-                    pipe.commands.push(command);
-                }
-                _ => return Err(self.unexpected(&token, context)),
-            }
-        }
-        if pipe.commands.is_empty() {
-            return Err(self.error(format!("missing value for {context}")));
-        }
-        for (index, command) in pipe.commands.iter().enumerate().skip(1) {
-            use ArgKind::{Bool, Dot, Nil, Number, String};
-            let first = command.args.first().map(|arg| &arg.kind);
-            if let Some(Bool(_) | Dot | Nil | Number(_) | String(..)) = first {
-                let stage = index + 1;
-                return Err(self.error(format!("non executable command in pipeline stage {stage}")));
-            }
-        }
-        Ok(pipe)
-    }
-
-    fn declarations(&mut self, context: &str, pipe: &mut Pipe) -> Parsed<()> {
-        loop {
-            let name = self.peek_not_space();
-            if name.kind != Kind::Variable {
-                return Ok(());
-            }
-            self.next();
-            // "$x foo": only "foo" tells that $x is an argument and no declaration.
-            let after = self.peek().clone();
-            let next = self.peek_not_space();
-            match next.kind {
-                Kind::Assign | Kind::Declare => {
-                    pipe.assigns = next.kind == Kind::Assign;
-                    self.next_not_space();
-                    self.declare(pipe, &name.text);
-                    return Ok(());
-                }
-                Kind::Char if next.text == "," => {
-                    self.next_not_space();
-                    self.declare(pipe, &name.text);
-                    if context == "range" && pipe.variables.len() < 2 {
-                        match self.peek_not_space().kind {
-                            Kind::Variable | Kind::RightDelim | Kind::RightParen => continue,
-                            _ => return Err(self.error("range can only initialize variables")),
-                        }
-                    }
-                    return Err(self.error(format!("too many declarations in {context}")));
-                }
-                _ if after.kind == Kind::Space => {
-                    self.tokens[1] = after;
-                    self.tokens[2] = name;
-                    self.peeked = 3;
-                }
-                _ => {
-                    self.tokens[1] = name;
-                    self.peeked = 2;
-                }
-            }
-            return Ok(());
-        }
-    }
-
-    fn declare(&mut self, pipe: &mut Pipe, name: &str) {
-        let variable = self.variable(name);
-        self.variables.push(variable.clone());
-        pipe.variables.push(variable);
-    }
-
-    fn command(&mut self) -> Parsed<Command> {
-        let mut command = Command { at: self.peek_not_space().at as u32, args: Vec::new() };
-        loop {
-            self.peek_not_space();
-            command.args.extend(self.operand()?);
-            let token = self.next();
-            match token.kind {
-                Kind::Space => continue,
-                Kind::RightDelim | Kind::RightParen => self.backup(),
-                Kind::Pipe => {}
-                _ => return Err(self.unexpected(&token, "operand")),
-            }
-            break;
-        }
-        if command.args.is_empty() {
-            return Err(self.error("empty command"));
-        }
-        Ok(command)
-    }
-
-    /// A term and the fields behind it.
-    fn operand(&mut self) -> Parsed<Option<Arg>> {
-        let Some(term) = self.term()? else { return Ok(None) };
-        if self.peek().kind != Kind::Field {
-            return Ok(Some(term));
-        }
-        // As in Go, the place of a chain is that of its first field after the term.
-        let at = self.peek().at as u32;
-        let mut names = Vec::new();
-        while self.peek().kind == Kind::Field {
-            let token = self.next();
-            names.push(Arc::from(token.text.strip_prefix('.').unwrap_or(&token.text)));
-        }
-        let kind = match term.kind {
-            ArgKind::Field(first) => ArgKind::Field(first.iter().cloned().chain(names).collect()),
-            ArgKind::Variable(variable, first) => {
-                ArgKind::Variable(variable, first.iter().cloned().chain(names).collect())
-            }
-            ArgKind::Bool(_)
-            | ArgKind::String(..)
-            | ArgKind::Number(_)
-            | ArgKind::Nil
-            | ArgKind::Dot => {
-                let mut shown = String::new();
-                term.show(&self.whole.source, &mut shown);
-                let shown = quote(shown.as_bytes());
-                return Err(self.error(format!("unexpected . after term {shown}")));
-            }
-            _ => ArgKind::Chain(Box::new(term), names.into()),
-        };
-        Ok(Some(Arg { at, kind }))
-    }
-
-    fn term(&mut self) -> Parsed<Option<Arg>> {
-        let token = self.next_not_space();
-        let text = &*token.text;
-        let kind = match token.kind {
-            Kind::Identifier => {
-                let callee = match (self.whole.functions.get(text), Builtin::called(text)) {
-                    (Some(function), _) => Callee::Function(Arc::clone(function)),
-                    (None, Some(builtin)) => Callee::Builtin(builtin),
-                    (None, None) => {
-                        let name = quote(text.as_bytes());
-                        let mut error = self.error(format!("function {name} not defined"));
-                        error.hint = self.nearest(text);
-                        return Err(error);
-                    }
-                };
-                ArgKind::Identifier(text.into(), callee)
-            }
-            Kind::Dot => ArgKind::Dot,
-            Kind::Nil => ArgKind::Nil,
-            Kind::Variable => {
-                let found = self.variables.iter().find(|variable| &*variable.name == text);
-                let Some(found) = found else {
-                    let name = quote(text.as_bytes());
-                    let mut error = self.error(format!("undefined variable {name}"));
-                    error.hint = Some(format!("define it before: {{{{ {text} := … }}}}"));
-                    return Err(error);
-                };
-                ArgKind::Variable(found.clone(), Box::default())
-            }
-            Kind::Field => ArgKind::Field([Arc::from(text.get(1..).unwrap_or(""))].into()),
-            Kind::Bool => ArgKind::Bool(text == "true"),
-            Kind::CharConstant | Kind::Complex | Kind::Number => {
-                let number = match token.kind {
-                    Kind::CharConstant => Number::character(text),
-                    Kind::Complex => Number::complex(text),
-                    _ => Number::parse(text),
-                };
-                ArgKind::Number(Box::new(number.map_err(|message| self.error(message))?))
-            }
-            Kind::LeftParen => {
-                self.nest("max expression depth exceeded")?;
-                let pipe = self.pipeline("parenthesized pipeline", Kind::RightParen)?;
-                self.whole.nesting -= 1;
-                ArgKind::Pipe(Box::new(pipe))
-            }
-            Kind::String | Kind::RawString => {
-                let value = self.unquoted(&token)?;
-                ArgKind::String(text.into(), Text::from(value))
-            }
-            _ => {
-                self.backup();
-                return Ok(None);
-            }
-        };
-        // The place of a pipeline in parentheses is what comes after the parenthesis.
-        let at = match &kind {
-            ArgKind::Pipe(pipe) => pipe.at,
-            _ => token.at as u32,
-        };
-        Ok(Some(Arg { at, kind }))
-    }
-
-    /// Which function may have been meant by `name`.
-    fn nearest(&self, name: &str) -> Option<String> {
-        let names: Vec<_> = self.whole.functions.names().chain(Builtin::NAMES).collect();
-        let near = crate::suggest::nearest(name, &names)?;
-        Some(format!("did you mean {near}?"))
     }
 }
