@@ -1,6 +1,7 @@
 //! Lists and maps, whose elements are made when they are asked for.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use super::types::Type;
 use super::value::Value;
@@ -19,6 +20,16 @@ pub trait Items: Send + Sync + 'static {
     }
     /// The element at `index`, which is below [`Items::capacity`]. [`Value::Nil`] beyond it.
     fn at(&self, index: usize) -> Value;
+    /// How deep the elements are nested at most ([`Value::depth`]); 0 where they are made on
+    /// demand, from something that is not nested without end.
+    fn depth(&self) -> u32 {
+        0
+    }
+    /// For a part of a slice: the whole one, and where in it the part begins. A part of a part is
+    /// then one of the whole.
+    fn whole(&self) -> Option<(&Arc<List>, usize)> {
+        None
+    }
 }
 
 impl Items for Vec<Value> {
@@ -29,18 +40,31 @@ impl Items for Vec<Value> {
     fn at(&self, index: usize) -> Value {
         self.get(index).cloned().unwrap_or(Value::Nil)
     }
+
+    fn depth(&self) -> u32 {
+        self.iter().map(Value::depth).max().unwrap_or(0)
+    }
 }
 
 /// A slice `[]T`, never nil (that is [`Value::NilOf`]).
 pub struct List {
     element: &'static Type,
+    depth: u32,
     items: Box<dyn Items>,
 }
 
 impl List {
     /// A slice whose elements have the type `element`, `&Type::Any` for `[]interface {}`.
     pub fn new(element: &'static Type, items: impl Items) -> Self {
-        Self { element, items: Box::new(items) }
+        Self { element, depth: items.depth().saturating_add(1), items: Box::new(items) }
+    }
+
+    pub(super) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    pub(super) fn whole(&self) -> Option<(&Arc<Self>, usize)> {
+        self.items.whole()
     }
 
     /// `T` of `[]T`.
@@ -121,6 +145,7 @@ impl Entries for Vec<(Value, Value)> {
 /// A map `map[K]V`, never nil (that is [`Value::NilOf`]).
 pub struct Map {
     types: &'static (Type, Type),
+    depth: u32,
     entries: Box<dyn Entries>,
 }
 
@@ -131,12 +156,17 @@ impl Map {
         entries.reverse();
         entries.dedup_by(|a, b| order(&a.0, &b.0).is_eq());
         entries.reverse();
-        Self { types, entries: Box::new(entries) }
+        let depth = entries.iter().map(|(_, value)| value.depth()).max().unwrap_or(0);
+        Self { types, depth: depth.saturating_add(1), entries: Box::new(entries) }
     }
 
     /// A map over `entries`, which are sorted and unique.
     pub fn lazy(types: &'static (Type, Type), entries: impl Entries) -> Self {
-        Self { types, entries: Box::new(entries) }
+        Self { types, depth: 1, entries: Box::new(entries) }
+    }
+
+    pub(super) fn depth(&self) -> u32 {
+        self.depth
     }
 
     /// The types of its keys and of its values.

@@ -179,6 +179,16 @@ impl Value {
         })
     }
 
+    /// How many lists and maps lie within each other in it. The evaluator refuses what functions
+    /// nest deeper than a stack bears when it is printed or dropped.
+    pub fn depth(&self) -> u32 {
+        match self {
+            Self::List(list) => list.depth(),
+            Self::Map(map) => map.depth(),
+            _ => 0,
+        }
+    }
+
     /// The value without the name of its type: what [`Object::underlying`] gives, else itself.
     #[must_use]
     pub fn plain(&self) -> Self {
