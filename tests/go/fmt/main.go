@@ -32,7 +32,7 @@ func (l Level) String() string { return fmt.Sprintf("level-%d", int(l)) }
 var values = []any{
 	0, 7, -42, 65, 0x1F600, int64(math.MinInt64), int8(-5), uint(9), uint8(200),
 	uint64(math.MaxUint64), uintptr(77),
-	0.0, math.Copysign(0, -1), 1.0, -1.5, 3.14159, 2592000.0, 1e21, 1e-7, 123456789.0, 2.5,
+	0.0, math.Copysign(0, -1), 1.0, -1.5, 3.14259, 2592000.0, 1e21, 1e-7, 123456789.0, 2.5,
 	100000.0, 1000000.0, math.Inf(1), math.Inf(-1), math.NaN(), 5e-324, math.MaxFloat64,
 	float32(3.4), float32(16777216),
 	"", "hi", "a\tb\"`é世", "\xff\x00z", "it's 100%", "tab\there", "\u200b\u00ad\U0001F600\ufeff",
@@ -64,7 +64,7 @@ var formats = []string{
 }
 
 var args = [][]any{
-	{}, {1}, {"a"}, {5, 42}, {-5, 42}, {2, 3.14159}, {3.14159, 2, 8}, {"x", 1}, {nil}, {nil, 1}, {1, 2, 3},
+	{}, {1}, {"a"}, {5, 42}, {-5, 42}, {2, 3.14259}, {3.14259, 2, 8}, {"x", 1}, {nil}, {nil, 1}, {1, 2, 3},
 	{int8(4), uint16(7)}, {[]string{"q"}, true}, {1000001, 1}, {-1000001, 2}, {3.0, 4.0}, {uint64(math.MaxUint64), 1},
 }
 
