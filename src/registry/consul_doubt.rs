@@ -38,7 +38,8 @@ pub(super) struct Lost {
 #[derive(Debug)]
 struct Window {
     why: Arc<str>,
-    until: Instant,
+    /// None until anything was read: an agent may be there and hold all answers back.
+    until: Option<Instant>,
     /// When all of these were read, it is over if nothing was lost; none: not before its time.
     pending: Option<BTreeSet<Target>>,
 }
@@ -58,7 +59,8 @@ impl Doubts {
     /// Everything is suspect from now on.
     pub(super) fn open(&mut self, why: &str, pending: Option<BTreeSet<Target>>, now: Instant) {
         let why = why.into();
-        self.window = Some(Window { why, until: now + self.hold, pending });
+        let until = pending.is_none().then_some(now + self.hold);
+        self.window = Some(Window { why, until, pending });
     }
 
     /// Why everything is suspect, if it is.
@@ -67,7 +69,14 @@ impl Doubts {
     }
 
     /// `target` was read.
-    pub(super) fn read(&mut self, target: &Target) {
+    pub(super) fn read(&mut self, target: &Target, now: Instant) {
+        if let Some(window) = &mut self.window {
+            window.until.get_or_insert(now + self.hold);
+        }
+        self.need_not(target);
+    }
+
+    fn need_not(&mut self, target: &Target) {
         if let Some(Window { pending: Some(pending), .. }) = &mut self.window {
             pending.remove(target);
         }
@@ -76,14 +85,14 @@ impl Doubts {
     /// `target` is not followed any more.
     pub(super) fn forget(&mut self, name: &Arc<str>) {
         self.lost.remove(name);
-        self.read(&Target::Service(Arc::clone(name)));
+        self.need_not(&Target::Service(Arc::clone(name)));
     }
 
     /// Ends the time of suspicion when it is over; true if it ended.
     pub(super) fn settle(&mut self, now: Instant) -> bool {
         let Some(window) = &self.window else { return false };
         let read = window.pending.as_ref().is_some_and(BTreeSet::is_empty);
-        let over = self.lost.is_empty() && (read || now >= window.until);
+        let over = self.lost.is_empty() && (read || window.until.is_some_and(|until| now >= until));
         if over {
             self.window = None;
         }

@@ -93,7 +93,8 @@ impl Watch {
         Self {
             rules,
             index: 0,
-            doubt: None,
+            // What is known from before is perhaps more than what is told now.
+            doubt: Some("it was asked for the first time"),
             ask_leader: false,
             unsure: false,
             asked: None,
@@ -119,6 +120,17 @@ impl Watch {
         };
         self.asked = Some((query, at));
         (at, query)
+    }
+
+    /// A connection broke, perhaps because the server forgot all it knew: `query`, which is not sent
+    /// yet, parks a moment only, and its answer is doubted.
+    pub(super) fn shaken(&mut self, query: Query, at: Instant) -> Query {
+        self.unsure = true;
+        self.doubt.get_or_insert("a connection to it broke just before");
+        let after = query.after.map(|(index, wait)| (index, wait.min(PROBE_WAIT)));
+        let query = Query { after, ..query };
+        self.asked = Some((query, at));
+        query
     }
 
     /// An answer came. Its body is to be treated as told; [`Self::weighed`] follows if it counts.
