@@ -4,6 +4,7 @@
 //! tells it. What arrives together is published together, so that a storm costs one view.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -356,7 +357,7 @@ impl Control {
         let mut detail = self.shared.agents.now();
         for (count, what) in [(failing, "cannot be read"), (lost, "wait for a second read")] {
             if count > 0 {
-                detail.push_str(&format!("; {count} {what}"));
+                _ = write!(detail, "; {count} {what}");
             }
         }
         self.outlet.note(Report {

@@ -93,14 +93,12 @@ impl Control {
 
     pub(super) fn token(&mut self, read: Option<Result<std::io::Result<String>, JoinError>>) {
         match read {
-            Some(Ok(Ok(token))) => {
-                if self.shared.agents.set_token(Some(&token)) && self.link.up() {
-                    tracing::info!(registry = &**self.outlet.name(), "token changed");
-                    self.again("the token changed", true);
-                }
+            Some(Ok(Ok(token))) if self.shared.agents.set_token(Some(&token)) && self.link.up() => {
+                tracing::info!(registry = &**self.outlet.name(), "token changed");
+                self.again("the token changed", true);
             }
             Some(Ok(Err(error))) => {
-                let path = self.token_file.as_deref().unwrap_or(Path::new(""));
+                let path = self.token_file.as_deref().unwrap_or_else(|| Path::new(""));
                 let path = path.display();
                 tracing::warn!(registry = &**self.outlet.name(), %path, %error,
                     "token file cannot be read; using the token from before");

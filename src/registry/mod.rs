@@ -98,6 +98,7 @@ macro_rules! kinds {
         /// `[registry.NAME.KIND]`: exactly one kind for each name.
         #[derive(Debug, Clone, PartialEq, Deserialize)]
         #[serde(rename_all = "kebab-case")]
+        #[allow(clippy::large_enum_variant, reason = "there is one for each table, not many")]
         pub enum RegistryConfig { $($(#[$doc])* $kind($config),)+ }
 
         impl RegistryConfig {
