@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::collect::states;
+use super::why::{Reasons, why};
 use crate::catalog::publish::Current;
 use crate::catalog::{Instance, Service, Snapshot};
 use crate::lifecycle::Readiness;
@@ -41,6 +42,8 @@ pub struct Admin {
     pub readiness: Readiness,
     /// The parts of the status that other rooms tell: phase, templates, connections.
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// Why services answer as they do.
+    pub why: Reasons,
     /// Where reloads are asked for.
     pub reloads: mpsc::Sender<Reload>,
     /// The token for changes, and for reading off loopback.
@@ -85,6 +88,7 @@ impl Admin {
             .route("/v1/status", get(status))
             .route("/v1/services", get(services))
             .route("/v1/services/{name}", get(service))
+            .route("/v1/why", get(why))
             .route("/v1/reload", post(reload))
             .fallback(unknown)
             .layer(from_fn_with_state((door, token), guard))
@@ -153,7 +157,6 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Value> {
         "generation": snapshot.generation,
         "ready": admin.readiness.ready(),
         "services": snapshot.services.len(),
-        "registries": snapshot.registries,
     });
     if let (Some(all), Value::Object(told)) = (status.as_object_mut(), (admin.status)()) {
         all.extend(told);
@@ -224,7 +227,7 @@ async fn reload(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn unknown() -> Response {
     let message = "there are /healthz, /readyz, /metrics, /v1/status, /v1/services, \
-                   /v1/services/NAME and POST /v1/reload\n";
+                   /v1/services/NAME, /v1/why?service=NAME and POST /v1/reload\n";
     (StatusCode::NOT_FOUND, message).into_response()
 }
 

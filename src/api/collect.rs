@@ -25,6 +25,7 @@ struct Families {
     problems: IntGaugeVec,
     up: IntGaugeVec,
     age: GaugeVec,
+    held: IntGaugeVec,
     generation: IntGauge,
 }
 
@@ -61,6 +62,11 @@ impl Families {
                 ),
                 &["registry"],
             )?,
+            held: vec(
+                "portolan_registry_held_instances",
+                "Instances that a suspect registry would take away and that the guard holds.",
+                &["registry"],
+            )?,
             generation: IntGauge::new(
                 "portolan_generation",
                 "Number of the state that every face answers from.",
@@ -68,8 +74,16 @@ impl Families {
         })
     }
 
-    fn parts(&self) -> [&dyn Collector; 6] {
-        [&self.instances, &self.eligible, &self.problems, &self.up, &self.age, &self.generation]
+    fn parts(&self) -> [&dyn Collector; 7] {
+        [
+            &self.instances,
+            &self.eligible,
+            &self.problems,
+            &self.up,
+            &self.age,
+            &self.held,
+            &self.generation,
+        ]
     }
 }
 
@@ -124,6 +138,8 @@ impl Collector for Services {
                 SystemTime::now().duration_since(stale.since).unwrap_or_default().as_secs_f64()
             });
             families.age.with_label_values(&[&registry.name]).set(age);
+            let held: usize = registry.held.iter().map(|held| held.lost).sum();
+            families.held.with_label_values(&[&registry.name]).set(held as i64);
         }
         families.parts().iter().flat_map(|part| part.collect()).collect()
     }

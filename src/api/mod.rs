@@ -4,7 +4,9 @@
 mod admin;
 mod collect;
 mod config;
+mod why;
 
 pub use admin::{Admin, Reload, Report};
 pub use collect::Services;
 pub use config::AdminConfig;
+pub use why::Reasons;

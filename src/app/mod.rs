@@ -8,6 +8,7 @@ mod interest;
 mod meters;
 mod publish;
 mod reload;
+mod sight;
 mod sockets;
 mod status;
 mod workers;
@@ -42,6 +43,7 @@ use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
 use publish::{Compile, Publisher};
+use sight::Sight;
 use sockets::Sockets;
 use workers::Workers;
 
@@ -85,6 +87,7 @@ struct Running {
     templates: BTreeMap<Arc<str>, u32>,
     renderer: Arc<std::sync::Mutex<Renderer>>,
     interests: Interests,
+    reports: status::Reports,
     wants: render::Wants,
     checks: Checks,
     plans: mpsc::Sender<Plan<Compile>>,
@@ -137,11 +140,19 @@ impl App {
         let wants = render::Wants::default();
         let interests = Interests::start(&config, Arc::clone(&wants));
         let registries = reload::start_registries(&config, &stored, &meters.registry, &interests);
+        let reports = status::Reports::default();
+        status::follow(&reports, &registries);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(options.feeds.iter().cloned());
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
+        let sight = Sight::new();
         let (plans, plan_receiver) = mpsc::channel(1);
-        let publisher = Publisher::new(Arc::clone(&tables), readiness.clone(), lifecycle.phases());
+        let publisher = Publisher::new(
+            Arc::clone(&tables),
+            readiness.clone(),
+            lifecycle.phases(),
+            sight.clone(),
+        );
         let (mut published, to_save) = (publisher.published(), publisher.to_save());
 
         let checks = Checks::start(
@@ -200,10 +211,10 @@ impl App {
                 &lifecycle,
                 &connections,
                 &tables,
-                &renderer,
-                &checks,
+                &status::Rooms { renderer: &renderer, checks: &checks, reports: &reports },
                 &last_reload,
             ),
+            why: status::reasons(&sight),
             reloads: reloads.clone(),
             token,
         };
@@ -220,6 +231,7 @@ impl App {
             templates,
             renderer,
             interests,
+            reports,
             wants,
             checks,
             plans,

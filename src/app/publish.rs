@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
+use super::sight::Sight;
 use crate::catalog::publish::{Plan, Publication, run};
 use crate::catalog::store::{StateToSave, StoredView};
 use crate::catalog::{RegistryState, Snapshot};
@@ -58,10 +59,16 @@ pub(super) struct Publisher {
     to_save: watch::Sender<StateToSave>,
     /// Tables that somebody may still answer from: freed here, never on a data thread.
     retired: Vec<Arc<Tables>>,
+    sight: Sight,
 }
 
 impl Publisher {
-    pub(super) fn new(tables: Arc<ArcSwap<Tables>>, readiness: Readiness, phases: Phases) -> Self {
+    pub(super) fn new(
+        tables: Arc<ArcSwap<Tables>>,
+        readiness: Readiness,
+        phases: Phases,
+        sight: Sight,
+    ) -> Self {
         Self {
             tables,
             readiness,
@@ -69,6 +76,7 @@ impl Publisher {
             published: watch::Sender::new(Arc::default()),
             to_save: watch::Sender::new(StateToSave::default()),
             retired: Vec::new(),
+            sight,
         }
     }
 
@@ -102,7 +110,7 @@ impl Publisher {
     }
 
     fn publish(&mut self, publication: &Publication<'_, Compile>) {
-        let Publication { previous, snapshot, compile, .. } = publication;
+        let Publication { previous, snapshot, inputs, compile } = publication;
         let before = self.tables.load_full();
         let since = previous.map(|previous| (&*before.dns, &**previous));
         let proxy_since = Some((&*before.proxy, &*before.snapshot));
@@ -118,6 +126,7 @@ impl Publisher {
         drop(before);
         self.retired.retain(|tables| !free(tables));
         self.readiness.set(ready);
+        self.sight.note(snapshot, inputs);
         self.to_save.send_replace(state(publication));
         self.published.send_replace(Arc::clone(snapshot));
         tracing::debug!(

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::interest::Interests;
 use super::publish::Compile;
-use super::status::LastReload;
+use super::status::{self, LastReload};
 use super::{Running, feed};
 use crate::api::{Reload, Report};
 use crate::catalog::RegistryState;
@@ -124,6 +124,7 @@ impl Running {
         if other_templates {
             self.render(prepared.resources);
         }
+        status::follow(&self.reports, &registries);
         self.registries = registries;
         self.templates = templates;
         self.config = config;

@@ -1,16 +1,24 @@
 //! What the admin face tells of the process itself.
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use serde_json::{Value, json, value};
 
+use tokio::sync::watch;
+
 use super::publish::Tables;
+use super::sight::Sight;
+use crate::api;
+use crate::catalog::snapshot::Staleness;
+use crate::catalog::{RegistryState, RegistryStatus, Snapshot};
 use crate::health::Checks;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::net::accept::Connections;
+use crate::registry::{Registry, Report};
 use crate::render::Renderer;
 use crate::units;
 
@@ -22,23 +30,81 @@ pub(super) struct LastReload {
     pub(super) refused: Vec<String>,
 }
 
+/// How each registry stands and how its work goes, by its name.
+pub(super) type Reports = Arc<Mutex<BTreeMap<String, Told>>>;
+
+/// What one registry tells.
+#[derive(Debug)]
+pub(super) struct Told {
+    states: watch::Receiver<RegistryState>,
+    report: watch::Receiver<Report>,
+}
+
+/// Tells of `registries` from now on.
+pub(super) fn follow(reports: &Reports, registries: &BTreeMap<String, Registry>) {
+    let now = registries.iter().map(|(name, registry)| {
+        (name.clone(), Told { states: registry.states(), report: registry.reports() })
+    });
+    *reports.lock().unwrap_or_else(PoisonError::into_inner) = now.collect();
+}
+
+/// What each registry does now; those that have nothing to say of it are left out.
+fn work(reports: &Reports) -> BTreeMap<String, Report> {
+    let reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = reports.iter().map(|(name, told)| (name.clone(), told.report.borrow().clone()));
+    now.filter(|(_, report)| *report != Report::default()).collect()
+}
+
+/// How the registries stand: as in the snapshot, but with the reason of this moment, for a new
+/// reason alone makes no new generation.
+fn registries(snapshot: &Snapshot, reports: &Reports) -> Vec<RegistryStatus> {
+    let reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut registries = snapshot.registries.to_vec();
+    for registry in &mut registries {
+        let Some(told) = reports.get(&*registry.name) else { continue };
+        if let (Some(stale), RegistryState::Stale { since, why, .. }) =
+            (&mut registry.stale, &*told.states.borrow())
+        {
+            *stale = Staleness { since: *since, why: Arc::clone(why) };
+        }
+    }
+    registries
+}
+
+/// A function that tells why a service answers as it does; without a name, which ones are worth
+/// asking about.
+pub(super) fn reasons(sight: &Sight) -> api::Reasons {
+    let sight = sight.clone();
+    Arc::new(move |name| match name {
+        Some(name) => sight.why(name).and_then(|why| serde_json::to_value(why).ok()),
+        None => Some(json!({ "services": sight.troubled() })),
+    })
+}
+
+/// The rooms that are asked how they are.
+pub(super) struct Rooms<'a> {
+    pub(super) renderer: &'a Arc<Mutex<Renderer>>,
+    pub(super) checks: &'a Checks,
+    pub(super) reports: &'a Reports,
+}
+
 /// A function that tells the status of this moment.
 pub(super) fn teller(
     node: &Arc<str>,
     lifecycle: &Lifecycle,
     connections: &Arc<Connections>,
     tables: &Arc<ArcSwap<Tables>>,
-    renderer: &Arc<Mutex<Renderer>>,
-    checks: &Checks,
+    rooms: &Rooms<'_>,
     last_reload: &Arc<Mutex<Option<LastReload>>>,
 ) -> Arc<dyn Fn() -> Value + Send + Sync> {
     let node = Arc::clone(node);
     let phases = lifecycle.phases();
     let connections = Arc::clone(connections);
     let tables = Arc::clone(tables);
-    let renderer = Arc::clone(renderer);
-    let checks = checks.clone();
+    let renderer = Arc::clone(rooms.renderer);
+    let checks = rooms.checks.clone();
     let last_reload = Arc::clone(last_reload);
+    let reports = Arc::clone(rooms.reports);
     let started = units::rfc3339(&SystemTime::now(), value::Serializer).unwrap_or_default();
     Arc::new(move || {
         let phase = match phases.now() {
@@ -54,8 +120,8 @@ pub(super) fn teller(
             .map(|(service, problem)| json!({ "service": service, "message": problem }))
             .collect();
         // A poisoned lock still holds a renderer that can be asked.
-        let templates = renderer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).status();
-        let reload = last_reload.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let templates = renderer.lock().unwrap_or_else(PoisonError::into_inner).status();
+        let reload = last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
         json!({
             "node": node,
             "phase": phase,
@@ -64,6 +130,8 @@ pub(super) fn teller(
             "templates": templates,
             "checks": checks.status(),
             "dns": { "names": tables.dns.names(), "problems": refused_names },
+            "registries": registries(&tables.snapshot, &reports),
+            "registry_work": work(&reports),
             "last_reload": reload,
         })
     })

@@ -11,6 +11,7 @@ pub mod assemble;
 mod feeds;
 pub mod guard;
 pub mod health;
+pub mod history;
 pub mod interest;
 pub mod keys;
 pub mod model;
@@ -22,6 +23,7 @@ pub mod source;
 pub mod stale;
 pub mod store;
 pub mod verdict;
+pub mod why;
 
 pub use interest::{Interest, Wanted};
 pub use keys::{Key, Keys};

@@ -70,8 +70,10 @@ pub fn judged(
     };
     let mut decided = (instance.health, Arc::clone(&instance.cause));
     if let Some(own) = own {
-        // A check that passes makes known what the registry does not know, and nothing better.
-        if severity(own.0) >= severity(decided.0) {
+        // A check that passes makes known what the registry does not know, and nothing better;
+        // one that has yet to come adds nothing to a failure.
+        let (word, known) = (severity(own.0), severity(decided.0));
+        if word > known || (word == known && check.is_some()) {
             decided = own;
         }
     }

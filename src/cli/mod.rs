@@ -1,8 +1,10 @@
 //! The command line: one file per command.
 
+mod ask;
 mod demo;
 mod reload;
 mod run;
+mod why;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,9 @@ pub enum Command {
     /// Show it: three small backends, DNS, an HTTP listener and a rendered file, with one backend
     /// leaving and coming back every 20 seconds. Needs no configuration and leaves nothing behind.
     Demo(demo::Demo),
+    /// Tell why a service answers as it does: each instance, eligible or not, by whose word, since
+    /// when, and its last ten transitions. Asks the running process.
+    Why(why::Why),
     /// Ask a running process to read its configuration again, and tell what it said.
     Reload(Source),
 }
@@ -58,6 +63,7 @@ impl Command {
             Self::Run(source) => run::run(&source.config),
             Self::Check(source) => check(&source.config),
             Self::Demo(demo) => demo.run(),
+            Self::Why(why) => why.run(),
             Self::Reload(source) => reload::reload(&source.config),
         }
     }

@@ -140,13 +140,16 @@ pub async fn accept<F>(
     let open = metrics.open.with_label_values(&[&name]);
     let mut failed = None;
     loop {
+        // In this order: when the port has been passed on to another listener, a connection that
+        // comes at the same moment is the other one's.
         let next = tokio::select! {
-            next = listener.accept() => next,
+            biased;
+            _ = closed.wait_for(|closed| *closed) => return,
             () = phases.reached(Phase::Draining) => match waiting(&listener) {
                 Some(next) => Ok(next),
                 None => return,
             },
-            _ = closed.wait_for(|closed| *closed) => return,
+            next = listener.accept() => next,
         };
         match next {
             Ok((stream, peer)) => {

@@ -136,10 +136,10 @@ impl Registry {
         self.states.clone()
     }
 
-    /// How its work goes.
+    /// How its work goes, now and whenever that changes.
     #[must_use]
-    pub fn report(&self) -> Report {
-        self.report.borrow().clone()
+    pub fn reports(&self) -> watch::Receiver<Report> {
+        self.report.clone()
     }
 }
 

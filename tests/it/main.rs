@@ -35,3 +35,4 @@ mod restart;
 mod rig;
 mod support;
 mod tcp;
+mod truth;

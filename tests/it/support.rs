@@ -88,7 +88,18 @@ impl Memory {
         Self { name: name.into(), states }
     }
 
-    fn feed(&self) -> Feed {
+    /// From now on it stands so.
+    pub(crate) fn say(&self, state: RegistryState) {
+        self.states.send_replace(state);
+    }
+
+    /// What it says.
+    pub(crate) fn view(&self) -> RegistryView {
+        self.states.borrow().view().unwrap().clone()
+    }
+
+    /// How an application hears it.
+    pub(crate) fn feed(&self) -> Feed {
         Feed::new(&self.name, 0, self.states.subscribe())
     }
 

@@ -1,0 +1,161 @@
+//! `portolan why`: why a service answers as it does, told by the running process.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::ask::ask;
+use super::{Source, complain, exit, load, say};
+
+/// What to explain.
+#[derive(Debug, clap::Args)]
+pub struct Why {
+    /// `service/NAME`; without it, the services in which not every instance gets work.
+    #[arg(value_name = "service/NAME", value_parser = subject)]
+    subject: Option<String>,
+    /// The answer as JSON, as `GET /v1/why` gives it.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// The name of the service in `service/NAME`.
+fn subject(text: &str) -> Result<String, String> {
+    match text.split_once('/') {
+        Some(("service", name)) if !name.is_empty() => Ok(name.to_owned()),
+        Some((kind, _)) => Err(format!("nothing is known about a {kind:?}; ask for service/NAME")),
+        None => Err(format!("say what it is: service/{text}")),
+    }
+}
+
+impl Why {
+    pub(super) fn run(&self) -> ExitCode {
+        let config = match load(&self.source.config) {
+            Ok(loaded) => loaded.config,
+            Err(code) => return code,
+        };
+        let path = self.subject.as_ref().map_or_else(
+            || "/v1/why".to_owned(),
+            |name| format!("/v1/why?service={}", coded(name)),
+        );
+        let told = match ask(&config, "GET", &path) {
+            Ok((200, body)) => body,
+            Ok((status, body)) => {
+                complain(&format!("the running process answered {status}: {}", body.trim_end()));
+                return ExitCode::from(exit::UNAVAILABLE);
+            }
+            Err(error) => {
+                complain(&format!("portolan: {error}"));
+                return ExitCode::from(exit::UNAVAILABLE);
+            }
+        };
+        let value: Value = serde_json::from_str(&told).unwrap_or_default();
+        say(if self.json { told.trim_end().to_owned() } else { text(&value) }.as_str());
+        let unknown = self.subject.is_some() && value["known"] == Value::Bool(false);
+        if unknown { ExitCode::from(exit::UNAVAILABLE) } else { ExitCode::SUCCESS }
+    }
+}
+
+/// `name` as a value in a query (RFC 3986 §2.1).
+fn coded(name: &str) -> String {
+    let mut coded = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            coded.push(char::from(byte));
+        } else {
+            // Writing to a string never fails.
+            let _ = write!(coded, "%{byte:02X}");
+        }
+    }
+    coded
+}
+
+/// The answer for a reader.
+fn text(why: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut out = String::new();
+    let mut line = |depth: usize, text: String| {
+        let _ = writeln!(out, "{:1$}{text}", "", depth * 2);
+    };
+    if why["service"].is_null() {
+        let services = list(&why["services"]);
+        if services.is_empty() {
+            line(0, "every instance of every service gets work".to_owned());
+        }
+        for service in services {
+            line(0, format!("service/{}", word(&service)));
+        }
+        return out.trim_end().to_owned();
+    }
+    let known = if why["known"] == Value::Bool(true) { "" } else { ": no registry tells of it" };
+    line(0, format!("service/{}{known}", word(&why["service"])));
+    line(1, format!("generation {}, {} eligible", why["generation"], why["eligible"]));
+    if why["backup"].is_object() {
+        let active = why["backup"]["active"] == Value::Bool(true);
+        let does = if active { "stands in now" } else { "would stand in" };
+        line(1, format!("service/{} {does}", word(&why["backup"]["service"])));
+    }
+    for instance in list(&why["instances"]) {
+        let mark = if instance["eligible"] == Value::Bool(true) { "+" } else { "-" };
+        let place = instance["address"].as_str().unwrap_or("gone");
+        let id = word(&instance["id"]);
+        line(1, format!("{mark} {id} ({place}): {}", word(&instance["reason"])));
+        line(2, format!("since {}", word(&instance["since"])));
+        for said in list(&instance["words"]) {
+            let cause = word(&said["cause"]);
+            let cause = if cause.is_empty() { cause } else { format!(": {cause}") };
+            line(2, format!("{} says {}{cause}", word(&said["by"]), word(&said["health"])));
+        }
+        for moment in list(&instance["transitions"]) {
+            let health = moment["health"].as_str().unwrap_or("gone");
+            let work = if moment["eligible"] == Value::Bool(true) { "eligible" } else { "no work" };
+            let cause = word(&moment["cause"]);
+            line(
+                3,
+                format!(
+                    "{} gen {}: {health}, {work} {cause}",
+                    word(&moment["at"]),
+                    moment["generation"]
+                ),
+            );
+        }
+    }
+    for registry in list(&why["registries"]) {
+        let state = if registry["heard"] != Value::Bool(true) {
+            "was never heard".to_owned()
+        } else if registry["stale"].is_object() {
+            let stale = &registry["stale"];
+            format!("stale since {}: {}", word(&stale["since"]), word(&stale["why"]))
+        } else {
+            "live".to_owned()
+        };
+        line(1, format!("registry {}: {state}", word(&registry["name"])));
+        if let Some(suspect) = registry["suspect"].as_str() {
+            line(2, format!("suspect: {suspect}"));
+        }
+        for held in list(&registry["held"]).iter().filter(|held| held["service"] == why["service"])
+        {
+            line(2, format!("held: {} of {} would be lost", held["lost"], held["of"]));
+        }
+    }
+    for problem in list(&why["problems"]) {
+        line(1, format!("refused: {}", word(&problem)));
+    }
+    out.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_a_service_by_name_and_anything_else_is_told_how_to_write_it() {
+        assert_eq!(subject("service/web").as_deref(), Ok("web"));
+        assert_eq!(subject("web").unwrap_err(), "say what it is: service/web");
+        assert!(subject("node/a").unwrap_err().contains("service/NAME"));
+        assert_eq!(coded("a b/ü"), "a%20b%2F%C3%BC");
+    }
+}
