@@ -80,8 +80,6 @@ pub(crate) struct Asked {
     pub(crate) wait: Option<String>,
     pub(crate) consistent: bool,
     pub(crate) token: Option<String>,
-    /// What went wrong with its answer.
-    pub(crate) fault: Option<Fault>,
 }
 
 /// What it knows, will do, and has seen.
@@ -185,22 +183,6 @@ impl Fake {
         self.model().log.clone()
     }
 
-    /// What was asked last about a service, and about their list, in words.
-    pub(crate) fn last_asked(&self, service: &str) -> String {
-        let path = format!("/v1/health/service/{service}");
-        let log = self.log();
-        let of = |asked: &&Asked| asked.path == path || asked.path == "/v1/catalog/services";
-        let of: Vec<_> = log.iter().filter(of).collect();
-        let mut text = format!("its index is {}; asked:\n", self.index(&path));
-        for asked in &of[of.len().saturating_sub(16)..] {
-            let Asked { path, index, wait, consistent, fault, .. } = asked;
-            let ago = asked.at.elapsed();
-            writeln!(text, "{ago:?} ago: {path} {index:?} {wait:?} {consistent} {fault:?}")
-                .unwrap();
-        }
-        text
-    }
-
     /// How many requests there were so far.
     pub(crate) fn asked(&self) -> usize {
         self.model().log.len()
@@ -214,11 +196,6 @@ impl Fake {
     /// How much of a body that is far too large was taken, at most.
     pub(crate) fn swallowed(&self) -> usize {
         self.model().swallowed
-    }
-
-    /// The index that it tells for a path.
-    fn index(&self, path: &str) -> u64 {
-        self.model().catalog.tell(path, false).1
     }
 
     /// Armed faults that nothing has met yet.
@@ -268,9 +245,8 @@ async fn requests(stream: &mut TcpStream, shared: &Shared) -> Option<()> {
         let known = asked.token.as_deref() == Some(TOKEN);
         let fault = {
             let mut model = shared.model.lock().unwrap();
-            let fault = model.faults.pop_front().flatten();
-            model.log.push(Asked { fault, ..asked });
-            fault
+            model.log.push(asked);
+            model.faults.pop_front().flatten()
         };
         let fault = if known { fault } else { Some(Fault::Refused(403, "ACL not found")) };
         match fault {
@@ -428,7 +404,6 @@ impl Asked {
             wait: parameter("wait"),
             consistent: parameter("consistent").is_some(),
             token: token.map(|(_, value)| value.trim().to_owned()),
-            fault: None,
         })
     }
 }
