@@ -79,6 +79,9 @@ fn quoted(word: &str) -> String {
 
 /// Runs `command` by `sh -c` for at most `limit`; then its whole process group is killed, as it is
 /// when this future is dropped. Output is read to the end and its last 4 KiB are kept.
+///
+/// # Errors
+/// As [`run_with`].
 pub async fn run(command: &str, limit: Duration) -> Result<(), Failure> {
     run_with(command, &[], limit).await.map(drop)
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use portolan::catalog::assemble::{Inputs, Source, assemble};
 use portolan::catalog::model::{Address, Port};
+use portolan::catalog::observed::Failure;
 use portolan::catalog::{
     Health, Instance, RegistryState, RegistryView, SourceService, Verdicts, Weight,
 };
@@ -77,7 +78,7 @@ const CONFIG: &str = "[dns]\nlisten = []\n[dns.zone.svc]\n[dns.zone.consul]\ndia
     [route.shop]\nlistener = \"web\"\nhost = \"shop.example\"\npath = \"/api\"\nservice = \"web\"\n\
     [route.below]\nlistener = \"web\"\nhost = \"*.example\"\nservice = \"web\"\n\
     [route.any]\nlistener = \"web\"\npath = \"/big\"\nservice = \"big\"\n\
-    [service.big]\npolicy = \"round-robin\"\n";
+    [service.big]\npolicy = \"round-robin\"\n[service.web]\noutlier = {}\n";
 
 fn service(name: &str, instances: u16) -> SourceService {
     let instance = |n: u16| Instance {
@@ -194,7 +195,11 @@ fn a_pick_allocates_nothing() {
             let key = PickKey { random: random::bits(), now_micros };
             let endpoint = upstream.pick(key).unwrap();
             let work = endpoint.begin();
-            endpoint.observe(1500, now_micros);
+            assert_eq!(endpoint.observed().is_some(), name == "web");
+            endpoint.answered(200, 1500, now_micros);
+            endpoint.answered(503, 1500, now_micros);
+            endpoint.failed(Failure::Connect);
+            endpoint.succeeded();
             drop(work);
             let other = upstream.pick_another(key, &[endpoint.address]).unwrap();
             assert_ne!(other.address, endpoint.address);

@@ -4,6 +4,7 @@
 
 mod admin;
 mod error;
+mod health;
 mod interest;
 mod meters;
 mod publish;
@@ -28,7 +29,6 @@ use crate::catalog::Snapshot;
 use crate::catalog::publish::{Current, Feed, Plan, first_generation};
 use crate::catalog::store::{Store, writer};
 use crate::config::{Config, Loaded};
-use crate::health::Checks;
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
 use crate::net::adopt::Adopted;
@@ -39,6 +39,7 @@ use crate::{api, registry, render};
 pub use admin::socket_path as admin_socket_path;
 pub use error::StartError;
 use error::system;
+use health::Health;
 use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
@@ -89,7 +90,7 @@ struct Running {
     interests: Interests,
     reports: status::Reports,
     wants: render::Wants,
-    checks: Checks,
+    health: Health,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
     registry_metrics: registry::Metrics,
@@ -154,19 +155,20 @@ impl App {
             sight.clone(),
         );
         let (mut published, to_save) = (publisher.published(), publisher.to_save());
-
-        let checks = Checks::start(
-            Arc::clone(&prepared.health),
-            publisher.published(),
+        let health = Health::start(
+            &config,
+            &prepared,
+            &tables,
+            &published,
             &stored.verdicts,
-            &meters.health,
+            &meters,
             &lifecycle.phases(),
         );
         let plan = Plan {
             feeds,
             settings: Arc::clone(&prepared.services),
             guard: config.guard,
-            verdicts: checks.verdicts(),
+            verdicts: health.verdicts(),
             compile: Compile::new(&prepared, &registries),
         };
 
@@ -206,14 +208,17 @@ impl App {
             snapshot: current(&tables, |tables| Arc::clone(&tables.snapshot)),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
-            status: status::teller(
-                &prepared.node,
-                &lifecycle,
-                &connections,
-                &tables,
-                &status::Rooms { renderer: &renderer, checks: &checks, reports: &reports },
-                &last_reload,
-            ),
+            status: status::teller(status::Asked {
+                node: Arc::clone(&prepared.node),
+                phases: lifecycle.phases(),
+                connections: Arc::clone(&connections),
+                tables: Arc::clone(&tables),
+                renderer: Arc::clone(&renderer),
+                checks: health.checks().clone(),
+                events: health.tell_events(&config, &published, &meters),
+                reports: Arc::clone(&reports),
+                last_reload: Arc::clone(&last_reload),
+            }),
             why: status::reasons(&sight),
             reloads: reloads.clone(),
             token,
@@ -233,7 +238,7 @@ impl App {
             interests,
             reports,
             wants,
-            checks,
+            health,
             plans,
             workers,
             registry_metrics: meters.registry.clone(),

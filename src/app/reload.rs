@@ -107,13 +107,13 @@ impl Running {
             feeds,
             settings: Arc::clone(&prepared.services),
             guard: config.guard,
-            verdicts: self.checks.verdicts(),
+            verdicts: self.health.verdicts(),
             compile: Compile::new(&prepared, &registries),
         };
         if self.plans.send(plan).await.is_err() {
             return Err(vec!["the process is ending".to_owned()]);
         }
-        self.checks.replace(prepared.health);
+        self.health.follow(&config, prepared.health);
         // Listeners open and close only when the tables know of them. A generation that was on its
         // way when the plan was sent still comes from the plan before.
         let compiled = |_: &_| Arc::ptr_eq(self.tables.load().dns.settings(), &settings);

@@ -10,7 +10,7 @@ use super::tables::Config;
 use crate::api::AdminConfig;
 use crate::catalog::assemble::{ServiceSettings, Settings};
 use crate::dns;
-use crate::health;
+use crate::health::{self, OnFailureConfig, OutlierConfig};
 use crate::proxy;
 use crate::render::Resource;
 
@@ -89,6 +89,10 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         }));
         proxy::Settings::default()
     });
+    let watched = config.services.iter().filter_map(|(name, service)| {
+        Some((Arc::from(&**name), service.outlier.as_ref()?.failure_status))
+    });
+    let proxy = proxy.watching(watched);
     let mut resources = Vec::new();
     let mut destinations: BTreeMap<&Path, &str> = BTreeMap::new();
     for (name, template) in &config.templates {
@@ -171,6 +175,13 @@ fn services(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem
         if service.port == Some(0) {
             let message = "port 0 is not between 1 and 65535";
             problems.push(document.problem(&["service", name, "port"], message));
+        }
+        if let Some((key, message)) = service.outlier.as_ref().and_then(OutlierConfig::problem) {
+            problems.push(document.problem(&["service", name, "outlier", key], message));
+        }
+        if let Some((key, message)) = service.on_failure.as_ref().and_then(OnFailureConfig::problem)
+        {
+            problems.push(document.problem(&["service", name, "on_failure", key], message));
         }
         if let Some(circle) = circle(config, name) {
             let message =

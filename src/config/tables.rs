@@ -11,7 +11,7 @@ use crate::api::AdminConfig;
 use crate::catalog::guard::GuardConfig;
 use crate::catalog::health::WhenNoneHealthy;
 use crate::dns::DnsConfig;
-use crate::health::{ChecksConfig, HealthConfig};
+use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
 use crate::render::ResourceConfig;
@@ -77,7 +77,7 @@ impl Default for LimitsConfig {
 }
 
 /// `[service.NAME]`: what the registries do not say.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceConfig {
     /// How endpoints are picked.
@@ -90,6 +90,10 @@ pub struct ServiceConfig {
     pub backup: Option<String>,
     /// How its instances are checked; all of these must pass.
     pub check: ChecksConfig,
+    /// When the proxy takes an instance out by what it saw of it; without it, never.
+    pub outlier: Option<OutlierConfig>,
+    /// What follows when an instance turns unhealthy.
+    pub on_failure: Option<OnFailureConfig>,
 }
 
 impl Config {

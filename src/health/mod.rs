@@ -4,17 +4,30 @@
 //! verdicts by one channel, from which the catalog assembles the next snapshot. Everything that
 //! decides is pure: when to ask (`schedule`), what results come to (`tracker`), what follows for an
 //! instance (`judge`), who is asked by what (`roster`).
+//!
+//! Outlier detection ([`outlier`], pure; [`outlier_task`] looks and tells) ejects instances by what
+//! the proxy saw of them; [`verdicts`] unites its word with that of the checks. [`strategy`] (pure)
+//! decides when an unhealthy instance is to be recreated, and [`recreate`] tells it by [`deliver`].
 
 mod check;
 mod config;
+pub mod deliver;
 mod judge;
 mod metrics;
+pub mod outlier;
+pub mod outlier_config;
+pub mod outlier_task;
+mod post;
+pub mod recreate;
 mod roster;
 mod rounds;
 mod schedule;
 mod settle;
+mod siblings;
 mod status;
+pub mod strategy;
 mod tracker;
+pub mod verdicts;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,8 +49,11 @@ use crate::lifecycle::{self, Phase, Phases};
 pub use check::{ChecksConfig, Role, TlsConfig};
 pub use config::{HealthConfig, Settings, Unfit};
 pub use metrics::Metrics;
+pub use outlier_config::OutlierConfig;
+pub use outlier_task::{OutlierMetrics, Outliers};
 pub use rounds::PushError;
 pub use status::{LastResult, Status, TargetStatus};
+pub use strategy::{OnFailureConfig, Strategies};
 
 /// Least pause between two tellings of verdicts; the first one after a quiet time goes out at once.
 const PAUSE: Duration = Duration::from_millis(20);

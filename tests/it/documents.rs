@@ -266,11 +266,15 @@ fn every_value_that_is_known_by_name_is_documented() {
 }
 
 /// The smallest configuration in which each table stands; `@` is where one more key goes.
-const SMALLEST: [(&str, &str); 27] = [
+const SMALLEST: [(&str, &str); 31] = [
     ("[node]", "[node]\n@"),
     ("[limits]", "[limits]\n@"),
     ("[registry.NAME.file]", "[registry.NAME.file]\npath = \"a.toml\"\n@"),
     ("[service.NAME]", "[service.NAME]\n@"),
+    ("[service.NAME.outlier]", "[service.NAME.outlier]\n@"),
+    ("[service.NAME.outlier.success_rate]", "[service.NAME.outlier.success_rate]\n@"),
+    ("[service.NAME.outlier.latency]", "[service.NAME.outlier.latency]\n@"),
+    ("[service.NAME.on_failure]", "[service.NAME.on_failure]\n@"),
     ("[dns]", "[dns]\nlisten = [\"127.0.0.1:53\"]\n@"),
     ("[dns.zone.NAME]", "[dns]\nlisten = []\n[dns.zone.NAME]\n@"),
     ("[dns.forward]", "[dns]\nlisten = []\n[dns.forward]\nupstreams = [\"127.0.0.1\"]\n@"),

@@ -120,7 +120,7 @@ fn name_of(address: &Address) -> Result<ServerName<'static>, Observation> {
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, (&'static str, String)> {
     let mut roots = RootCertStore::empty();
     let Some(file) = ca_file else {
-        let system = rustls_native_certs::load_native_certs().unwrap_or_default();
+        let system = rustls_native_certs::load_native_certs().certs;
         roots.add_parsable_certificates(system);
         return Ok(roots);
     };
