@@ -7,13 +7,14 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use prometheus::TextEncoder;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::collect::states;
+use super::push::{Push, push};
 use super::why::{Reasons, why};
 use crate::catalog::publish::Current;
 use crate::catalog::{Instance, Service, Snapshot};
@@ -44,6 +45,8 @@ pub struct Admin {
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Why services answer as they do.
     pub why: Reasons,
+    /// Takes pushed results of checks.
+    pub push: Push,
     /// Where reloads are asked for.
     pub reloads: mpsc::Sender<Reload>,
     /// The token for changes, and for reading off loopback.
@@ -89,6 +92,7 @@ impl Admin {
             .route("/v1/services", get(services))
             .route("/v1/services/{name}", get(service))
             .route("/v1/why", get(why))
+            .route("/v1/health/{service}/{*id}", put(push))
             .route("/v1/reload", post(reload))
             .fallback(unknown)
             .layer(from_fn_with_state((door, token), guard))
@@ -227,7 +231,8 @@ async fn reload(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn unknown() -> Response {
     let message = "there are /healthz, /readyz, /metrics, /v1/status, /v1/services, \
-                   /v1/services/NAME, /v1/why?service=NAME and POST /v1/reload\n";
+                   /v1/services/NAME, /v1/why?service=NAME, \
+                   PUT /v1/health/SERVICE/ID and POST /v1/reload\n";
     (StatusCode::NOT_FOUND, message).into_response()
 }
 

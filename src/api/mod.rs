@@ -4,9 +4,11 @@
 mod admin;
 mod collect;
 mod config;
+mod push;
 mod why;
 
 pub use admin::{Admin, Reload, Report};
 pub use collect::Services;
 pub use config::AdminConfig;
+pub use push::{Push, PushRefusal};
 pub use why::Reasons;

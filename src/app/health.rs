@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::meters::Meters;
 use super::{Tables, current};
+use crate::api::{self, PushRefusal};
 use crate::catalog::observed::Sightings;
 use crate::catalog::{Snapshot, Verdicts};
 use crate::config::{Config, Prepared, ServiceConfig};
@@ -96,6 +97,18 @@ fn strategies(config: &Config) -> Strategies {
         Some((Arc::from(&**name), service.on_failure.clone()?))
     };
     config.services.iter().filter_map(of).collect()
+}
+
+/// Takes pushed results for `checks`.
+pub(super) fn push(checks: &Checks) -> api::Push {
+    let checks = checks.clone();
+    Arc::new(move |service, id, body| {
+        let pushed = serde_json::from_slice(body).map_err(|error| {
+            let form = r#"{"status": "healthy", "output": "why"}"#;
+            PushRefusal::Unreadable(format!("the body is not of the form {form}: {error}"))
+        })?;
+        checks.push(service, id, &pushed).map_err(|error| PushRefusal::Unknown(error.to_string()))
+    })
 }
 
 /// What the proxy's endpoints have shown.

@@ -219,7 +219,8 @@ impl App {
                 reports: Arc::clone(&reports),
                 last_reload: Arc::clone(&last_reload),
             }),
-            why: status::reasons(&sight),
+            why: status::reasons(&sight, health.checks()),
+            push: health::push(health.checks()),
             reloads: reloads.clone(),
             token,
         };

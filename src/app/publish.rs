@@ -122,12 +122,13 @@ impl Publisher {
             snapshot: Arc::clone(snapshot),
         };
         let ready = tables.required_heard && self.phases.now() == Phase::Serving;
+        // First, so that a process that is stopped as soon as anybody has seen this state saves it.
+        self.to_save.send_replace(state(publication));
         self.retired.push(self.tables.swap(Arc::new(tables)));
         drop(before);
         self.retired.retain(|tables| !free(tables));
         self.readiness.set(ready);
         self.sight.note(snapshot, inputs);
-        self.to_save.send_replace(state(publication));
         self.published.send_replace(Arc::clone(snapshot));
         tracing::debug!(
             generation = snapshot.generation,

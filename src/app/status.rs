@@ -74,10 +74,17 @@ fn registries(snapshot: &Snapshot, reports: &Reports) -> Vec<RegistryStatus> {
 
 /// A function that tells why a service answers as it does; without a name, which ones are worth
 /// asking about.
-pub(super) fn reasons(sight: &Sight) -> api::Reasons {
-    let sight = sight.clone();
+pub(super) fn reasons(sight: &Sight, checks: &Checks) -> api::Reasons {
+    let (sight, checks) = (sight.clone(), checks.clone());
     Arc::new(move |name| match name {
-        Some(name) => sight.why(name).and_then(|why| serde_json::to_value(why).ok()),
+        Some(name) => {
+            let mut why = serde_json::to_value(sight.why(name)?).ok()?;
+            let targets = checks.status_of(name);
+            if let (Some(why), false) = (why.as_object_mut(), targets.is_empty()) {
+                why.insert("checks".into(), serde_json::to_value(targets).unwrap_or_default());
+            }
+            Some(why)
+        }
         None => Some(json!({ "services": sight.troubled() })),
     })
 }

@@ -123,6 +123,17 @@ fn text(why: &Value) -> String {
             );
         }
     }
+    for target in list(&why["checks"]) {
+        let last = &target["last"];
+        let result = match last["result"].as_str() {
+            Some(result) => format!("{result}: {} ({} ms)", word(&last["text"]), last["took_ms"]),
+            None => "not asked yet".to_owned(),
+        };
+        line(
+            1,
+            format!("check {} of {}: {result}", word(&target["check"]), word(&target["target"])),
+        );
+    }
     for registry in list(&why["registries"]) {
         let state = if registry["heard"] != Value::Bool(true) {
             "was never heard".to_owned()

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -119,6 +119,7 @@ impl Control {
             hold: outlet.hold(),
             ramp: Mutex::new(Ramp::new(config.max_starts)),
             broke_at: Mutex::new(None),
+            lost: AtomicUsize::new(0),
             resets: AtomicU64::new(0),
             events,
         };

@@ -98,6 +98,11 @@ pub(super) struct Agents {
 }
 
 impl Agents {
+    /// Connections that agents ended while nothing was under way.
+    pub(super) fn connections_lost(&self) -> usize {
+        self.clients.iter().map(Client::connections_lost).sum()
+    }
+
     pub(super) fn new(config: &ConsulConfig, base_dir: &Path) -> Self {
         let file = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| base_dir.join(p));
         let settings = Settings {

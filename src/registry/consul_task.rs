@@ -1,7 +1,7 @@
 //! The tasks that ask: one for each watch, a short one for each turn and each second read.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ pub(super) struct Shared {
     pub(super) ramp: Mutex<Ramp>,
     /// When a connection broke last: for a while losses are doubted.
     pub(super) broke_at: Mutex<Option<Instant>>,
+    /// Idle connections that the agents had ended, when it was looked last.
+    pub(super) lost: AtomicUsize,
     /// How often the index of the list went backwards: the cluster forgot something.
     pub(super) resets: AtomicU64,
     pub(super) events: mpsc::Sender<Event>,
@@ -96,7 +98,13 @@ impl Shared {
         self.broke_at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|broke| broke > at)
     }
 
+    /// Why an answer that has just come may lack what is there. An agent that was started anew ends
+    /// its idle connections too: whoever then asks over a new one would not notice.
     fn doubt(&self) -> Option<&'static str> {
+        let lost = self.agents.connections_lost();
+        if self.lost.swap(lost, Ordering::AcqRel) != lost {
+            self.broke();
+        }
         let broke_at = *self.broke_at.lock().unwrap_or_else(PoisonError::into_inner);
         let recently = broke_at.is_some_and(|at| at.elapsed() < self.hold);
         recently.then_some("a connection to it broke just before")

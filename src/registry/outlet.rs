@@ -7,7 +7,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use tokio::sync::watch;
 
 use super::Report;
-use crate::catalog::{Interest, RegistryState, RegistryView};
+use crate::catalog::{Interest, RegistryState, RegistryView, SourceService};
 
 /// Metrics of all registries.
 #[derive(Debug, Clone)]
@@ -77,6 +77,8 @@ pub(super) struct Outlet {
     heard_at: Option<SystemTime>,
     /// What was logged last, so that a failure is told once.
     failure: Option<Arc<str>>,
+    /// What is refused of all services together.
+    refused: usize,
     meters: Meters,
 }
 
@@ -102,7 +104,11 @@ impl Outlet {
             *state = next;
             true
         });
-        Self { name, mouth, heard_at, failure: None, meters }
+        let refused =
+            mouth.states.borrow().view().map_or(0, |view| {
+                view.services.values().map(|service| service.problems.len()).sum()
+            });
+        Self { name, mouth, heard_at, failure: None, refused, meters }
     }
 
     /// Name of the registry.
@@ -133,7 +139,14 @@ impl Outlet {
     /// The registry answers, and this is all that it says.
     pub(super) fn live(&mut self, view: RegistryView) {
         self.heard_at = Some(SystemTime::now());
-        let refused: usize = view.services.values().map(|s| s.problems.len()).sum();
+        let before = self.last();
+        let refused_before = self.refused;
+        // Counted by what changed: a registry speaks for one service of many thousands.
+        let count = |service: Option<&Arc<SourceService>>| service.map_or(0, |s| s.problems.len());
+        view.services.changes_since(&before.services, |(_, before, now)| {
+            self.refused = (self.refused + count(now)).saturating_sub(count(before));
+        });
+        let refused = self.refused;
         self.meters.read.inc();
         let all = refused + view.problems.len();
         self.meters.refused.set(i64::try_from(all).unwrap_or(i64::MAX));
@@ -150,12 +163,12 @@ impl Outlet {
             {
                 return false;
             }
-            tracing::info!(
-                registry = &*self.name,
-                services = view.services.len(),
-                refused,
-                "registry read"
-            );
+            let (registry, services) = (&*self.name, view.services.len());
+            if matches!(state, RegistryState::Live(_)) && refused == refused_before {
+                tracing::debug!(registry, services, refused, "registry read");
+            } else {
+                tracing::info!(registry, services, refused, "registry read");
+            }
             *state = RegistryState::Live(view);
             true
         });

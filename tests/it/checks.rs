@@ -657,7 +657,9 @@ fn ten_thousand_targets_are_asked_evenly_once_each_and_cheaply_and_leave_nothing
             checked.counted("portolan_health_probes_total", "passed"),
             status.targets,
         );
-        assert!(share < 0.3, "{:.1} % of a core", share * 100.0);
+        // The bound is that of an optimised build (`make soak`); this one may take twice that.
+        let most = if cfg!(debug_assertions) { 0.6 } else { 0.3 };
+        assert!(share < most, "{:.1} % of a core", share * 100.0);
         assert_eq!((status.targets, status.failing), (CROWD, 0), "one for each address");
 
         let seen = crowd.seen.lock().unwrap().clone();

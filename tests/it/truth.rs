@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::child::portolan;
-use crate::clients::{Dns, dig, get, get_by_socket};
+use crate::clients::{Dns, dig, get, get_by_socket, tool};
 use crate::support::{Memory, address, backend, known, load, start_with, within};
 
 const CONFIGURATION: &str = r#"
@@ -169,5 +169,45 @@ async fn why_tells_by_the_command_line_who_is_there_who_is_gone_and_since_when()
     assert!(ended.stdout.contains("service/wbe: no registry tells of it"), "{ended:?}");
     let ended = portolan(&["why", "web", "--config", config]).await;
     assert!(ended.stderr.contains("say what it is: service/web"), "{ended:?}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_is_pushed_by_the_admin_face_counts_at_once_and_a_bad_one_is_told_what_it_lacks()
+ {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = Memory::new("mem");
+    let [one, ..] = three().await;
+    registry.tell("web", &[one]);
+    let checked = CONFIGURATION.replace(
+        "[service.web]\nbackup = \"standby\"",
+        "[service.web]\ncheck.push = { ttl = \"1h\" }",
+    );
+    let app = start_with(&checked, directory.path(), &[&registry]).await;
+    known(&app, "web", 1).await;
+    eligible(&app, "web", 0).await;
+    let socket = directory.path().join("admin.sock");
+    let push = async |path: &str, body: &str| {
+        let url = format!("http://portolan/v1/health/{path}");
+        let socket = socket.to_str().unwrap();
+        let form = ["-s", "--unix-socket", socket, "-X", "PUT", "-d", body, &url];
+        tool("curl", &form).await
+    };
+    assert_eq!(push(&format!("web/{one}"), r#"{"status": "healthy"}"#).await, r#"{"instances":1}"#);
+    eligible(&app, "web", 1).await;
+    let gone = r#"{"status": "critical", "output": "disk full"}"#;
+    push(&format!("web/{one}"), gone).await;
+    eligible(&app, "web", 0).await;
+    let told = why(&directory, "web").await;
+    assert_eq!(told["instances"][0]["reason"], "unhealthy: push: disk full", "{told}");
+    assert_eq!(told["checks"][0]["last"]["result"], "failed", "{told}");
+    for (path, body, want) in [
+        (format!("web/{one}"), "{}", "missing field `status`"),
+        ("web/other".to_owned(), gone, "has no instance \"other\""),
+        (format!("db/{one}"), gone, "the service \"db\" has no check.push"),
+    ] {
+        let told = push(&path, body).await;
+        assert!(told.contains(want), "{want} is not in {told}");
+    }
     app.stop().await;
 }

@@ -149,6 +149,13 @@ impl Client {
         self.0.opened()
     }
 
+    /// Connections that the server ended while nothing was under way; counted no later than when a
+    /// new one takes the place of one.
+    #[must_use]
+    pub fn connections_lost(&self) -> usize {
+        self.0.lost()
+    }
+
     /// The next requests take new connections.
     pub fn reconnect(&self) {
         self.0.forget();
@@ -194,6 +201,7 @@ impl Client {
                         // was sent, so that sending it again is no repetition.
                         Err(error) if reused && error.message().is_some() => {
                             one.close();
+                            self.0.note_lost();
                             continue;
                         }
                         Err(error) => return Err(HttpError::broken(error.error())),

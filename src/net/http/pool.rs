@@ -25,6 +25,8 @@ pub(super) struct Pool {
     /// Whether the server multiplexes, as the last connection showed.
     multiplexed: AtomicBool,
     opened: AtomicUsize,
+    /// Connections that the other side ended while nothing was under way.
+    lost: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -79,6 +81,7 @@ impl Pool {
             opening: tokio::sync::Mutex::new(()),
             multiplexed: AtomicBool::new(false),
             opened: AtomicUsize::new(0),
+            lost: AtomicUsize::new(0),
         }
     }
 
@@ -93,6 +96,17 @@ impl Pool {
     /// Connections made so far.
     pub(super) fn opened(&self) -> usize {
         self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Connections that the other side ended while nothing was under way, as far as that was seen.
+    /// It has been seen before a new connection takes the place of one.
+    pub(super) fn lost(&self) -> usize {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Counts a connection that was found ended.
+    pub(super) fn note_lost(&self) {
+        self.lost.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A way to send a request; waits while all connections are in use.
@@ -156,7 +170,9 @@ impl Pool {
     /// Takes a connection back that has carried its answer to the end.
     pub(super) fn give_back(&self, lease: Lease) {
         if let Lease::One { one, permit, .. } = lease {
-            if !one.sender.is_closed() {
+            if one.sender.is_closed() {
+                self.note_lost();
+            } else {
                 self.all().idle.push((one, Instant::now()));
             }
             // Only now, so that whoever gets it finds the connection.
@@ -175,14 +191,24 @@ impl Pool {
         let mut all = self.all();
         let now = Instant::now();
         all.idle.retain(|(one, since)| {
-            !one.sender.is_closed() && now.duration_since(*since) < IDLE_MAX
+            if one.sender.is_closed() {
+                self.note_lost();
+                return false;
+            }
+            now.duration_since(*since) < IDLE_MAX
         });
         all.idle.pop().map(|(one, _)| one)
     }
 
     fn place(&self) -> Option<Place> {
         let mut all = self.all();
-        all.shared.retain(|many| !many.sender.is_closed());
+        all.shared.retain(|many| {
+            if many.sender.is_closed() {
+                self.note_lost();
+                return false;
+            }
+            true
+        });
         let free =
             all.shared.iter().find(|many| many.load.load(Ordering::Acquire) < (many.streams)())?;
         free.load.fetch_add(1, Ordering::AcqRel);
