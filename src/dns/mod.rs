@@ -15,16 +15,19 @@ pub mod forward;
 pub mod full;
 #[cfg(test)]
 mod hostile;
+mod lookup;
 pub mod metrics;
 pub mod node;
 #[cfg(test)]
 mod oracle;
 pub mod respond;
+mod set;
 pub mod settings;
 mod soa;
 mod tcp;
 pub mod wire;
 pub mod zone;
+mod zone_settings;
 
 pub use config::{DnsConfig, ForwardConfig, WhenEmpty, ZoneConfig};
 pub use full::DnsServer;

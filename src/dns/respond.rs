@@ -8,17 +8,22 @@
 
 use std::net::IpAddr;
 
-use super::answer::{OptReply, Reply, bare};
+use super::answer::{OptReply, Reply, Serving, bare};
 use super::edns::read_edns;
+use super::lookup::View;
 use super::node::Node;
+use super::set::{OWNER, RR_HEAD};
 use super::settings::{Settings, ZoneSettings};
-use super::wire::{CLASS_IN, Header, Question, rcode, rtype};
+use super::wire::{CLASS_IN, Header, POINTER_MAX, Question, rcode, rtype};
 use super::zone::{Found, Zone, ZoneTable};
 
 /// Largest reply by UDP to a client without EDNS (RFC 1035 §4.2.1).
 const UDP_PLAIN: usize = 512;
 /// Largest message by TCP (RFC 1035 §4.2.2).
 const TCP_MAX: usize = 65_535;
+
+/// Most aliases that are followed for one question.
+const CHASE_MAX: usize = 8;
 
 /// Kinds of question other than the usual one that are known by number (RFC 1996, RFC 2136).
 const NOTIFY: u16 = 4;
@@ -103,84 +108,127 @@ pub fn respond(
         reply.code(rcode::BADVERS);
     } else if question.qclass != CLASS_IN || matches!(question.qtype, rtype::AXFR | rtype::IXFR) {
         reply.code(rcode::REFUSED);
-    } else if let Some((node, soa)) = table.reverse(question.key()) {
-        reply.set(Header::AA);
-        if !answer_node(&mut reply, node, question.qtype, seed, transport) {
-            reply.authority(soa);
-        }
-    } else if let Some((settings, zone)) = table.zone_of(question.key()) {
-        answer_zone(&mut reply, settings, zone, &question, seed, transport);
-    } else if may_recurse {
-        out.clear();
-        return Action::Forward;
     } else {
-        reply.code(rcode::REFUSED);
+        let view = table.view(client);
+        let serving = serving(settings, transport, client, edns.is_some(), seed);
+        let asked = Asked { table, view, qtype: question.qtype };
+        let found = table.aside(&view, question.key());
+        if let Some((node, soa)) = table.reverse(question.key()).or(found) {
+            reply.set(Header::AA);
+            if !asked.answer_node(&mut reply, node, &serving) {
+                reply.authority(soa);
+            }
+        } else if let Some((settings, zone)) = table.zone_of(question.key()) {
+            asked.answer_zone(&mut reply, settings, zone, &question, serving);
+        } else if may_recurse {
+            out.clear();
+            return Action::Forward;
+        } else {
+            reply.code(rcode::REFUSED);
+        }
     }
     reply.finish();
     Action::Reply
+}
+
+fn serving(
+    settings: &Settings,
+    transport: Transport,
+    client: IpAddr,
+    edns: bool,
+    seed: u64,
+) -> Serving {
+    Serving {
+        seed,
+        locality: settings.localities.of(client),
+        plain: transport == Transport::Udp && !edns,
+        only_near: false,
+        addresses_max: usize::MAX,
+        records_max: usize::MAX,
+        retry: transport == Transport::Udp,
+    }
 }
 
 fn may_recurse(settings: &Settings, client: IpAddr) -> bool {
     settings.forward.as_ref().is_some_and(|forward| forward.allows(client))
 }
 
-fn answer_zone(
-    reply: &mut Reply<'_>,
-    settings: &ZoneSettings,
-    zone: &Zone,
-    question: &Question,
-    seed: u64,
-    transport: Transport,
-) {
-    let qtype = question.qtype;
-    let answered = match zone.find(settings, question.key()) {
-        Found::Missing if zone.unheard => {
-            // Not an authoritative word: the registry that could know it has not spoken yet.
-            reply.code(rcode::SERVFAIL);
-            return;
-        }
-        Found::Missing => {
-            reply.code(rcode::NXDOMAIN);
-            false
-        }
-        Found::Apex(_) if matches!(qtype, rtype::SOA | rtype::ANY) => {
-            reply.soa(1, &zone.soa, &settings.apex);
-            true
-        }
-        Found::Apex(Some(node)) | Found::Node(node) => {
-            answer_node(reply, node, qtype, seed, transport)
-        }
-        Found::Address(ip) if is_asked(ip, qtype) => {
-            reply.answer_address(ip, settings.ttl);
-            true
-        }
-        Found::Apex(None) | Found::Address(_) | Found::Bare => false,
-    };
-    reply.set(Header::AA);
-    if !answered {
-        reply.soa(2, &zone.soa, &settings.apex);
-    }
+/// What is asked, of whom, and by which client.
+struct Asked<'a> {
+    table: &'a ZoneTable,
+    view: View<'a>,
+    qtype: u16,
 }
 
-/// Answers from the records of one name. False when there is none of that type.
-fn answer_node(
-    reply: &mut Reply<'_>,
-    node: &Node,
-    qtype: u16,
-    seed: u64,
-    transport: Transport,
-) -> bool {
-    let set = match qtype {
-        // One RRset is answer enough (RFC 8482 §4.1).
-        rtype::ANY => node.sets().first(),
-        _ => node.set(qtype).or_else(|| node.set(rtype::CNAME)),
-    };
-    let Some(set) = set else { return false };
-    let written = reply.answer(set, seed, transport == Transport::Udp);
-    if set.rtype == rtype::SRV {
-        reply.additional(set, written);
+impl Asked<'_> {
+    fn answer_zone(
+        &self,
+        reply: &mut Reply<'_>,
+        settings: &ZoneSettings,
+        zone: &Zone,
+        question: &Question,
+        serving: Serving,
+    ) {
+        let serving = serving.within(settings);
+        let answered = match self.table.find(settings, zone, &self.view, question.key()) {
+            Found::Missing if zone.unheard => {
+                // Not an authoritative word: the registry that could know it has not spoken yet.
+                reply.code(rcode::SERVFAIL);
+                return;
+            }
+            Found::Missing => {
+                reply.code(rcode::NXDOMAIN);
+                false
+            }
+            Found::Apex(_) if matches!(self.qtype, rtype::SOA | rtype::ANY) => {
+                reply.soa(1, &zone.soa, &settings.apex);
+                true
+            }
+            Found::Apex(Some(node)) | Found::Node(node) => self.answer_node(reply, node, &serving),
+            Found::Address(ip) if is_asked(ip, self.qtype) => {
+                reply.answer_address(ip, settings.node_ttl);
+                true
+            }
+            Found::Apex(None) | Found::Address(_) | Found::Bare => false,
+        };
+        reply.set(Header::AA);
+        if !answered {
+            reply.soa(2, &zone.soa, &settings.apex);
+        }
     }
-    true
+
+    /// Answers from the records of one name, and of the names that it is an alias of as far as
+    /// they are known here. False when there is none of that type.
+    fn answer_node(&self, reply: &mut Reply<'_>, node: &Node, serving: &Serving) -> bool {
+        let (mut node, mut owner) = (node, OWNER);
+        for passed in 0..CHASE_MAX {
+            let set = match self.qtype {
+                // One RRset is answer enough (RFC 8482 §4.1).
+                rtype::ANY => node.sets().first(),
+                _ => node.set(self.qtype).or_else(|| node.set(rtype::CNAME)),
+            };
+            let Some(set) = set else { return passed > 0 };
+            let written = reply.answer(set, serving, owner);
+            if set.rtype == rtype::SRV {
+                reply.additional(set, &written);
+            }
+            let target = written.start + RR_HEAD;
+            if set.rtype != rtype::CNAME
+                || matches!(self.qtype, rtype::CNAME | rtype::ANY)
+                || written.count == 0
+                || target > POINTER_MAX
+            {
+                return true;
+            }
+            let name = set.record(0).get(RR_HEAD..).unwrap_or_default();
+            match self.table.node(&self.view, name) {
+                Some(next) if !std::ptr::eq(next, node) => node = next,
+                _ => return true,
+            }
+            owner = 0xc000 | target as u16;
+        }
+        true
+    }
 }
 
 /// Whether a question of type `qtype` asks for addresses of the family of `ip`.

@@ -30,7 +30,7 @@ pub mod rtype {
     pub const SOA: u16 = 6;
     /// Name of an address (RFC 1035).
     pub const PTR: u16 = 12;
-    /// Mail exchanger; only counted, never served.
+    /// Mail exchanger (RFC 1035).
     pub const MX: u16 = 15;
     /// Text (RFC 1035).
     pub const TXT: u16 = 16;
@@ -83,6 +83,71 @@ impl Name {
     #[must_use]
     pub fn root() -> Self {
         Self(Arc::from(&[0u8][..]))
+    }
+
+    /// The name of the one `label`, bytes of 1 to [`LABEL_MAX`] as they are; what is longer is cut.
+    #[must_use]
+    pub fn label(label: &[u8]) -> Self {
+        let label = &label[..label.len().min(LABEL_MAX)];
+        let mut wire = Vec::with_capacity(label.len() + 2);
+        wire.push(label.len() as u8);
+        wire.extend_from_slice(label);
+        wire.push(0);
+        Self(wire.into())
+    }
+
+    /// The bytes of its first label; none for the root.
+    #[must_use]
+    pub fn first_label(&self) -> &[u8] {
+        self.0.get(1..=usize::from(self.0[0])).unwrap_or_default()
+    }
+
+    /// The name of the one `label`, whatever its bytes, below this one; none when it does not fit.
+    #[must_use]
+    pub fn child_bytes(&self, label: &[u8]) -> Option<Self> {
+        let length = self.0.len() + label.len() + 1;
+        if label.is_empty() || label.len() > LABEL_MAX || length > NAME_MAX {
+            return None;
+        }
+        Some(Self([&[label.len() as u8], label, &*self.0].concat().into()))
+    }
+
+    /// This name with `suffix` in the place of the root.
+    ///
+    /// # Errors
+    /// When that is longer than a name can be.
+    pub fn onto(&self, suffix: &Self) -> Result<Self, String> {
+        let length = self.0.len() - 1 + suffix.0.len();
+        if length > NAME_MAX {
+            return Err(format!(
+                "{self} below {suffix} makes a name of {length} bytes; a DNS name has at most \
+                 {NAME_MAX}"
+            ));
+        }
+        Ok(Self([&self.0[..self.0.len() - 1], &suffix.0].concat().into()))
+    }
+
+    /// This name with `to` in the place of `from`, which it ends in; none when it does not.
+    #[must_use]
+    pub fn moved(&self, from: &Self, to: &Self) -> Option<Self> {
+        if !self.is_in(from) {
+            return None;
+        }
+        let head = &self.0[..self.0.len() - from.0.len()];
+        let moved: Arc<[u8]> = [head, &to.0].concat().into();
+        (moved.len() <= NAME_MAX).then_some(Self(moved))
+    }
+
+    /// Number of labels, the root left out.
+    #[must_use]
+    pub fn labels(&self) -> usize {
+        let mut labels = 0;
+        let mut rest = Some(&*self.0);
+        while let Some(more) = rest.and_then(parent) {
+            labels += 1;
+            rest = Some(more);
+        }
+        labels
     }
 
     /// The name that `text` spells, its labels parted by dots; a dot at its end changes nothing.
