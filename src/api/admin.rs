@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::collect::states;
+use super::explain::{Explain, explain};
 use super::why::{Reasons, why};
 use crate::catalog::publish::Current;
 use crate::catalog::{Instance, Service, Snapshot};
@@ -44,6 +45,8 @@ pub struct Admin {
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Why services answer as they do.
     pub why: Reasons,
+    /// Why names are answered as they are.
+    pub explain: Explain,
     /// Where reloads are asked for.
     pub reloads: mpsc::Sender<Reload>,
     /// The token for changes, and for reading off loopback.
@@ -89,6 +92,7 @@ impl Admin {
             .route("/v1/services", get(services))
             .route("/v1/services/{name}", get(service))
             .route("/v1/why", get(why))
+            .route("/v1/dns/explain", get(explain))
             .route("/v1/reload", post(reload))
             .fallback(unknown)
             .layer(from_fn_with_state((door, token), guard))
@@ -227,7 +231,7 @@ async fn reload(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn unknown() -> Response {
     let message = "there are /healthz, /readyz, /metrics, /v1/status, /v1/services, \
-                   /v1/services/NAME, /v1/why?service=NAME and POST /v1/reload\n";
+                   /v1/services/NAME, /v1/why?service=NAME, /v1/dns/explain?name=NAME and POST /v1/reload\n";
     (StatusCode::NOT_FOUND, message).into_response()
 }
 

@@ -6,6 +6,7 @@ mod admin;
 mod error;
 mod interest;
 mod meters;
+mod names;
 mod publish;
 mod reload;
 mod sight;
@@ -181,6 +182,7 @@ impl App {
         let workers =
             Workers::start(&config, &tables, &lifecycle, &readiness, &connections, &meters)
                 .map_err(system)?;
+        sockets.faces(names::mesos_faces(&tables));
         sockets.commit(prepared_sockets, &workers);
         let templates = reload::checksums(&prepared.resources);
         let renderer = Renderer::start(
@@ -210,6 +212,7 @@ impl App {
                 &last_reload,
             ),
             why: status::reasons(&sight),
+            explain: names::explainer(&tables, &sight),
             reloads: reloads.clone(),
             token,
         };

@@ -28,12 +28,18 @@ enum Carries {
     Tcp,
     DnsUdp,
     DnsTcp,
+    /// The HTTP API of Mesos-DNS.
+    Mesos,
 }
 
+/// Gives the HTTP API of Mesos-DNS for a zone.
+pub(super) type Faces = Arc<dyn Fn(&str) -> axum::Router + Send + Sync>;
+
 /// The sockets that are open.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Sockets {
     open: BTreeMap<Key, Open>,
+    faces: Option<Faces>,
 }
 
 #[derive(Debug)]
@@ -75,6 +81,12 @@ impl Socket {
     }
 }
 
+impl std::fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sockets").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
 impl Sockets {
     /// Binds what `config` asks for and is not open yet. Nothing is served and nothing closed.
     ///
@@ -103,6 +115,10 @@ impl Sockets {
                 }
                 Carries::DnsUdp => Socket::Udp(listen::udp(*address, DNS, adopted)?),
                 Carries::DnsTcp => Socket::Tcp(beside_udp(*address, &mut fresh, adopted)?),
+                Carries::Mesos => {
+                    let setting = format!("[dns.zone.{name:?}] http_listen");
+                    Socket::Tcp(listen::tcp(*address, &setting, adopted)?)
+                }
             };
             fresh.push((key.clone(), socket));
         }
@@ -117,6 +133,11 @@ impl Sockets {
             same && address.port() != 0 && open.held.is_some() && !wanted.contains(key)
         })?;
         open.held.as_ref()?.try_clone().ok()
+    }
+
+    /// From now on the HTTP API of Mesos-DNS is given by `faces`.
+    pub(super) fn faces(&mut self, faces: Faces) {
+        self.faces = Some(faces);
     }
 
     /// Lets go of our own hold on the sockets, before the workers let go of theirs in a drain.
@@ -139,7 +160,12 @@ impl Sockets {
             let (close, closed) = watch::channel(false);
             let served = socket.local_addr().and_then(|bound| {
                 let held = socket.hold()?;
-                serve(&key, socket, &closed, workers)?;
+                match (&self.faces, socket) {
+                    (Some(faces), Socket::Tcp(listener)) if key.1 == Carries::Mesos => {
+                        serve_mesos(faces(&key.0), listener, closed)?;
+                    }
+                    (_, socket) => serve(&key, socket, &closed, workers)?,
+                }
                 Ok((bound, held))
             });
             match served {
@@ -171,6 +197,9 @@ fn wanted(config: &Config) -> Vec<Key> {
         let carries = if listener.http.is_some() { Carries::Http } else { Carries::Tcp };
         wanted.extend(listener.bind().iter().map(|bind| (name.clone(), carries, *bind)));
     }
+    for (name, zone) in config.dns.iter().flat_map(|dns| &dns.zone) {
+        wanted.extend(zone.http_listen.map(|listen| (name.clone(), Carries::Mesos, listen)));
+    }
     for address in config.dns.iter().flat_map(|dns| &dns.listen) {
         // UDP first: with port 0 TCP then takes the port that UDP was given.
         wanted.push(("dns".to_owned(), Carries::DnsUdp, *address));
@@ -201,6 +230,22 @@ fn beside_udp(
         let next = Socket::Udp(listen::udp(address, DNS, adopted)?);
         passed_over.push(std::mem::replace(udp, next));
     }
+}
+
+/// Serves the HTTP API of Mesos-DNS until the socket is closed. Needs a runtime.
+fn serve_mesos(
+    router: axum::Router,
+    listener: TcpListener,
+    mut closed: watch::Receiver<bool>,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router);
+        // Nobody left to say it means that the process ends.
+        tokio::select! { _ = served => {}, _ = closed.wait_for(|closed| *closed) => {} }
+    });
+    Ok(())
 }
 
 fn serve(

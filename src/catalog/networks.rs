@@ -65,9 +65,13 @@ mod tests {
     #[test]
     fn the_narrowest_network_counts_and_mapped_addresses_are_what_they_map() {
         let mut networks = Networks::default();
-        for (network, value) in
-            [("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("10.1.2.3/32", 3), ("::/0", 4), ("fd00::/8", 5)]
-        {
+        for (network, value) in [
+            ("10.0.0.0/8", 1),
+            ("10.1.0.0/16", 2),
+            ("10.1.2.3/32", 3),
+            ("::/0", 4),
+            ("fd00::/8", 5),
+        ] {
             assert_eq!(networks.insert(network.parse().unwrap(), value), None);
         }
         for (address, want) in [

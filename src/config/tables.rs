@@ -10,6 +10,7 @@ use super::document::{Document, Problem};
 use crate::api::AdminConfig;
 use crate::catalog::guard::GuardConfig;
 use crate::catalog::health::WhenNoneHealthy;
+use crate::catalog::locality::LocalityConfig;
 use crate::dns::DnsConfig;
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
@@ -29,6 +30,8 @@ pub struct Config {
     pub registries: BTreeMap<String, RegistryConfig>,
     /// `[guard]`.
     pub guard: GuardConfig,
+    /// `[locality.NAME]`, by name.
+    pub localities: BTreeMap<String, LocalityConfig>,
     /// `[service.NAME]`, by name.
     pub services: BTreeMap<String, ServiceConfig>,
     /// `[dns]`.
@@ -51,6 +54,8 @@ pub struct NodeConfig {
     pub name: Option<String>,
     /// Where the last good state is kept; without it, nothing survives a restart.
     pub data_dir: Option<PathBuf>,
+    /// Where it is: clients of whom no `[locality.NAME]` tells count as there.
+    pub locality: Option<String>,
     /// Threads that carry requests and connections. Default: one per core.
     pub workers: Option<u8>,
 }
@@ -100,6 +105,7 @@ impl Config {
             limits: one(document, "limits", problems).unwrap_or_default(),
             registries: each(document, "registry", problems),
             guard: one(document, "guard", problems).unwrap_or_default(),
+            localities: each(document, "locality", problems),
             services: each(document, "service", problems),
             dns: one(document, "dns", problems),
             listeners: each(document, "listener", problems),

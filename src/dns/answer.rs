@@ -6,8 +6,8 @@ use super::config::Near;
 use super::edns::{Edns, option};
 use super::set::{OWNER, RR_HEAD, Set, write_head};
 use super::soa;
-use super::zone_settings::ZoneSettings;
 use super::wire::{HEADER, Header, Name, POINTER_MAX, Question, put16, rcode, rtype, set16};
+use super::zone_settings::ZoneSettings;
 
 /// Bytes of an EDNS record without options (RFC 6891 §6.1.2).
 const OPT: usize = 11;

@@ -121,15 +121,18 @@ impl<'a> Build<'a> {
         for (index, zone) in self.settings.zones.iter().enumerate() {
             let rules = zone.dialect.rules;
             for (name, changes) in std::mem::take(&mut self.pending[index]) {
-                apply(&mut self.nodes[index], Some(&zone.apex), &name, changes, rules);
+                apply(&mut self.nodes[index], &zone.apex, &name, changes, rules);
             }
         }
-        for (name, changes) in std::mem::take(&mut self.pending_reverse) {
-            apply(&mut self.reverse, None, &name, changes, Rules::default());
-        }
+        // The names between an address and the root exist too: a resolver may ask for them first.
         let root = Name::root();
-        for (name, changes) in std::mem::take(&mut self.pending_views) {
-            apply(&mut self.views, Some(&root), &name, changes, Rules::default());
+        for (tree, pending) in [
+            (&mut self.reverse, &mut self.pending_reverse),
+            (&mut self.views, &mut self.pending_views),
+        ] {
+            for (name, changes) in std::mem::take(pending) {
+                apply(tree, &root, &name, changes, Rules::default());
+            }
         }
     }
 }
@@ -137,7 +140,7 @@ impl<'a> Build<'a> {
 /// Applies the changes of one name, and counts it in or out with the name above it.
 fn apply(
     nodes: &mut Shards<Name, Node>,
-    apex: Option<&Name>,
+    apex: &Name,
     name: &Name,
     mut changes: Vec<(Record, i64)>,
     rules: Rules,
@@ -155,7 +158,6 @@ fn apply(
         return;
     }
     let (before, now) = edit(nodes, name, |node| node.change(changes, rules));
-    let Some(apex) = apex else { return };
     let (mut name, mut before, mut now) = (name.clone(), before, now);
     while before != now && name != *apex {
         let Some(parent) = name.parent() else { return };

@@ -93,6 +93,13 @@ impl ZoneTable {
         self.view_named(&label[..length])
     }
 
+    /// The names where `client` searches, and the environments that it sees.
+    pub(super) fn searched(&self, client: IpAddr) -> Vec<Name> {
+        let view = self.view(client);
+        let scope = view.scope.into_iter();
+        scope.flat_map(|scope| scope.search.iter().chain(&scope.sees)).cloned().collect()
+    }
+
     /// The view whose apex is `name`.
     fn view_named(&self, name: &[u8]) -> View<'_> {
         let mut view = View { apex: [0; VIEW_MAX], length: 0, scope: None, known: false };
@@ -203,7 +210,8 @@ impl ZoneTable {
             }
             with[..head.len()].copy_from_slice(head);
             with[head.len()..whole].copy_from_slice(environment.wire());
-            if let found @ (Found::Node(_) | Found::Address(_)) = zone.find(settings, &with[..whole])
+            if let found @ (Found::Node(_) | Found::Address(_)) =
+                zone.find(settings, &with[..whole])
             {
                 return Some(found);
             }

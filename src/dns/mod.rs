@@ -6,16 +6,21 @@
 //! the zones are forwarded for those who may, and REFUSED for all others.
 
 mod answer;
+#[cfg(test)]
+mod answer_tests;
 mod build;
 pub mod config;
 mod counted;
 pub mod dialect;
 pub mod edns;
+pub mod explain;
 pub mod forward;
 pub mod full;
 #[cfg(test)]
 mod hostile;
+pub mod inquire;
 mod lookup;
+pub mod mesos_api;
 pub mod metrics;
 pub mod node;
 #[cfg(test)]

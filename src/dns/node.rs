@@ -219,7 +219,11 @@ impl Node {
     }
 
     /// Counts each record up or down, and compiles the answers anew when that made a difference.
-    pub(super) fn change(&mut self, changes: impl IntoIterator<Item = (Record, i64)>, rules: Rules) {
+    pub(super) fn change(
+        &mut self,
+        changes: impl IntoIterator<Item = (Record, i64)>,
+        rules: Rules,
+    ) {
         let mut differs = false;
         for (record, by) in changes {
             differs |= self.records.add(record, by);
@@ -240,7 +244,9 @@ fn scope(records: &Counted) -> Option<Arc<Scope>> {
     let mut scope = Scope::default();
     for (record, _) in records.iter() {
         match &record.data {
-            Data::Search(_, name) if !scope.search.contains(name) => scope.search.push(name.clone()),
+            Data::Search(_, name) if !scope.search.contains(name) => {
+                scope.search.push(name.clone())
+            }
             Data::Sees(_, name) if !scope.sees.contains(name) => scope.sees.push(name.clone()),
             _ => {}
         }

@@ -209,7 +209,8 @@ fn compile_set(records: &[Merged<'_>], rules: Rules) -> Option<Set> {
         starts.push(bytes.len() as u32);
         if let Data::Srv(srv) = record.data {
             if let Some(least) = rules.hundred {
-                let sum: u64 = records.iter().filter_map(|other| weight_at(other, srv.priority)).sum();
+                let sum: u64 =
+                    records.iter().filter_map(|other| weight_at(other, srv.priority)).sum();
                 let share = u64::from(srv.weight) * 100 / sum.max(1);
                 // Behind priority; see how the data is written.
                 set16(&mut bytes, length_at + 4, (share as u16).max(least));
@@ -302,7 +303,8 @@ mod tests {
     #[test]
     fn weights_and_places_choose_who_comes_first() {
         let mark = |weight, locality| Mark { weight, locality, ..Mark::default() };
-        let records = [(a(1), mark(1, 2)), (a(2), mark(3, 1)), (a(3), mark(1, 0)), (a(4), mark(1, 1))];
+        let records =
+            [(a(1), mark(1, 2)), (a(2), mark(3, 1)), (a(3), mark(1, 0)), (a(4), mark(1, 1))];
         let sets = sets(&records, Rules::default());
         let set = &sets[0];
         assert_eq!((set.near(1), set.near(2), set.near(3), set.near(0)), (0..2, 2..3, 0..0, 0..0));

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use super::config::{DnsConfig, ForwardConfig};
 use super::node::{Mark, Record};
 use super::wire::Name;
-use super::zone_settings::{check_zone, record};
 pub use super::zone_settings::ZoneSettings;
+use super::zone_settings::{check_zone, record};
 use crate::catalog::locality::Localities;
 use crate::catalog::networks::Networks;
 
@@ -321,8 +321,10 @@ mod tests {
 
     fn compile(text: &str) -> Result<Settings, Vec<String>> {
         let config: DnsConfig = toml::from_str(text).unwrap();
-        Settings::compile_with(&config, "edge-1", &Arc::default(), || Ok(b"nameserver 10.9.9.9\n".to_vec()))
-            .map_err(|problems| problems.into_iter().map(|unfit| unfit.message).collect())
+        Settings::compile_with(&config, "edge-1", &Arc::default(), || {
+            Ok(b"nameserver 10.9.9.9\n".to_vec())
+        })
+        .map_err(|problems| problems.into_iter().map(|unfit| unfit.message).collect())
     }
 
     #[test]

@@ -181,13 +181,20 @@ impl ZoneTable {
         if !key.ends_with(b"\x04arpa\0") {
             return None;
         }
-        Some((self.reverse.get(key)?, &self.reverse_soa))
+        let node = self.reverse.get(key)?;
+        // `in-addr.arpa` and `ip6.arpa` themselves, and what is above, are others' matter.
+        let between = wire::parent(key).and_then(wire::parent).is_some_and(|above| above.len() > 1);
+        (between || !node.sets().is_empty()).then_some((&**node, &*self.reverse_soa))
     }
 
     #[cfg(test)]
     pub(super) fn all_keys(&self) -> Vec<Name> {
         let zones = self.zones.iter().flat_map(|zone| zone.nodes.iter());
-        zones.chain(self.reverse.iter()).chain(self.views.iter()).map(|(name, _)| name.clone()).collect()
+        zones
+            .chain(self.reverse.iter())
+            .chain(self.views.iter())
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 }
 

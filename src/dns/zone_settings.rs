@@ -77,6 +77,11 @@ impl ZoneSettings {
         self.registries.as_ref().is_none_or(|names| names.iter().any(|name| **name == *registry))
     }
 
+    /// The same zone, showing the instances of all registries.
+    pub(super) fn of_all_registries(&self) -> Self {
+        Self { registries: None, ..self.clone() }
+    }
+
     /// The records that `service` has here. The same for the same arguments.
     #[must_use]
     pub fn list(&self, service: &Service) -> Records {
@@ -125,7 +130,8 @@ impl ZoneSettings {
     }
 
     fn ttl_of(&self, service: &Service) -> u32 {
-        let exact = self.service_ttl.iter().find(|(name, prefix, _)| !prefix && *name == *service.name);
+        let exact =
+            self.service_ttl.iter().find(|(name, prefix, _)| !prefix && *name == *service.name);
         let longest = self
             .service_ttl
             .iter()
@@ -195,7 +201,10 @@ pub(super) fn check_zone(
     match (dialect.datacenter, &config.datacenter) {
         (None, Some(given)) => refuse(
             "datacenter",
-            format!("datacenter = {given:?}: the dialect {:?} has none; remove the key", dialect.name),
+            format!(
+                "datacenter = {given:?}: the dialect {:?} has none; remove the key",
+                dialect.name
+            ),
         ),
         (None, None) => {}
         (Some(usual), given) => match apex.child(given.as_deref().unwrap_or(usual)) {
@@ -216,10 +225,19 @@ pub(super) fn check_zone(
                 Err(error) => refuse(key, format!("{key}: {error}")),
             }
         } else {
-            let message =
-                format!("{key} = {given:?}: the dialect {:?} has none; remove the key", dialect.name);
+            let message = format!(
+                "{key} = {given:?}: the dialect {:?} has none; remove the key",
+                dialect.name
+            );
             refuse(key, message);
         }
+    }
+    if let Some(listen) = config.http_listen.filter(|_| dialect.name != "mesos") {
+        let message = format!(
+            "http_listen = {listen}: the dialect {:?} has no HTTP API; remove the key",
+            dialect.name
+        );
+        refuse("http_listen", message);
     }
     if config.isolate && !dialect.scopes {
         let message = format!(
@@ -228,10 +246,9 @@ pub(super) fn check_zone(
         );
         refuse("isolate", message);
     }
-    for (key, number) in [
-        ("a_record_limit", config.a_record_limit),
-        ("udp_answer_limit", config.udp_answer_limit),
-    ] {
+    for (key, number) in
+        [("a_record_limit", config.a_record_limit), ("udp_answer_limit", config.udp_answer_limit)]
+    {
         if number == Some(0) {
             refuse(key, format!("{key} = 0 would leave no answer; leave it out for no limit"));
         }
@@ -368,7 +385,9 @@ pub(super) fn record(text: &str) -> Result<Data, String> {
             Ok(Data::Srv(Srv { target, port, priority, weight, glue: None }))
         }),
         ["TXT", ..] => Ok(Data::text(text.trim_start()["TXT".len()..].trim())),
-        _ => Err("there are A, AAAA, CNAME, MX, NS, PTR, SRV and TXT, each with its data".to_owned()),
+        _ => {
+            Err("there are A, AAAA, CNAME, MX, NS, PTR, SRV and TXT, each with its data".to_owned())
+        }
     };
     read.map_err(|error| format!("{text:?}: {error}; write it as \"A 10.0.0.1\""))
 }

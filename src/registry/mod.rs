@@ -9,7 +9,9 @@ mod file_format;
 mod file_read;
 mod file_tree;
 mod file_value;
+mod follow;
 mod outlet;
+mod rancher_answers;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ use crate::lifecycle;
 pub use file::{FileConfig, ServicesPath};
 pub use outlet::Metrics;
 use outlet::{Meters, Mouth, Outlet};
+pub use rancher_answers::RancherAnswersConfig;
 
 /// What a kind of registry does: speak, until the process ends.
 trait Source: Clone + Send + Sync + 'static {
@@ -110,6 +113,8 @@ macro_rules! kinds {
 kinds! {
     /// A file that lists services.
     File(FileConfig),
+    /// The answers file of Rancher's DNS.
+    RancherAnswers(RancherAnswersConfig),
 }
 
 /// A registry that runs. Dropping it ends its task; receivers then keep the last state.

@@ -307,7 +307,8 @@ mod tests {
             ("datacenter = \"dc1\"", &["w.service.consul. A 10.0.0.2"][..]),
             ("", &["w.service.consul. A 10.0.0.1", "w.service.consul. A 10.0.0.2"]),
         ] {
-            let settings = settings(&format!("listen = []\n[zone.consul]\ndialect = \"consul\"\n{told}"));
+            let settings =
+                settings(&format!("listen = []\n[zone.consul]\ndialect = \"consul\"\n{told}"));
             let (lines, _) = listed(&settings, &service);
             let of = |name: &str| -> Vec<&str> {
                 let start = format!("{name} A ");

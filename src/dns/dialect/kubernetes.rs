@@ -72,7 +72,8 @@ fn list(zone: &ZoneSettings, service: &Service, out: &mut Records) {
     for instance in &shown {
         out.about(instance);
         list_pod(zone, namespace, instance, out);
-        let host = if cluster.is_some() { None } else { list_host(&base, instance, shown.len(), out) };
+        let host =
+            if cluster.is_some() { None } else { list_host(&base, instance, shown.len(), out) };
         let target = host.as_ref().unwrap_or(&base);
         let glue = cluster.or_else(|| instance.address.ip());
         list_ports(&base, target, (instance, glue), out);
@@ -161,7 +162,10 @@ mod tests {
             ),
             (
                 "a cluster address, no unnamed port",
-                told(service("w", &["a 10.0.0.1 80,web=80"]), &[("kubernetes.cluster_ip", "10.96.0.1")]),
+                told(
+                    service("w", &["a 10.0.0.1 80,web=80"]),
+                    &[("kubernetes.cluster_ip", "10.96.0.1")],
+                ),
                 &[
                     "1.0.96.10.in-addr.arpa. PTR w.default.svc.cluster.local.",
                     "10-0-0-1.default.pod.cluster.local. A 10.0.0.1",
@@ -197,7 +201,8 @@ mod tests {
     fn the_zone_tells_its_version_and_where_services_belong_by_default() {
         let settings = settings(&format!("{ZONE}\nnamespace = \"shop\""));
         let own = settings.zones[0].own_records(&[]);
-        let version = own.zone.iter().find(|(name, _)| name.to_string().starts_with("dns-version."));
+        let version =
+            own.zone.iter().find(|(name, _)| name.to_string().starts_with("dns-version."));
         assert_eq!(version.unwrap().1.data, Data::text("1.1.0"));
         let (lines, _) = listed(&settings, &service("w", &["a ::1 -"]));
         assert!(lines.contains(&"w.shop.svc.cluster.local. AAAA ::1".to_owned()), "{lines:?}");

@@ -73,7 +73,11 @@ pub struct Task<'a> {
 impl<'a> Task<'a> {
     /// `instance` of `service` in `zone`; none when it is no task.
     #[must_use]
-    pub fn of(zone: &'a ZoneSettings, service: &'a Service, instance: &'a Instance) -> Option<Self> {
+    pub fn of(
+        zone: &'a ZoneSettings,
+        service: &'a Service,
+        instance: &'a Instance,
+    ) -> Option<Self> {
         if kind(service, instance) != Kind::Task {
             return None;
         }
@@ -177,7 +181,8 @@ fn list_task(
     service: &Service,
     out: &mut Records,
 ) {
-    let below = |apex: Result<Name, String>| apex.and_then(|apex| apex.under(&fragment(task.framework)));
+    let below =
+        |apex: Result<Name, String>| apex.and_then(|apex| apex.under(&fragment(task.framework)));
     let Some(tasks) = out.checked(below(Ok(zone.apex.clone()))) else { return };
     let Some(agents) = out.checked(below(zone.apex.child("slave"))) else { return };
     let name = label(task.name);
@@ -199,9 +204,10 @@ fn list_task(
     let (Some(own), Some(agent)) = (out.checked(own), out.checked(agent)) else { return };
     let agent_ip = task.agent_ip;
     let mut put = |above: &Name, labels: &[&str], port: u16, target: (&Name, Option<IpAddr>)| {
-        let name = labels.iter().rev().try_fold(above.clone(), |name, label| {
-            name.child(&format!("_{label}"))
-        });
+        let name = labels
+            .iter()
+            .rev()
+            .try_fold(above.clone(), |name, label| name.child(&format!("_{label}")));
         if let Some(name) = out.checked(name) {
             out.put(&name, srv(target.0, port, target.1));
         }
@@ -404,10 +410,7 @@ mod tests {
         let (lines, _) = listed(&settings(ZONE), &service_of("marathon", vec![framework]));
         assert_eq!(
             lines,
-            [
-                "_marathon._tcp.mesos. SRV 0 1 8080 marathon.mesos.",
-                "marathon.mesos. A 10.0.0.9",
-            ]
+            ["_marathon._tcp.mesos. SRV 0 1 8080 marathon.mesos.", "marathon.mesos. A 10.0.0.9",]
         );
         let mut down = instance("x 10.0.0.1 80");
         down.health = crate::catalog::Health::Unhealthy;

@@ -89,10 +89,7 @@ impl Dialect {
     /// The dialect called `name` that lists the records of a service by `list`, and has nothing
     /// else out of the ordinary. Answers are not kept, negative ones for five seconds.
     #[must_use]
-    pub const fn new(
-        name: &'static str,
-        list: fn(&ZoneSettings, &Service, &mut Records),
-    ) -> Self {
+    pub const fn new(name: &'static str, list: fn(&ZoneSettings, &Service, &mut Records)) -> Self {
         Self {
             name,
             datacenter: None,
@@ -387,7 +384,12 @@ mod tests {
     #[test]
     fn an_unknown_dialect_is_refused_with_the_nearest() {
         let error = by_name("consol").unwrap_err();
-        assert!(error.contains("plain, consul, mesos, rancher, kubernetes, skydns; did you mean \"consul\"?"), "{error}");
+        assert!(
+            error.contains(
+                "plain, consul, mesos, rancher, kubernetes, skydns; did you mean \"consul\"?"
+            ),
+            "{error}"
+        );
         assert_eq!(by_name("consul").unwrap().name, "consul");
     }
 

@@ -13,8 +13,8 @@ use super::{Dialect, Records, concerns, hex, is_host_label, shown};
 use crate::catalog::model::{Instance, Service};
 use crate::dns::config::WhenEmpty;
 use crate::dns::node::{Data, Srv};
-use crate::dns::zone_settings::ZoneSettings;
 use crate::dns::wire::Name;
+use crate::dns::zone_settings::ZoneSettings;
 
 /// The dialect `plain`.
 pub(super) const PLAIN: Dialect = Dialect::new("plain", list);

@@ -72,10 +72,11 @@ fn list_answers(zone: &ZoneSettings, kind: &str, service: &Service, out: &mut Re
     let fact = |key: &str| service.meta.get(key).map(|told| &**told);
     let view = match fact("rancher.client") {
         None => None,
-        Some(client) => Some(client.parse().map_or_else(
-            |_| Name::label(client.to_ascii_lowercase().as_bytes()),
-            client_view,
-        )),
+        Some(client) => Some(
+            client
+                .parse()
+                .map_or_else(|_| Name::label(client.to_ascii_lowercase().as_bytes()), client_view),
+        ),
     };
     if kind == "search" {
         let view = view.unwrap_or_else(everybody);

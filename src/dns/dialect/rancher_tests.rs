@@ -106,7 +106,12 @@ fn who_asks_decides_what_a_name_means() {
         (inside, "w1.shop.prod.discover.internal", "10.0.0.1", ""),
         (inside, "rancher-metadata.rancher.internal", "169.254.169.250", ""),
         // By identity, whoever asks.
-        (outside, "db.0123abcd-0ef.discover.internal", "10.0.0.2 mysql.shop.prod.discover.internal.", ""),
+        (
+            outside,
+            "db.0123abcd-0ef.discover.internal",
+            "10.0.0.2 mysql.shop.prod.discover.internal.",
+            "",
+        ),
         (outside, "redis.infra.0123ABCD-0EF.rancher.internal", "10.0.0.3", ""),
         (outside, "db.ffffffff-fff.discover.internal", "NXDomain", ""),
         (outside, "0123abcd-0ef.discover.internal", "NODATA", ""),
@@ -134,7 +139,8 @@ fn one_failing_instance_is_shown_when_none_is_healthy() {
 #[test]
 fn an_answers_file_is_looked_through_in_its_order() {
     let a = |name: &str, client: &str, ip: &str| {
-        let mut facts = vec![("rancher.answers", "a"), ("rancher.name", name), ("rancher.ttl", "7")];
+        let mut facts =
+            vec![("rancher.answers", "a"), ("rancher.name", name), ("rancher.ttl", "7")];
         if !client.is_empty() {
             facts.push(("rancher.client", client));
         }

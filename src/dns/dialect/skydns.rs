@@ -127,7 +127,8 @@ fn stripped(zone: &ZoneSettings, own: &Name, labels: usize) -> Option<Name> {
 /// `own`, every name above it down to the zone, and all of these with stars.
 fn names(zone: &ZoneSettings, own: &Name) -> Vec<Name> {
     let mut above = vec![own.clone()];
-    while let Some(parent) = above.last().filter(|name| **name != zone.apex).and_then(Name::parent) {
+    while let Some(parent) = above.last().filter(|name| **name != zone.apex).and_then(Name::parent)
+    {
         above.push(parent);
     }
     // From the zone down: each name is one label before what was made so far.
@@ -152,14 +153,14 @@ fn names(zone: &ZoneSettings, own: &Name) -> Vec<Name> {
 /// The number that an instance tells.
 fn fact<T: std::str::FromStr>(instance: &Instance, key: &str, out: &mut Records) -> Option<T> {
     let told = instance.meta.get(key)?;
-    let read = told.parse().map_err(|_| format!("{key} {told:?} of {:?} is no number", instance.id));
+    let read =
+        told.parse().map_err(|_| format!("{key} {told:?} of {:?} is no number", instance.id));
     out.checked(read)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{instance, listed, service_of, settings};
-    use super::*;
 
     const ZONE: &str = "listen = []\n[zone.sky]\ndialect = \"skydns\"";
 
@@ -174,9 +175,21 @@ mod tests {
         assert_eq!(
             addresses,
             [
-                "*.*.*.sky.", "*.*.east.sky.", "*.*.sky.", "*.east.sky.", "*.rails.*.sky.",
-                "*.rails.east.sky.", "*.sky.", "1.*.*.sky.", "1.*.east.sky.", "1.rails.*.sky.",
-                "1.rails.east.sky.", "east.sky.", "rails.*.sky.", "rails.east.sky.", "sky."
+                "*.*.*.sky.",
+                "*.*.east.sky.",
+                "*.*.sky.",
+                "*.east.sky.",
+                "*.rails.*.sky.",
+                "*.rails.east.sky.",
+                "*.sky.",
+                "1.*.*.sky.",
+                "1.*.east.sky.",
+                "1.rails.*.sky.",
+                "1.rails.east.sky.",
+                "east.sky.",
+                "rails.*.sky.",
+                "rails.east.sky.",
+                "sky."
             ]
         );
         for line in [
