@@ -7,6 +7,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO ?=
 # More arguments for the comparison, as in: make bench BENCH="--tasks dns-hit --rounds 3"
 BENCH ?=
+# Steps of the storm on a scripted Consul.
+STORM_STEPS ?= 10000
 # A round of the soak is ten seconds for each server of each task.
 SOAK_ROUNDS ?= 40
 
@@ -40,8 +42,11 @@ bench-check: build-deps ## the same, held to benches/compare/bounds.toml
 	cargo bench --locked --bench stages -- --check
 	cargo bench --locked --bench compare -- --check $(BENCH)
 
-soak: build-deps ## about an hour of load; the tables show the memory after the first and the last round
+soak: build-deps ## about an hour of load (the tables show the memory after the first and the last round), 100,000 templates judged by Go
 	scripts/install-peers --debian
+	PORTOLAN_FULL=1 PORTOLAN_STORM_STEPS=$(STORM_STEPS) \
+		cargo test --locked --release --test it consul_ -- --nocapture --test-threads 1
+	cargo test --locked --test it -- --ignored --nocapture go_grammar
 	cargo bench --locked --bench compare -- --rounds $(SOAK_ROUNDS) --seconds 10 \
 		--peers portolan,knot,haproxy --tasks dns-hit,http-keepalive,tcp-small $(BENCH)
 

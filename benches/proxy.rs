@@ -56,7 +56,7 @@ fn pick(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
     for (name, build) in POLICIES {
         for size in [3, 1000] {
-            let upstream = Upstream::compile(Some(&service("web", size)), "", *build, None);
+            let upstream = Upstream::compile(Some(&service("web", size)), "", *build, None, None);
             group.bench_with_input(
                 BenchmarkId::new(*name, size),
                 &upstream,

@@ -79,12 +79,28 @@ fn quoted(word: &str) -> String {
 
 /// Runs `command` by `sh -c` for at most `limit`; then its whole process group is killed, as it is
 /// when this future is dropped. Output is read to the end and its last 4 KiB are kept.
+///
+/// # Errors
+/// As [`run_with`].
 pub async fn run(command: &str, limit: Duration) -> Result<(), Failure> {
+    run_with(command, &[], limit).await.map(drop)
+}
+
+/// As [`run`], with these variables in its environment; gives the output of a success too.
+///
+/// # Errors
+/// It could not be started, ended with another status than 0, or did not end in time.
+pub async fn run_with(
+    command: &str,
+    environment: &[(&str, &str)],
+    limit: Duration,
+) -> Result<String, Failure> {
     let (reader, writer) = io::pipe().map_err(Failure::Start)?;
     let mut reader = pipe::Receiver::from_owned_fd(reader.into()).map_err(Failure::Start)?;
     let both = writer.try_clone().map_err(Failure::Start)?;
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(command).process_group(0).kill_on_drop(true);
+    shell.envs(environment.iter().copied());
     shell.stdin(Stdio::null()).stdout(both).stderr(writer);
     let mut child = shell.spawn().map_err(Failure::Start)?;
     // It holds our ends of the pipe, which would never end otherwise.
@@ -100,10 +116,10 @@ pub async fn run(command: &str, limit: Duration) -> Result<(), Failure> {
     match ended.await {
         Ok(Ok(status)) => {
             group.0 = None;
-            if status.success() {
-                return Ok(());
-            }
             let _ = tokio::time::timeout(AFTERMATH, output.read_from(&mut reader)).await;
+            if status.success() {
+                return Ok(output.text());
+            }
             Err(Failure::Ended(status, output.text()))
         }
         Ok(Err(error)) => Err(Failure::Start(error)),

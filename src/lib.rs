@@ -25,7 +25,7 @@
 //! |---|---|
 //! | 0 | [`lifecycle`], [`units`], [`random`], [`suggest`], [`exec`], [`telemetry`] |
 //! | 1 | [`catalog`]: model, snapshot, publishing, state on disk; [`net`]: sockets, accepting, parking |
-//! | 2 | [`registry`], [`dns`], [`proxy`], [`render`], [`api`] |
+//! | 2 | [`registry`], [`health`], [`dns`], [`proxy`], [`render`], [`api`] |
 //! | 3 | [`config`]: one document, decoded by the struct of each room, checked as a whole |
 //! | 4 | [`app`]: start, publish, reload, drain; above it [`cli`] and the binary |
 //!
@@ -67,6 +67,7 @@ pub mod cli;
 pub mod config;
 pub mod dns;
 pub mod exec;
+pub mod health;
 pub mod lifecycle;
 pub mod net;
 pub mod proxy;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use portolan::catalog::assemble::{Inputs, Source, assemble};
 use portolan::catalog::model::{Address, Port};
+use portolan::catalog::observed::Failure;
 use portolan::catalog::{
     Health, Instance, RegistryState, RegistryView, SourceService, Verdicts, Weight,
 };
@@ -71,19 +72,24 @@ fn allocations(mut work: impl FnMut()) -> u64 {
     ALLOCATIONS.get() - before
 }
 
-const CONFIG: &str = "[dns]\nlisten = []\n[dns.zone.svc]\n[dns.zone.consul]\ndialect = \"consul\"\n\
+const CONFIG: &str = "[dns]\nlisten = []\n[dns.zone.svc]\nrecords = { alias = [\"CNAME web.svc\"] }\n\
+    [dns.zone.consul]\ndialect = \"consul\"\n[dns.zone.\"discover.internal\"]\ndialect = \"rancher\"\n\
+    [dns.zone.mesos]\ndialect = \"mesos\"\n[dns.zone.sky]\ndialect = \"skydns\"\n\
+    [dns.view.v]\nnetworks = [\"192.0.2.0/24\"]\nrecords = { \"seen.svc\" = [\"A 10.0.0.7\"] }\n\
+    [locality.east]\nnetworks = [\"192.0.2.0/25\"]\n\
     [dns.forward]\nupstreams = [\"10.9.9.9\"]\n\
     [listener.web.http]\nbind = [\"127.0.0.1:0\"]\n\
     [route.shop]\nlistener = \"web\"\nhost = \"shop.example\"\npath = \"/api\"\nservice = \"web\"\n\
     [route.below]\nlistener = \"web\"\nhost = \"*.example\"\nservice = \"web\"\n\
     [route.any]\nlistener = \"web\"\npath = \"/big\"\nservice = \"big\"\n\
-    [service.big]\npolicy = \"round-robin\"\n";
+    [service.big]\npolicy = \"round-robin\"\n[service.web]\noutlier = {}\n";
 
 fn service(name: &str, instances: u16) -> SourceService {
     let instance = |n: u16| Instance {
         ports: Arc::new([Port { name: "".into(), number: 8080 }]),
         tags: Arc::new(["prod".into()]),
         weight: Weight::try_from(i64::from(1 + n % 3)).unwrap(),
+        locality: (n % 2 == 0).then(|| "east".into()),
         health: Health::Healthy,
         ..Instance::bare(
             "mem",
@@ -148,7 +154,12 @@ fn an_answer_allocates_nothing() {
         ("NXDOMAIN", "nobody.svc", 1, 3, 0),
         ("the apex", "svc", 6, 0, 1),
         ("ANY", "web.svc", 255, 0, 3),
-        ("PTR", "1.0.0.10.in-addr.arpa", 12, 0, 4),
+        ("PTR", "1.0.0.10.in-addr.arpa", 12, 0, 8),
+        ("an alias", "alias.svc", 1, 0, 4),
+        ("of a view", "seen.svc", 1, 0, 1),
+        ("rancher", "web.default.default.rancher.internal", 1, 0, 3),
+        ("mesos: a star", "*.web.marathon.mesos", 1, 0, 3),
+        ("skydns: any", "any.web.sky", 1, 0, 3),
         ("consul", "prod.web.service.dc1.consul", 1, 0, 3),
         ("consul: SRV", "_web._tcp.service.consul", 33, 0, 3),
         ("consul: an address", "0a000009.addr.consul", 1, 0, 1),
@@ -173,9 +184,19 @@ fn an_answer_allocates_nothing() {
         ("broken", query("web.svc", 1, false)[..20].to_vec(), Transport::Udp, Action::Reply),
         ("no query", vec![0; 3], Transport::Udp, Action::Drop),
         ("for others", query("example.org", 1, true), Transport::Udp, Action::Forward),
+        (
+            "of a container's environment",
+            query("web.default.discover.internal", 1, true),
+            Transport::Udp,
+            Action::Reply,
+        ),
+        ("searched", query("web", 1, true), Transport::Udp, Action::Reply),
     ] {
         let allocated = allocations(|| {
-            let client = Ipv4Addr::LOCALHOST.into();
+            let client = match case {
+                "searched" | "of a container's environment" => Ipv4Addr::new(10, 0, 0, 1).into(),
+                _ => Ipv4Addr::LOCALHOST.into(),
+            };
             let action = respond(&zones, &query, transport, client, random::bits(), &mut out);
             assert_eq!(action, wanted);
         });
@@ -194,7 +215,11 @@ fn a_pick_allocates_nothing() {
             let key = PickKey { random: random::bits(), now_micros };
             let endpoint = upstream.pick(key).unwrap();
             let work = endpoint.begin();
-            endpoint.observe(1500, now_micros);
+            assert_eq!(endpoint.observed().is_some(), name == "web");
+            endpoint.answered(200, 1500, now_micros);
+            endpoint.answered(503, 1500, now_micros);
+            endpoint.failed(Failure::Connect);
+            endpoint.succeeded();
             drop(work);
             let other = upstream.pick_another(key, &[endpoint.address]).unwrap();
             assert_ne!(other.address, endpoint.address);

@@ -1,12 +1,17 @@
 //! The metrics of every room.
 
 use crate::catalog::store::writer;
-use crate::{dns, proxy, registry, render};
+use crate::health::OutlierMetrics;
+use crate::health::deliver::EventMetrics;
+use crate::{dns, health, proxy, registry, render};
 
 /// The metrics of every room, registered once.
 pub(super) struct Meters {
     pub(super) accept: crate::net::accept::Metrics,
     pub(super) dns: dns::Metrics,
+    pub(super) events: EventMetrics,
+    pub(super) outliers: OutlierMetrics,
+    pub(super) health: health::Metrics,
     pub(super) proxy: proxy::metrics::Metrics,
     pub(super) registry: registry::Metrics,
     pub(super) render: render::Metrics,
@@ -24,6 +29,9 @@ impl Meters {
         Ok(Self {
             accept: crate::net::accept::Metrics::register(registry)?,
             dns: dns::Metrics::register(registry)?,
+            events: EventMetrics::register(registry)?,
+            outliers: OutlierMetrics::register(registry)?,
+            health: health::Metrics::register(registry)?,
             proxy: proxy::metrics::Metrics::register(registry)?,
             registry: registry::Metrics::register(registry)?,
             render: render::Metrics::register(registry)?,

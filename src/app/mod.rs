@@ -4,6 +4,7 @@
 
 mod admin;
 mod error;
+mod health;
 mod interest;
 mod meters;
 mod names;
@@ -25,9 +26,9 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{Admin, Reload, Services};
+use crate::catalog::Snapshot;
 use crate::catalog::publish::{Current, Feed, Plan, first_generation};
 use crate::catalog::store::{Store, writer};
-use crate::catalog::{Snapshot, Verdicts};
 use crate::config::{Config, Loaded};
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
@@ -39,6 +40,7 @@ use crate::{api, registry, render};
 pub use admin::socket_path as admin_socket_path;
 pub use error::StartError;
 use error::system;
+use health::Health;
 use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
@@ -89,9 +91,7 @@ struct Running {
     interests: Interests,
     reports: status::Reports,
     wants: render::Wants,
-    verdicts: watch::Receiver<Verdicts>,
-    /// Nobody judges yet; what was found out before stands.
-    _verdicts: watch::Sender<Verdicts>,
+    health: Health,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
     registry_metrics: registry::Metrics,
@@ -142,18 +142,10 @@ impl App {
         let wants = render::Wants::default();
         let interests = Interests::start(&config, Arc::clone(&wants));
         let registries = reload::start_registries(&config, &stored, &meters.registry, &interests);
-        let (verdict_sender, verdicts) = watch::channel(stored.verdicts.clone());
         let reports = status::Reports::default();
         status::follow(&reports, &registries);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(options.feeds.iter().cloned());
-        let plan = Plan {
-            feeds,
-            settings: Arc::clone(&prepared.services),
-            guard: config.guard,
-            verdicts: verdicts.clone(),
-            compile: Compile::new(&prepared, &registries),
-        };
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let sight = Sight::new();
         let (plans, plan_receiver) = mpsc::channel(1);
@@ -164,6 +156,22 @@ impl App {
             sight.clone(),
         );
         let (mut published, to_save) = (publisher.published(), publisher.to_save());
+        let health = Health::start(
+            &config,
+            &prepared,
+            &tables,
+            &published,
+            &stored.verdicts,
+            &meters,
+            &lifecycle.phases(),
+        );
+        let plan = Plan {
+            feeds,
+            settings: Arc::clone(&prepared.services),
+            guard: config.guard,
+            verdicts: health.verdicts(),
+            compile: Compile::new(&prepared, &registries),
+        };
 
         // The store listens before anything is published: what it does not see is not saved.
         let mut tasks = Vec::new();
@@ -202,15 +210,17 @@ impl App {
             snapshot: current(&tables, |tables| Arc::clone(&tables.snapshot)),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
-            status: status::teller(
-                &prepared.node,
-                &lifecycle,
-                &connections,
-                &tables,
-                &renderer,
-                &reports,
-                &last_reload,
-            ),
+            status: status::teller(status::Asked {
+                node: Arc::clone(&prepared.node),
+                phases: lifecycle.phases(),
+                connections: Arc::clone(&connections),
+                tables: Arc::clone(&tables),
+                renderer: Arc::clone(&renderer),
+                checks: health.checks().clone(),
+                events: health.tell_events(&config, &published, &meters),
+                reports: Arc::clone(&reports),
+                last_reload: Arc::clone(&last_reload),
+            }),
             why: status::reasons(&sight),
             explain: names::explainer(&tables, &sight),
             reloads: reloads.clone(),
@@ -231,8 +241,7 @@ impl App {
             interests,
             reports,
             wants,
-            verdicts,
-            _verdicts: verdict_sender,
+            health,
             plans,
             workers,
             registry_metrics: meters.registry.clone(),

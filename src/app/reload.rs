@@ -107,12 +107,13 @@ impl Running {
             feeds,
             settings: Arc::clone(&prepared.services),
             guard: config.guard,
-            verdicts: self.verdicts.clone(),
+            verdicts: self.health.verdicts(),
             compile: Compile::new(&prepared, &registries),
         };
         if self.plans.send(plan).await.is_err() {
             return Err(vec!["the process is ending".to_owned()]);
         }
+        self.health.follow(&config, prepared.health);
         // Listeners open and close only when the tables know of them. A generation that was on its
         // way when the plan was sent still comes from the plan before.
         let compiled = |_: &_| Arc::ptr_eq(self.tables.load().dns.settings(), &settings);
@@ -253,6 +254,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     by_name("template", &before.templates, &now.templates, &mut changed);
     if before.dns != now.dns {
         changed.push("dns".to_owned());
+    }
+    if before.health != now.health {
+        changed.push("health".to_owned());
     }
     if before.guard != now.guard {
         changed.push("guard".to_owned());

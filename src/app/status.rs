@@ -15,7 +15,9 @@ use super::sight::Sight;
 use crate::api;
 use crate::catalog::snapshot::Staleness;
 use crate::catalog::{RegistryState, RegistryStatus, Snapshot};
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::health::Checks;
+use crate::health::recreate::Events;
+use crate::lifecycle::{Phase, Phases};
 use crate::net::accept::Connections;
 use crate::registry::{Registry, Report};
 use crate::render::Renderer;
@@ -80,23 +82,23 @@ pub(super) fn reasons(sight: &Sight) -> api::Reasons {
     })
 }
 
+/// Whom the status asks.
+pub(super) struct Asked {
+    pub(super) node: Arc<str>,
+    pub(super) phases: Phases,
+    pub(super) connections: Arc<Connections>,
+    pub(super) tables: Arc<ArcSwap<Tables>>,
+    pub(super) renderer: Arc<Mutex<Renderer>>,
+    pub(super) checks: Checks,
+    pub(super) events: Events,
+    pub(super) reports: Reports,
+    pub(super) last_reload: Arc<Mutex<Option<LastReload>>>,
+}
+
 /// A function that tells the status of this moment.
-pub(super) fn teller(
-    node: &Arc<str>,
-    lifecycle: &Lifecycle,
-    connections: &Arc<Connections>,
-    tables: &Arc<ArcSwap<Tables>>,
-    renderer: &Arc<Mutex<Renderer>>,
-    reports: &Reports,
-    last_reload: &Arc<Mutex<Option<LastReload>>>,
-) -> Arc<dyn Fn() -> Value + Send + Sync> {
-    let node = Arc::clone(node);
-    let phases = lifecycle.phases();
-    let connections = Arc::clone(connections);
-    let tables = Arc::clone(tables);
-    let renderer = Arc::clone(renderer);
-    let last_reload = Arc::clone(last_reload);
-    let reports = Arc::clone(reports);
+pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
+    let Asked { node, phases, connections, tables, renderer, checks, events, reports, last_reload } =
+        asked;
     let started = units::rfc3339(&SystemTime::now(), value::Serializer).unwrap_or_default();
     Arc::new(move || {
         let phase = match phases.now() {
@@ -120,6 +122,8 @@ pub(super) fn teller(
             "started": started,
             "connections": connections.open(),
             "templates": templates,
+            "checks": checks.status(),
+            "events": events.status(),
             "dns": { "names": tables.dns.names(), "problems": refused_names },
             "registries": registries(&tables.snapshot, &reports),
             "registry_work": work(&reports),

@@ -24,6 +24,20 @@ pub struct Verdict {
     pub since: SystemTime,
 }
 
+/// What the cause says of an instance that has to pass checks of its own and is not decided yet.
+pub const NOT_CHECKED_YET: &str = "not checked yet";
+
+/// That an instance is taken out for a while, by what the proxy saw of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ejection {
+    /// What was seen, in words.
+    pub cause: Arc<str>,
+    /// When it was taken out.
+    pub since: SystemTime,
+    /// When it is to be back.
+    pub until: SystemTime,
+}
+
 /// What checks and outlier detection say of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceVerdict {
@@ -34,7 +48,7 @@ pub struct InstanceVerdict {
     pub check: Option<Verdict>,
     /// Set while it is ejected by what the proxy saw.
     #[serde(default)]
-    pub ejected: Option<Verdict>,
+    pub ejected: Option<Ejection>,
 }
 
 /// What is said of the instances of one service, by registry and id.
@@ -65,7 +79,7 @@ pub fn judged(
     let ejected = verdict.and_then(|verdict| verdict.ejected.as_ref());
     let own = match check {
         Some(check) => Some((check.health, Arc::clone(&check.cause))),
-        None if checked => Some((Health::Unhealthy, Arc::from("not checked yet"))),
+        None if checked => Some((Health::Unhealthy, Arc::from(NOT_CHECKED_YET))),
         None => None,
     };
     let mut decided = (instance.health, Arc::clone(&instance.cause));
@@ -105,7 +119,9 @@ mod tests {
     #[test]
     fn registry_and_own_check_and_the_proxy_decide_together_and_the_worst_word_counts() {
         use Health::{Healthy, Unhealthy, Unknown, Warning};
-        let at = |health| Verdict { health, cause: "c".into(), since: SystemTime::UNIX_EPOCH };
+        let since = SystemTime::UNIX_EPOCH;
+        let at = |health| Verdict { health, cause: "c".into(), since };
+        let out = Ejection { cause: "e".into(), since, until: since };
         for (case, registry, checked, check, ejected, want) in [
             ("trusted", Unknown, false, None, false, Unknown),
             ("a first success makes known", Unknown, true, Some(Healthy), false, Healthy),
@@ -124,7 +140,7 @@ mod tests {
             let verdict = InstanceVerdict {
                 address: instance.address.clone(),
                 check: check.map(at),
-                ejected: ejected.then(|| at(Unhealthy)),
+                ejected: ejected.then(|| out.clone()),
             };
             assert_eq!(judged(&instance, Some(&verdict), checked).health, want, "{case}");
         }

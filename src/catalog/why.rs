@@ -191,14 +191,18 @@ fn words(name: &str, instance: &Instance, identity: &Identity, inputs: &Inputs) 
     let checked = inputs.settings.of(name).checked;
     let check = verdict.and_then(|verdict| verdict.check.as_ref()).filter(|_| checked);
     let ejected = verdict.and_then(|verdict| verdict.ejected.as_ref());
-    for (by, verdict) in [("check", check), ("proxy", ejected)] {
-        words.extend(verdict.map(|verdict| Word {
-            by: by.to_owned(),
-            health: verdict.health,
-            cause: Arc::clone(&verdict.cause),
-            since: Some(verdict.since),
-        }));
-    }
+    words.extend(check.map(|check| Word {
+        by: "check".to_owned(),
+        health: check.health,
+        cause: Arc::clone(&check.cause),
+        since: Some(check.since),
+    }));
+    words.extend(ejected.map(|ejected| Word {
+        by: "proxy".to_owned(),
+        health: Health::Unhealthy,
+        cause: Arc::clone(&ejected.cause),
+        since: Some(ejected.since),
+    }));
     words
 }
 

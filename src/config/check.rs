@@ -11,6 +11,7 @@ use crate::api::AdminConfig;
 use crate::catalog::assemble::{ServiceSettings, Settings};
 use crate::catalog::locality::Localities;
 use crate::dns;
+use crate::health::{self, OnFailureConfig, OutlierConfig};
 use crate::proxy;
 use crate::render::Resource;
 
@@ -21,6 +22,8 @@ pub struct Prepared {
     pub node: Arc<str>,
     /// Settings by service, for the catalog.
     pub services: Arc<Settings>,
+    /// What is checked, and how.
+    pub health: Arc<health::Settings>,
     /// DNS, when it is configured.
     pub dns: Arc<dns::Settings>,
     /// Listeners and routes.
@@ -62,6 +65,15 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         }));
         dns::Settings::default()
     });
+    let checks = config.services.iter().map(|(name, service)| (&**name, &service.check));
+    let health = health::Settings::compile(&config.health, checks, &config.base_dir);
+    let health = health.unwrap_or_else(|found| {
+        problems.extend(found.into_iter().map(|unfit| {
+            let path: Vec<&str> = unfit.path.iter().map(String::as_str).collect();
+            document.problem(&path, unfit.message)
+        }));
+        health::Settings::default()
+    });
     let policies = config
         .services
         .iter()
@@ -80,6 +92,10 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         }));
         proxy::Settings::default()
     });
+    let watched = config.services.iter().filter_map(|(name, service)| {
+        Some((Arc::from(&**name), service.outlier.as_ref()?.failure_status))
+    });
+    let proxy = proxy.watching(watched);
     let mut resources = Vec::new();
     let mut destinations: BTreeMap<&Path, &str> = BTreeMap::new();
     for (name, template) in &config.templates {
@@ -104,7 +120,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         let settings = ServiceSettings {
             when_none_healthy: service.when_none_healthy,
             port: service.port,
-            checked: false,
+            checked: health.checked(name),
             backup: service.backup.as_deref().map(Into::into),
         };
         (Arc::from(&**name), settings)
@@ -112,6 +128,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     Ok(Prepared {
         node,
         services: Arc::new(services.collect()),
+        health: Arc::new(health),
         dns: Arc::new(dns),
         proxy: Arc::new(proxy),
         resources,
@@ -166,6 +183,13 @@ fn services(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem
         if service.port == Some(0) {
             let message = "port 0 is not between 1 and 65535";
             problems.push(document.problem(&["service", name, "port"], message));
+        }
+        if let Some((key, message)) = service.outlier.as_ref().and_then(OutlierConfig::problem) {
+            problems.push(document.problem(&["service", name, "outlier", key], message));
+        }
+        if let Some((key, message)) = service.on_failure.as_ref().and_then(OnFailureConfig::problem)
+        {
+            problems.push(document.problem(&["service", name, "on_failure", key], message));
         }
         if let Some(circle) = circle(config, name) {
             let message =

@@ -12,6 +12,7 @@ use crate::catalog::guard::GuardConfig;
 use crate::catalog::health::WhenNoneHealthy;
 use crate::catalog::locality::LocalityConfig;
 use crate::dns::DnsConfig;
+use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
 use crate::render::ResourceConfig;
@@ -32,6 +33,8 @@ pub struct Config {
     pub guard: GuardConfig,
     /// `[locality.NAME]`, by name.
     pub localities: BTreeMap<String, LocalityConfig>,
+    /// `[health]`.
+    pub health: HealthConfig,
     /// `[service.NAME]`, by name.
     pub services: BTreeMap<String, ServiceConfig>,
     /// `[dns]`.
@@ -79,7 +82,7 @@ impl Default for LimitsConfig {
 }
 
 /// `[service.NAME]`: what the registries do not say.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceConfig {
     /// How endpoints are picked.
@@ -90,6 +93,12 @@ pub struct ServiceConfig {
     pub port: Option<u16>,
     /// The service that takes over when none of its instances is healthy.
     pub backup: Option<String>,
+    /// How its instances are checked; all of these must pass.
+    pub check: ChecksConfig,
+    /// When the proxy takes an instance out by what it saw of it; without it, never.
+    pub outlier: Option<OutlierConfig>,
+    /// What follows when an instance turns unhealthy.
+    pub on_failure: Option<OnFailureConfig>,
 }
 
 impl Config {
@@ -106,6 +115,7 @@ impl Config {
             registries: each(document, "registry", problems),
             guard: one(document, "guard", problems).unwrap_or_default(),
             localities: each(document, "locality", problems),
+            health: one(document, "health", problems).unwrap_or_default(),
             services: each(document, "service", problems),
             dns: one(document, "dns", problems),
             listeners: each(document, "listener", problems),

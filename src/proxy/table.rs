@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::balance::{self, Build};
 use super::config::{HttpListenerConfig, ListenerConfig, RouteConfig, TcpListenerConfig};
 use super::route::{RouteTable, ServiceRef, Target};
-use super::upstream::Upstream;
+use super::upstream::{Endpoint, Upstream};
 use crate::catalog::model::parse_name;
+use crate::catalog::observed::FailureStatus;
 use crate::catalog::{Shards, Snapshot};
 
 /// Everything that the configuration says about the proxy, compiled once per configuration.
@@ -20,6 +21,8 @@ pub struct Settings {
     /// What routes and listeners want: the ports of each service.
     wanted: HashMap<Arc<str>, Vec<ServiceRef>>,
     policies: HashMap<Arc<str>, Build>,
+    /// Services whose endpoints are watched, and which of their answers are failures.
+    watched: HashMap<Arc<str>, FailureStatus>,
 }
 
 /// One listener as its connections see it.
@@ -101,6 +104,16 @@ impl Settings {
             }
         }
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
+    /// The same, with the endpoints of these services watched for outliers.
+    #[must_use]
+    pub fn watching(
+        mut self,
+        services: impl IntoIterator<Item = (Arc<str>, FailureStatus)>,
+    ) -> Self {
+        self.watched = services.into_iter().collect();
+        self
     }
 
     fn listener_of(
@@ -201,11 +214,12 @@ impl ProxyTable {
         let mut refresh = |service: &Arc<str>| {
             let Some(ports) = settings.wanted.get(service) else { return };
             let policy = settings.policies.get(service).copied().unwrap_or(balance::POLICIES[0].1);
+            let watch = settings.watched.get(service).copied();
             for wanted in ports {
                 let previous = table.and_then(|table| table.upstreams.get(&*wanted.key));
                 let found = snapshot.service(service).map(|service| &**service);
-                let upstream =
-                    Upstream::compile(found, &wanted.port, policy, previous.map(|known| &**known));
+                let previous = previous.map(|known| &**known);
+                let upstream = Upstream::compile(found, &wanted.port, policy, previous, watch);
                 upstreams.insert(Arc::clone(&wanted.key), Arc::new(upstream));
             }
         };
@@ -220,6 +234,12 @@ impl ProxyTable {
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
         self.settings.listeners.get(name)
+    }
+
+    /// Every endpoint that work for `service` can go to, once per port that is used.
+    pub fn endpoints(&self, service: &str) -> impl Iterator<Item = &Arc<Endpoint>> {
+        let ports = self.settings.wanted.get(service).into_iter().flatten();
+        ports.filter_map(|wanted| self.upstream(wanted)).flat_map(|upstream| &upstream.endpoints)
     }
 
     /// The upstream of a route's or listener's service.

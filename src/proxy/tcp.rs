@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -18,7 +18,8 @@ use super::balance::PickKey;
 use super::config::TcpTimeouts;
 use super::metrics::ListenerMetrics;
 use super::table::{Listener, ProxyTable};
-use super::upstream::Work;
+use super::upstream::{Endpoint, Work};
+use crate::catalog::observed::Failure;
 use crate::catalog::publish::Current;
 use crate::random;
 
@@ -50,17 +51,20 @@ pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr
     let mut tried = Vec::new();
     while tried.len() < CONNECTS_MAX {
         let Some(choice) = choose(&service, &tried) else { break };
-        let connect = TcpStream::connect(choice.address);
+        let began = Instant::now();
+        let connect = TcpStream::connect(choice.endpoint.address);
         match timeout(choice.timeouts.connect.0, connect).await {
             Ok(Ok(endpoint)) => {
                 // If the kernel refuses, small messages wait a little; they still arrive.
                 let _ = endpoint.set_nodelay(true);
-                if let Err(error) =
-                    carry(&client, &endpoint, choice.timeouts.idle.0, &service.metrics.bytes).await
-                {
+                choice.endpoint.connected(began.elapsed().as_micros() as u64);
+                let watch = Watch { endpoint: &choice.endpoint, told: AtomicBool::new(false) };
+                let idle = choice.timeouts.idle.0;
+                let carried = carry(&client, &endpoint, idle, &service.metrics.bytes, &watch).await;
+                if let Err(Broken { error, .. }) = carried {
                     tracing::debug!(
-                        listener = &*service.name, %peer, endpoint = %choice.address, %error,
-                        "a TCP connection broke"
+                        listener = &*service.name, %peer, endpoint = %choice.endpoint.address,
+                        %error, "a TCP connection broke"
                     );
                     reset(&client);
                     reset(&endpoint);
@@ -69,12 +73,15 @@ pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr
             }
             failed => {
                 let error = failed.map(Result::err);
+                if !matches!(&error, Ok(Some(error)) if ours(error)) {
+                    choice.endpoint.failed(Failure::Connect);
+                }
                 tracing::debug!(
-                    listener = &*service.name, endpoint = %choice.address, ?error,
+                    listener = &*service.name, endpoint = %choice.endpoint.address, ?error,
                     "cannot connect to an endpoint"
                 );
                 service.metrics.retries.inc();
-                tried.push(choice.address);
+                tried.push(choice.endpoint.address);
             }
         }
     }
@@ -82,7 +89,7 @@ pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr
 }
 
 struct Choice {
-    address: SocketAddr,
+    endpoint: Arc<Endpoint>,
     timeouts: TcpTimeouts,
     _work: Work,
 }
@@ -97,7 +104,7 @@ fn choose(service: &TcpService, tried: &[SocketAddr]) -> Option<Choice> {
     let endpoint =
         if tried.is_empty() { upstream.pick(key) } else { upstream.pick_another(key, tried) }?;
     Some(Choice {
-        address: endpoint.address,
+        endpoint: Arc::clone(endpoint),
         timeouts: config.timeouts.clone(),
         _work: endpoint.begin(),
     })
@@ -109,27 +116,72 @@ fn reset(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
+/// Whether connecting failed for want of something of our own: descriptors, or free ports.
+fn ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let of_ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    of_ours.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// What is told of an endpoint once per connection: that it was of use, or that it broke before its
+/// first byte.
+struct Watch<'a> {
+    endpoint: &'a Endpoint,
+    told: AtomicBool,
+}
+
+impl Watch<'_> {
+    fn spoke(&self) {
+        if !self.told.load(Relaxed) {
+            self.told.store(true, Relaxed);
+            self.endpoint.succeeded();
+        }
+    }
+
+    fn broke(&self) {
+        if !self.told.load(Relaxed) {
+            self.told.store(true, Relaxed);
+            self.endpoint.failed(Failure::Reset);
+        }
+    }
+}
+
+/// How a connection broke, and at which side.
+struct Broken {
+    error: io::Error,
+    by_endpoint: bool,
+}
+
 async fn carry(
     client: &TcpStream,
     endpoint: &TcpStream,
     idle: Duration,
     bytes: &[IntCounter; 2],
-) -> io::Result<()> {
+    watch: &Watch<'_>,
+) -> Result<(), Broken> {
     let moved = LastMove { started: Instant::now(), after_millis: AtomicU64::new(0) };
     let both = async {
         tokio::try_join!(
-            pump(client, endpoint, &moved, &bytes[0]),
-            pump(endpoint, client, &moved, &bytes[1]),
+            pump(client, endpoint, &moved, &bytes[0], None),
+            pump(endpoint, client, &moved, &bytes[1], Some(watch)),
         )
         .map(|_| ())
     };
     tokio::pin!(both);
     loop {
         tokio::select! {
-            done = &mut both => return done,
+            done = &mut both => {
+                match &done {
+                    Ok(()) => watch.spoke(),
+                    Err(broken) if broken.by_endpoint => watch.broke(),
+                    Err(_) => {}
+                }
+                return done;
+            }
             () = tokio::time::sleep_until(moved.at() + idle) => {
                 if Instant::now() >= moved.at() + idle {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "idle for too long"));
+                    let error = io::Error::new(io::ErrorKind::TimedOut, "idle for too long");
+                    return Err(Broken { error, by_endpoint: false });
                 }
             }
         }
@@ -152,20 +204,25 @@ impl LastMove {
     }
 }
 
-/// Moves bytes one way until the end of `from`, then passes the end on (half-close).
+/// Moves bytes one way until the end of `from`, then passes the end on (half-close). The way from an
+/// endpoint has its `watch`.
 async fn pump(
     from: &TcpStream,
     to: &TcpStream,
     moved: &LastMove,
     bytes: &IntCounter,
-) -> io::Result<()> {
+    watch: Option<&Watch<'_>>,
+) -> Result<(), Broken> {
+    let reading = |error| Broken { error, by_endpoint: watch.is_some() };
+    let writing = |error| Broken { error, by_endpoint: watch.is_none() };
     loop {
-        from.readable().await?;
+        from.readable().await.map_err(reading)?;
         let step = BUFFER.with_borrow_mut(|buffer| step(from, to, buffer));
         let (read, kept) = match step {
-            Ok(step) => step,
+            Ok((read, Ok(kept))) => (read, kept),
+            Ok((_, Err(error))) => return Err(writing(error)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error),
+            Err(error) => return Err(reading(error)),
         };
         if read == 0 {
             // The other side may have closed both ways already; its own pump says so.
@@ -173,21 +230,28 @@ async fn pump(
             return Ok(());
         }
         bytes.inc_by(read as u64);
+        if let Some(watch) = watch {
+            watch.spoke();
+        }
         moved.now();
-        write_all(to, &kept).await?;
+        write_all(to, &kept).await.map_err(writing)?;
         moved.now();
     }
 }
 
-/// One read and one write; what could not be written yet is returned.
-fn step(from: &TcpStream, to: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, Vec<u8>)> {
+/// One read and one write: how much was read, and what of it could not be written yet or why.
+fn step(
+    from: &TcpStream,
+    to: &TcpStream,
+    buffer: &mut [u8],
+) -> io::Result<(usize, io::Result<Vec<u8>>)> {
     let read = from.try_read(buffer)?;
     let written = match to.try_write(&buffer[..read]) {
         Ok(written) => written,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        Err(error) => return Err(error),
+        Err(error) => return Ok((read, Err(error))),
     };
-    Ok((read, buffer[written..read].to_vec()))
+    Ok((read, Ok(buffer[written..read].to_vec())))
 }
 
 async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {

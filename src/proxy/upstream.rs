@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::balance::{Build, PickKey, Policy, Shared};
+use crate::catalog::observed::{Failure, FailureStatus, Observed};
 use crate::catalog::{Instance, Service};
 
 /// How fast a latency peak is forgotten: after this long, about a third of it is left.
@@ -31,6 +32,14 @@ pub struct Endpoint {
     /// The instance behind it, for logs, metrics and identity.
     pub instance: Arc<Instance>,
     load: Arc<Load>,
+    watched: Option<Watched>,
+}
+
+/// What outlier detection gets to see of an endpoint.
+#[derive(Debug)]
+struct Watched {
+    observed: Arc<Observed>,
+    statuses: FailureStatus,
 }
 
 /// What an endpoint remembers. It belongs to the endpoint's identity (registry, service, id,
@@ -49,7 +58,8 @@ pub struct Work(Arc<Load>);
 
 impl Upstream {
     /// Compiles the port called `port` (`""`: the unnamed one) of `service`. Endpoints that
-    /// `previous` has too keep their load, and the turn goes on where it was.
+    /// `previous` has too keep their load, and the turn goes on where it was. With `watch`, what they
+    /// show is counted, and it says which answers are failures.
     ///
     /// Instances without that port, or whose address is a name, are left out.
     #[must_use]
@@ -58,6 +68,7 @@ impl Upstream {
         port: &str,
         policy: Build,
         previous: Option<&Self>,
+        watch: Option<FailureStatus>,
     ) -> Self {
         let mut endpoints = Vec::new();
         for instance in service.iter().flat_map(|service| service.eligible.iter()) {
@@ -68,6 +79,12 @@ impl Upstream {
                 weight: instance.weight.value(),
                 instance: Arc::clone(instance),
                 load: known.map_or_else(Arc::default, |known| Arc::clone(&known.load)),
+                watched: watch.map(|statuses| Watched {
+                    observed: known
+                        .and_then(|known| known.observed())
+                        .map_or_else(Arc::default, Arc::clone),
+                    statuses,
+                }),
             }));
         }
         let shared = previous.map_or_else(Shared::default, |known| Arc::clone(&known.shared));
@@ -123,6 +140,45 @@ impl Endpoint {
         };
         self.load.latency_micros.store(next as u64, Relaxed);
         self.load.observed_micros.store(now_micros, Relaxed);
+    }
+
+    /// What is counted of it, when its service is watched.
+    #[must_use]
+    pub fn observed(&self) -> Option<&Arc<Observed>> {
+        self.watched.as_ref().map(|watched| &watched.observed)
+    }
+
+    /// An answer with `status` came after `latency_micros`, at `now_micros`. Never blocks.
+    pub fn answered(&self, status: u16, latency_micros: u64, now_micros: u64) {
+        self.observe(latency_micros, now_micros);
+        let Some(Watched { observed, statuses }) = &self.watched else { return };
+        observed.took(latency_micros);
+        if statuses.fails(status) {
+            observed.failed(Failure::Status);
+        } else {
+            observed.succeeded();
+        }
+    }
+
+    /// A connection was there after `latency_micros`; what becomes of it is told later.
+    pub fn connected(&self, latency_micros: u64) {
+        if let Some(watched) = &self.watched {
+            watched.observed.took(latency_micros);
+        }
+    }
+
+    /// A connection was of use.
+    pub fn succeeded(&self) {
+        if let Some(watched) = &self.watched {
+            watched.observed.succeeded();
+        }
+    }
+
+    /// It failed. Never blocks.
+    pub fn failed(&self, failure: Failure) {
+        if let Some(watched) = &self.watched {
+            watched.observed.failed(failure);
+        }
     }
 
     /// What one more piece of work would cost here, in microseconds per weight.
@@ -184,7 +240,7 @@ pub(crate) mod tests {
             .map(|(n, weight)| instance(&n.to_string(), &format!("10.0.0.{n}"), 80, *weight))
             .collect();
         let service = service("web", &instances);
-        Upstream::compile(Some(&service), "", policy("p2c").unwrap(), None).endpoints
+        Upstream::compile(Some(&service), "", policy("p2c").unwrap(), None, None).endpoints
     }
 
     #[test]
@@ -192,15 +248,25 @@ pub(crate) mod tests {
         let build = policy("p2c").unwrap();
         let a = instance("a", "10.0.0.1", 80, 1);
         let b = instance("b", "10.0.0.2", 80, 1);
-        let first =
-            Upstream::compile(Some(&service("web", &[a.clone(), b.clone()])), "", build, None);
+        let first = Upstream::compile(
+            Some(&service("web", &[a.clone(), b.clone()])),
+            "",
+            build,
+            None,
+            None,
+        );
         let work = first.endpoints[0].begin();
         first.endpoints[1].observe(9000, 1);
 
         let heavier = instance("a", "10.0.0.1", 80, 5);
         let moved = instance("b", "10.0.0.9", 80, 1);
-        let second =
-            Upstream::compile(Some(&service("web", &[heavier, moved])), "", build, Some(&first));
+        let second = Upstream::compile(
+            Some(&service("web", &[heavier, moved])),
+            "",
+            build,
+            Some(&first),
+            None,
+        );
         assert_eq!(second.endpoints[0].in_flight(), 1, "another weight is the same endpoint");
         assert!(
             second.endpoints[1].cost(1) < first.endpoints[1].cost(1),
@@ -208,6 +274,26 @@ pub(crate) mod tests {
         );
         drop(work);
         assert_eq!(second.endpoints[0].in_flight(), 0);
+    }
+
+    #[test]
+    fn only_watched_endpoints_are_counted_and_their_counts_outlive_a_compile() {
+        let build = policy("p2c").unwrap();
+        let service = service("web", &[instance("a", "10.0.0.1", 80, 1)]);
+        let compile = |previous: Option<&Upstream>, watch| {
+            Upstream::compile(Some(&service), "", build, previous, watch)
+        };
+        let blind = compile(None, None);
+        blind.endpoints[0].failed(Failure::Connect);
+        assert!(blind.endpoints[0].observed().is_none());
+
+        let first = compile(Some(&blind), Some(FailureStatus::Gateway));
+        first.endpoints[0].answered(500, 10, 1);
+        first.endpoints[0].answered(503, 10, 2);
+        let second = compile(Some(&first), Some(FailureStatus::Server));
+        second.endpoints[0].answered(500, 10, 3);
+        let totals = second.endpoints[0].observed().unwrap().totals();
+        assert_eq!((totals.successes, totals.failures), (1, [0, 0, 0, 2]));
     }
 
     #[test]
@@ -223,7 +309,7 @@ pub(crate) mod tests {
     fn another_endpoint_is_one_that_was_not_tried() {
         let service =
             service("web", &[instance("a", "10.0.0.1", 80, 1), instance("b", "10.0.0.2", 80, 1)]);
-        let upstream = Upstream::compile(Some(&service), "", policy("p2c").unwrap(), None);
+        let upstream = Upstream::compile(Some(&service), "", policy("p2c").unwrap(), None, None);
         let key = PickKey { random: 0, now_micros: 0 };
         let mut tried = vec![upstream.pick(key).unwrap().address];
         tried.push(upstream.pick_another(key, &tried).unwrap().address);
@@ -235,7 +321,10 @@ pub(crate) mod tests {
     fn a_named_port_is_taken_and_an_instance_without_it_left_out() {
         let service = service("web", &[instance("a", "10.0.0.1", 80, 1)]);
         let build = policy("p2c").unwrap();
-        assert_eq!(Upstream::compile(Some(&service), "", build, None).endpoints.len(), 1);
-        assert_eq!(Upstream::compile(Some(&service), "metrics", build, None).endpoints.len(), 0);
+        assert_eq!(Upstream::compile(Some(&service), "", build, None, None).endpoints.len(), 1);
+        assert_eq!(
+            Upstream::compile(Some(&service), "metrics", build, None, None).endpoints.len(),
+            0
+        );
     }
 }

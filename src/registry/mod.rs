@@ -4,6 +4,19 @@
 //! catalog behind it. Adding a kind is one file with a configuration that implements `Source`,
 //! and one line in the table of kinds below.
 
+mod backoff;
+mod consul;
+mod consul_agent;
+mod consul_config;
+mod consul_decode;
+mod consul_doubt;
+mod consul_known;
+mod consul_link;
+mod consul_members;
+mod consul_pace;
+mod consul_roster;
+mod consul_task;
+mod consul_watch;
 mod file;
 mod file_format;
 mod file_read;
@@ -12,6 +25,7 @@ mod file_value;
 mod follow;
 mod outlet;
 mod rancher_answers;
+mod secret;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -27,10 +41,12 @@ use crate::catalog::store::StoredView;
 use crate::catalog::{Interest, RegistryState};
 use crate::lifecycle;
 
+pub use consul_config::ConsulConfig;
 pub use file::{FileConfig, ServicesPath};
 pub use outlet::Metrics;
 use outlet::{Meters, Mouth, Outlet};
 pub use rancher_answers::RancherAnswersConfig;
+pub use secret::Secret;
 
 /// What a kind of registry does: speak, until the process ends.
 trait Source: Clone + Send + Sync + 'static {
@@ -111,6 +127,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    /// A Consul cluster.
+    Consul(ConsulConfig),
     /// A file that lists services.
     File(FileConfig),
     /// The answers file of Rancher's DNS.

@@ -5,7 +5,8 @@
 //! template asked for, and only then.
 
 mod data;
-mod engine;
+pub mod engine;
+pub mod functions;
 mod resource;
 mod status;
 mod task;

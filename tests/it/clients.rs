@@ -167,7 +167,7 @@ impl Http {
 }
 
 /// The response at the front of `bytes`, once all of it is there, and where it ends.
-fn whole(bytes: &[u8]) -> Option<(Response, usize)> {
+pub(crate) fn whole(bytes: &[u8]) -> Option<(Response, usize)> {
     let start = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = String::from_utf8(bytes[..start].to_vec()).unwrap();
     let status = head.split(' ').nth(1)?.parse().ok()?;

@@ -266,13 +266,17 @@ fn every_value_that_is_known_by_name_is_documented() {
 }
 
 /// The smallest configuration in which each table stands; `@` is where one more key goes.
-const SMALLEST: [(&str, &str); 19] = [
+const SMALLEST: [(&str, &str); 34] = [
     ("[node]", "[node]\n@"),
     ("[limits]", "[limits]\n@"),
     ("[registry.NAME.file]", "[registry.NAME.file]\npath = \"a.toml\"\n@"),
     ("[registry.NAME.rancher-answers]", "[registry.NAME.rancher-answers]\npath = \"a.json\"\n@"),
     ("[locality.NAME]", "[locality.NAME]\nnetworks = [\"10.0.0.0/8\"]\n@"),
     ("[service.NAME]", "[service.NAME]\n@"),
+    ("[service.NAME.outlier]", "[service.NAME.outlier]\n@"),
+    ("[service.NAME.outlier.success_rate]", "[service.NAME.outlier.success_rate]\n@"),
+    ("[service.NAME.outlier.latency]", "[service.NAME.outlier.latency]\n@"),
+    ("[service.NAME.on_failure]", "[service.NAME.on_failure]\n@"),
     ("[dns]", "[dns]\nlisten = [\"127.0.0.1:53\"]\n@"),
     ("[dns.zone.NAME]", "[dns]\nlisten = []\n[dns.zone.NAME]\n@"),
     ("[dns.view.NAME]", "[dns]\nlisten = []\n[dns.view.NAME]\nnetworks = [\"10.0.0.0/8\"]\n@"),
@@ -304,6 +308,26 @@ const SMALLEST: [(&str, &str); 19] = [
         "[template.NAME]\nsource = \"a.j2\"\ndestination = \"a\"\n[template.NAME.wait]\n@",
     ),
     ("[admin]", "[admin]\n@"),
+    ("[health]", "[health]\n@"),
+    ("[service.NAME.check.tcp]", "[service.NAME.check.tcp]\n@"),
+    ("[service.NAME.check.tls]", "[service.NAME.check.tls]\n@"),
+    ("[service.NAME.check.http]", "[service.NAME.check.http]\n@"),
+    ("[service.NAME.check.grpc]", "[service.NAME.check.grpc]\n@"),
+    ("[service.NAME.check.exec]", "[service.NAME.check.exec]\ncommand = \"x\"\n@"),
+    ("[service.NAME.check.push]", "[service.NAME.check.push]\nttl = \"1s\"\n@"),
+    ("[service.NAME.check.mysql]", "[service.NAME.check.mysql]\nuser = \"x\"\n@"),
+    (
+        "[service.NAME.check.http.tls]",
+        "[service.NAME.check.http]\n[service.NAME.check.http.tls]\n@",
+    ),
+    (
+        "[service.NAME.check.grpc.tls]",
+        "[service.NAME.check.grpc]\n[service.NAME.check.grpc.tls]\n@",
+    ),
+    (
+        "[service.NAME.check.mysql.tls]",
+        "[service.NAME.check.mysql]\nuser = \"x\"\n[service.NAME.check.mysql.tls]\n@",
+    ),
 ];
 
 /// The text between backticks, when there is nothing else.

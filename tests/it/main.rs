@@ -10,15 +10,27 @@
 )]
 
 mod badinput;
+mod checks;
 mod child;
 mod clients;
+mod consul_faults;
+mod consul_latency;
+mod consul_real;
+mod consul_storm;
+mod dns_beside_consul;
 mod dns_dialects;
 mod dns_forward;
 mod dns_wire;
 mod documents;
 mod examples;
 mod flow;
+mod galera;
 mod generations;
+mod go_grammar;
+mod go_judge;
+mod go_limits;
+mod go_templates;
+mod go_values;
 mod http_beside_nginx;
 mod http_hostile;
 mod http_idle;
@@ -27,6 +39,7 @@ mod http_messages;
 mod http_tunnel;
 mod metrics;
 mod origin;
+mod outlier;
 mod peers;
 mod process;
 mod reload;

@@ -1,6 +1,10 @@
 //! What several of these tests need: an application in this process, registries in memory or in a
 //! file, and small HTTP servers for it to find.
 
+pub(crate) mod consul;
+pub(crate) mod consul_fake;
+mod consul_model;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;

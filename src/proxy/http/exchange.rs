@@ -39,6 +39,8 @@ pub(super) struct Exchange {
     pub(super) sent_micros: u64,
     pub(super) upgrade: bool,
     pub(super) status: u16,
+    /// The endpoint has answered; what breaks after that is counted only if its answer did.
+    pub(super) answered: bool,
 }
 
 impl Exchange {

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::carrier::Carrier;
 use super::exchange::{Arrival, Exchange, host_of, patience};
 use super::refusal::Refusal;
+use crate::catalog::observed::Failure;
 use crate::lifecycle::{Phase, Phases, Readiness};
 use crate::proxy::config::{RespondConfig, RespondWhen};
 use crate::proxy::forwarded;
@@ -179,6 +180,11 @@ impl ProxyHttp for Full {
         let Some(address) = peer._address.as_inet() else { return error };
         exchange.tried.push(*address);
         exchange.work = None;
+        if let Some(endpoint) = &exchange.endpoint
+            && failure_of(error.etype()) == Some(Failure::Connect)
+        {
+            endpoint.failed(Failure::Connect);
+        }
         if exchange.tried.len() < CONNECTS_MAX {
             if let Some(arrival) = &exchange.arrival {
                 arrival.service.metrics.retries.inc();
@@ -238,8 +244,11 @@ impl ProxyHttp for Full {
             return Error::e_explain(ErrorType::InvalidHTTPHeader, "101 that nobody asked for");
         }
         let now = self.micros();
-        if let Some(endpoint) = &exchange.endpoint {
-            endpoint.observe(now.saturating_sub(exchange.sent_micros), now);
+        if let Some(endpoint) = &exchange.endpoint
+            && (exchange.status == 101 || exchange.status >= 200)
+        {
+            exchange.answered = true;
+            endpoint.answered(exchange.status, now.saturating_sub(exchange.sent_micros), now);
         }
         show_generation(response, exchange)
     }
@@ -272,6 +281,11 @@ impl ProxyHttp for Full {
         if let Some(error) = error
             && *error.esource() == ErrorSource::Upstream
         {
+            let broke = failure_of(error.etype()).filter(|failure| *failure != Failure::Connect);
+            let tunnel = exchange.upgrade && exchange.answered;
+            if let (Some(endpoint), Some(failure), false) = (&exchange.endpoint, broke, tunnel) {
+                endpoint.failed(failure);
+            }
             let endpoint = exchange.endpoint.as_ref().map(|endpoint| endpoint.address);
             tracing::debug!(
                 listener = &*arrival.service.name,
@@ -345,6 +359,21 @@ fn show_generation(
         response.insert_header(GENERATION, exchange.generation.to_string())?;
     }
     Ok(())
+}
+
+/// How an endpoint failed, by an error at its side; none when it is not to blame: the connection
+/// was not even tried, or the failure is our own.
+fn failure_of(error: &ErrorType) -> Option<Failure> {
+    use ErrorType::{
+        BindError, ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, HTTPStatus,
+        InternalError, ReadTimedout, SocketError, WriteTimedout,
+    };
+    match error {
+        ConnectError | ConnectNoRoute | ConnectRefused | ConnectTimedout => Some(Failure::Connect),
+        ReadTimedout | WriteTimedout => Some(Failure::Timeout),
+        BindError | HTTPStatus(_) | InternalError | SocketError => None,
+        _ => Some(Failure::Reset),
+    }
 }
 
 /// The status that tells the client whose fault it was; 0 when the client itself is gone.

@@ -1,5 +1,6 @@
 //! Template languages: a text is parsed once and evaluated often.
 
+pub mod go;
 mod jinja;
 
 use std::path::Path;

@@ -1,0 +1,112 @@
+//! Health beside the catalog: hands it what is published, what the proxy saw and what is configured,
+//! and takes its verdicts back.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::meters::Meters;
+use super::{Tables, current};
+use crate::catalog::observed::Sightings;
+use crate::catalog::{Snapshot, Verdicts};
+use crate::config::{Config, Prepared, ServiceConfig};
+use crate::health::recreate::{self, Events};
+use crate::health::{self, Checks, Outliers, Strategies, outlier_task, verdicts};
+use crate::lifecycle::Phases;
+
+/// Checks, outlier detection and events, as they run.
+#[derive(Debug)]
+pub(super) struct Health {
+    checks: Checks,
+    outliers: watch::Sender<Arc<Outliers>>,
+    strategies: watch::Sender<Arc<Strategies>>,
+    verdicts: watch::Receiver<Verdicts>,
+}
+
+impl Health {
+    /// Starts checks and outlier detection; what was found out before stands in `stored`.
+    pub(super) fn start(
+        config: &Config,
+        prepared: &Prepared,
+        tables: &Arc<ArcSwap<Tables>>,
+        published: &watch::Receiver<Arc<Snapshot>>,
+        stored: &Verdicts,
+        meters: &Meters,
+        phases: &Phases,
+    ) -> Self {
+        let checks = Checks::start(
+            Arc::clone(&prepared.health),
+            published.clone(),
+            &verdicts::checks_of(stored),
+            &meters.health,
+            phases,
+        );
+        let (outliers, looked_at) = watch::channel(Arc::new(outliers(config)));
+        let ejections = outlier_task::start(
+            looked_at,
+            current(tables, |tables| Arc::clone(&tables.snapshot)),
+            sightings(tables),
+            stored,
+            meters.outliers.clone(),
+        );
+        let verdicts = verdicts::join(checks.verdicts(), ejections);
+        let (strategies, _) = watch::channel(Arc::new(strategies(config)));
+        Self { checks, outliers, strategies, verdicts }
+    }
+
+    /// Starts to tell events about what is published.
+    pub(super) fn tell_events(
+        &self,
+        config: &Config,
+        published: &watch::Receiver<Arc<Snapshot>>,
+        meters: &Meters,
+    ) -> Events {
+        let wanted = self.strategies.subscribe();
+        recreate::start(wanted, published.clone(), config.base_dir.clone(), meters.events.clone())
+    }
+
+    /// The checks.
+    pub(super) const fn checks(&self) -> &Checks {
+        &self.checks
+    }
+
+    /// What all of it says of instances, now and whenever that changes.
+    pub(super) fn verdicts(&self) -> watch::Receiver<Verdicts> {
+        self.verdicts.clone()
+    }
+
+    /// Goes by `config`, with these `checks`, from now on.
+    pub(super) fn follow(&self, config: &Config, checks: Arc<health::Settings>) {
+        self.checks.replace(checks);
+        self.outliers.send_replace(Arc::new(outliers(config)));
+        self.strategies.send_replace(Arc::new(strategies(config)));
+    }
+}
+
+fn outliers(config: &Config) -> Outliers {
+    let of = |(name, service): (&String, &ServiceConfig)| {
+        Some((Arc::from(&**name), service.outlier.clone()?))
+    };
+    config.services.iter().filter_map(of).collect()
+}
+
+fn strategies(config: &Config) -> Strategies {
+    let of = |(name, service): (&String, &ServiceConfig)| {
+        Some((Arc::from(&**name), service.on_failure.clone()?))
+    };
+    config.services.iter().filter_map(of).collect()
+}
+
+/// What the proxy's endpoints have shown.
+fn sightings(tables: &Arc<ArcSwap<Tables>>) -> Sightings {
+    let tables = Arc::clone(tables);
+    Arc::new(move |service, found| {
+        let proxy = Arc::clone(&tables.load().proxy);
+        for endpoint in proxy.endpoints(service) {
+            if let Some(observed) = endpoint.observed() {
+                found(&endpoint.instance, observed);
+            }
+        }
+    })
+}

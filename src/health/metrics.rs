@@ -1,0 +1,99 @@
+//! Metrics of the checks.
+
+use std::collections::BTreeMap;
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+
+use super::check::KINDS;
+use super::tracker::Outcome;
+
+/// Metrics of this room; one for each process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    kinds: BTreeMap<&'static str, Kind>,
+    pub(super) running: IntGauge,
+    pub(super) late: IntCounter,
+    pub(super) transitions: BTreeMap<&'static str, IntCounter>,
+}
+
+/// Metrics of one kind of checks.
+#[derive(Debug, Clone)]
+pub(super) struct Kind {
+    pub(super) targets: IntGauge,
+    passed: IntCounter,
+    warned: IntCounter,
+    failed: IntCounter,
+    timed_out: IntCounter,
+}
+
+impl Metrics {
+    /// Registers the metrics of this room.
+    ///
+    /// # Errors
+    /// When one of the names is taken.
+    pub fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let probes = IntCounterVec::new(
+            Opts::new(
+                "portolan_health_probes_total",
+                "Results of checks, by kind and result; those that were pushed too.",
+            ),
+            &["kind", "result"],
+        )?;
+        let targets = IntGaugeVec::new(
+            Opts::new("portolan_health_targets", "Targets that are checked, by kind."),
+            &["kind"],
+        )?;
+        let transitions = IntCounterVec::new(
+            Opts::new(
+                "portolan_health_transitions_total",
+                "Instances that their checks gave another health, by the new one.",
+            ),
+            &["to"],
+        )?;
+        let running = IntGauge::new("portolan_health_probes_running", "Probes under way.")?;
+        let late = IntCounter::new(
+            "portolan_health_probes_late_total",
+            "Probes that started more than 100 ms after their time, for want of a free place.",
+        )?;
+        registry.register(Box::new(probes.clone()))?;
+        registry.register(Box::new(targets.clone()))?;
+        registry.register(Box::new(transitions.clone()))?;
+        registry.register(Box::new(running.clone()))?;
+        registry.register(Box::new(late.clone()))?;
+        let kind = |word: &&'static str| {
+            let result = |result| probes.with_label_values(&[*word, result]);
+            let kind = Kind {
+                targets: targets.with_label_values(&[*word]),
+                passed: result("passed"),
+                warned: result("warned"),
+                failed: result("failed"),
+                timed_out: result("timed_out"),
+            };
+            (*word, kind)
+        };
+        let healths = ["healthy", "warning", "unhealthy"];
+        let transition = |to: &'static str| (to, transitions.with_label_values(&[to]));
+        Ok(Self {
+            kinds: KINDS.iter().map(kind).collect(),
+            running,
+            late,
+            transitions: healths.into_iter().map(transition).collect(),
+        })
+    }
+
+    /// Those of the checks called `kind`, if there are any.
+    pub(super) fn kind(&self, kind: &str) -> Option<&Kind> {
+        self.kinds.get(kind)
+    }
+}
+
+impl Kind {
+    pub(super) fn count(&self, outcome: Outcome, in_time: bool) {
+        match outcome {
+            _ if !in_time => self.timed_out.inc(),
+            Outcome::Passed => self.passed.inc(),
+            Outcome::Warned => self.warned.inc(),
+            Outcome::Failed => self.failed.inc(),
+        }
+    }
+}

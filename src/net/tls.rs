@@ -1,0 +1,154 @@
+//! TLS towards servers: whom to trust, and who we are, from PEM files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+
+/// Files of one client. The default trusts what the system trusts and shows no certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM file with the authorities to trust, instead of those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with our certificate, and those between it and its authority. Needs `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with the private key of our certificate.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Why there can be no TLS with these files.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file is missing, unreadable or holds nothing of use.
+    #[error("cannot use {what} {}: {why}; it must be a readable PEM file", .path.display())]
+    File {
+        /// Key of the configuration.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// One of `cert_file` and `key_file` without the other.
+    #[error("`{present}` is set without `{missing}`; set both or none")]
+    Half {
+        /// The key that is set.
+        present: &'static str,
+        /// The key that is not.
+        missing: &'static str,
+    },
+    /// The system lists no authority.
+    #[error("the system trusts no certificate authority ({0}); install its list or set `ca_file`")]
+    NoRoots(String),
+    /// Certificate and key do not fit, or the library refuses them.
+    #[error("these certificates cannot be used: {0}")]
+    Refused(String),
+}
+
+/// The configuration of a TLS client that offers `alpn`, best first.
+///
+/// Reads files, so that it blocks: call it where that is allowed.
+///
+/// # Errors
+/// When a file cannot be used; the message names its key and path, never its content.
+pub fn client(files: &TlsFiles, alpn: &[&[u8]]) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let refused = |error: &dyn std::fmt::Display| TlsError::Refused(error.to_string());
+    let roots = Arc::new(roots(files.ca_file.as_deref())?);
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+        .build()
+        .map_err(|error| refused(&error))?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| refused(&error))?
+        .with_webpki_verifier(verifier);
+    let mut config = match (&files.cert_file, &files.key_file) {
+        (None, None) => builder.with_no_client_auth(),
+        (Some(cert), Some(key)) => {
+            let chain = certificates("cert_file", cert)?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File {
+                what: "key_file",
+                path: key.clone(),
+                why: error.to_string(),
+            })?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| refused(&error))?
+        }
+        (Some(_), None) => {
+            return Err(TlsError::Half { present: "cert_file", missing: "key_file" });
+        }
+        (None, Some(_)) => {
+            return Err(TlsError::Half { present: "key_file", missing: "cert_file" });
+        }
+    };
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = ca_file {
+        for certificate in certificates("ca_file", path)? {
+            roots.add(certificate).map_err(|error| TlsError::File {
+                what: "ca_file",
+                path: path.to_path_buf(),
+                why: error.to_string(),
+            })?;
+        }
+        return Ok(roots);
+    }
+    let native = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(native.certs);
+    if roots.is_empty() {
+        let why = native.errors.first().map_or_else(|| "none found".into(), ToString::to_string);
+        return Err(TlsError::NoRoots(why));
+    }
+    Ok(roots)
+}
+
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let refuse = |why: String| TlsError::File { what, path: path.to_path_buf(), why };
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = read.map_err(|error| refuse(error.to_string()))?;
+    if found.is_empty() {
+        return Err(refuse("no certificate in it".into()));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_cannot_be_used_are_named_with_their_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| Some(dir.path().join(name));
+        std::fs::write(dir.path().join("empty.pem"), "").unwrap();
+        for (case, files, want) in [
+            (
+                "missing",
+                TlsFiles { ca_file: path("no.pem"), ..TlsFiles::default() },
+                "cannot use ca_file",
+            ),
+            (
+                "empty",
+                TlsFiles { ca_file: path("empty.pem"), ..TlsFiles::default() },
+                "no certificate in it",
+            ),
+        ] {
+            let error = client(&files, &[]).unwrap_err().to_string();
+            assert!(error.contains(want), "{case}: {error}");
+        }
+        let made = rcgen::generate_simple_self_signed(vec!["here".into()]).unwrap();
+        std::fs::write(dir.path().join("ca.pem"), made.cert.pem()).unwrap();
+        let half = TlsFiles { ca_file: path("ca.pem"), cert_file: path("c"), key_file: None };
+        let error = client(&half, &[]).unwrap_err().to_string();
+        assert_eq!(error, "`cert_file` is set without `key_file`; set both or none");
+        let whole = TlsFiles { ca_file: path("ca.pem"), ..TlsFiles::default() };
+        assert!(client(&whole, &[b"h2"]).is_ok());
+    }
+}

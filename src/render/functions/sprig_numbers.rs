@@ -1,0 +1,222 @@
+//! Sprig's functions on numbers: they take anything that looks like one.
+
+use super::super::engine::go::function::Context;
+use super::super::engine::go::types::{IntKind, Type};
+use super::super::engine::go::value::Value;
+use super::args::{Outcome, any, failed, int, shown};
+use super::numbers::{ROW_MAX, Row};
+use super::strconv;
+
+/// `value` as an integer; zero when it is none.
+pub(super) fn whole(value: &Value) -> i64 {
+    match value.plain() {
+        Value::Int(number, _) => number,
+        Value::Uint(number, _) => number as i64,
+        Value::Float(number, _) => number as i64,
+        Value::Bool(truth) => i64::from(truth),
+        Value::String(text) => {
+            // A leading zero makes no octal number, as Go's cast package decided.
+            let text = text.to_str();
+            let trimmed = text.trim_start_matches('0');
+            let decimal = trimmed.starts_with(|c: char| c.is_ascii_digit());
+            strconv::parse_any_base(if decimal { trimmed } else { &text }).unwrap_or(0)
+        }
+        _ => 0,
+    }
+}
+
+/// `value` as a float; zero when it is none.
+fn real(value: &Value) -> f64 {
+    match value.plain() {
+        Value::Int(number, _) => number as f64,
+        Value::Uint(number, _) => number as f64,
+        Value::Float(number, _) => number,
+        Value::Bool(truth) => f64::from(u8::from(truth)),
+        Value::String(text) => strconv::parse_float(&text.to_str()).unwrap_or(0.0),
+        _ => 0.0,
+    }
+}
+
+const fn long(number: i64) -> Value {
+    Value::Int(number, IntKind::I64)
+}
+
+pub(super) fn atoi(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    Ok(Value::int(strconv::parse_int("Atoi", &shown(&any(args, 0))).unwrap_or(0)))
+}
+
+pub(super) fn int64(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    Ok(long(whole(&any(args, 0))))
+}
+
+pub(super) fn to_int(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    Ok(Value::int(whole(&any(args, 0))))
+}
+
+pub(super) fn float64(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    Ok(Value::float(real(&any(args, 0))))
+}
+
+pub(super) fn to_decimal(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    Ok(long(i64::from_str_radix(&shown(&any(args, 0)), 8).unwrap_or(0)))
+}
+
+fn folded(args: &[Value], step: fn(i64, i64) -> i64) -> Outcome {
+    let numbers = args.iter().map(whole);
+    Ok(long(numbers.reduce(step).unwrap_or(0)))
+}
+
+pub(super) fn add1(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    Ok(long(whole(&any(args, 0)).wrapping_add(1)))
+}
+
+pub(super) fn add(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    folded(args, i64::wrapping_add)
+}
+
+pub(super) fn sub(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    folded(args, i64::wrapping_sub)
+}
+
+pub(super) fn mul(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    folded(args, i64::wrapping_mul)
+}
+
+fn divided(args: &[Value], step: fn(i64, i64) -> i64) -> Outcome {
+    match whole(&any(args, 1)) {
+        0 => failed("runtime error: integer divide by zero"),
+        by => Ok(long(step(whole(&any(args, 0)), by))),
+    }
+}
+
+pub(super) fn div(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    divided(args, i64::wrapping_div)
+}
+
+pub(super) fn modulo(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    divided(args, i64::wrapping_rem)
+}
+
+pub(super) fn max(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    folded(args, i64::max)
+}
+
+pub(super) fn min(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    folded(args, i64::min)
+}
+
+fn folded_real(args: &[Value], step: fn(f64, f64) -> f64) -> Outcome {
+    Ok(Value::float(args.iter().map(real).reduce(step).unwrap_or(0.0)))
+}
+
+/// Sprig calculates floats in decimal, so that 0.1 + 0.2 is 0.3; rounding to fifteen digits gives
+/// the same for all but very long numbers.
+fn decimal(number: f64) -> f64 {
+    format!("{number:.14e}").parse().unwrap_or(number)
+}
+
+pub(super) fn add1f(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    Ok(Value::float(decimal(real(&any(args, 0)) + 1.0)))
+}
+
+pub(super) fn addf(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    folded_real(args, |a, b| decimal(a + b))
+}
+
+pub(super) fn subf(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    folded_real(args, |a, b| decimal(a - b))
+}
+
+pub(super) fn mulf(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    folded_real(args, |a, b| decimal(a * b))
+}
+
+pub(super) fn divf(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    if args.iter().skip(1).any(|arg| real(arg) == 0.0) {
+        return failed("decimal division by 0");
+    }
+    // Sixteen digits behind the point, as Sprig's decimals have.
+    folded_real(args, |a, b| format!("{:.16}", a / b).parse().unwrap_or(a / b))
+}
+
+pub(super) fn maxf(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    folded_real(args, f64::max)
+}
+
+pub(super) fn minf(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    folded_real(args, f64::min)
+}
+
+pub(super) fn ceil(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    Ok(Value::float(real(&any(args, 0)).ceil()))
+}
+
+pub(super) fn floor(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    Ok(Value::float(real(&any(args, 0)).floor()))
+}
+
+/// `round number places [from]`: up from the digit `from` × 10, .5 unless told.
+pub(super) fn round(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    let (number, places) = (real(&any(args, 0)), int(args, 1).clamp(-300, 300));
+    let from = args.get(2).map_or(0.5, real);
+    let scale = 10f64.powi(places as i32);
+    let digit = number * scale;
+    let (whole, rest) = (digit.trunc(), digit.fract());
+    let up = rest.abs() >= from;
+    let rounded = if up { whole + if number < 0.0 { -1.0 } else { 1.0 } } else { whole };
+    Ok(Value::float(rounded / scale))
+}
+
+fn row(start: i64, stop: i64, step: i64) -> Outcome {
+    let count = match step {
+        0 => 0,
+        step => {
+            let distance = i128::from(stop) - i128::from(start);
+            let step = i128::from(step);
+            if (distance > 0) == (step > 0) {
+                (distance.abs() + step.abs() - 1) / step.abs()
+            } else {
+                0
+            }
+        }
+    };
+    if count > i128::from(ROW_MAX) {
+        return failed(format!("there are at most {ROW_MAX} numbers in a list"));
+    }
+    Ok(Value::list(&Type::INT, Row { start, step, count: count as usize }))
+}
+
+pub(super) fn until(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    let count = int(args, 0);
+    row(0, count, if count < 0 { -1 } else { 1 })
+}
+
+pub(super) fn until_step(_: &mut Context<'_>, args: &[Value]) -> Outcome {
+    row(int(args, 0), int(args, 1), int(args, 2))
+}
+
+/// `seq [first [step]] last`: as the command of that name, with spaces between.
+pub(super) fn seq(context: &mut Context<'_>, args: &[Value]) -> Outcome {
+    let towards = |stop: i64, step: i64| stop.saturating_add(step.signum());
+    let list = match args.len() {
+        1 => {
+            let stop = int(args, 0);
+            let step = if stop < 1 { -1 } else { 1 };
+            row(1, towards(stop, step), step)?
+        }
+        2 => {
+            let (start, stop) = (int(args, 0), int(args, 1));
+            let step = if stop < start { -1 } else { 1 };
+            row(start, towards(stop, step), step)?
+        }
+        3 => {
+            let (start, step, stop) = (int(args, 0), int(args, 1), int(args, 2));
+            row(start, towards(stop, step), step)?
+        }
+        _ => return Ok("".into()),
+    };
+    let numbers = super::args::elements(&list).unwrap_or_default();
+    context.build(numbers.len().saturating_mul(8))?;
+    let words: Vec<String> = numbers.iter().map(shown).collect();
+    Ok(words.join(" ").into())
+}
