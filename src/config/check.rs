@@ -50,7 +50,8 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
 
     let node = node_name(config);
     let nothing = dns::DnsConfig::default();
-    let dns = dns::Settings::compile(config.dns.as_ref().unwrap_or(&nothing), &node);
+    let dns = config.dns.as_ref().unwrap_or(&nothing);
+    let dns = dns::Settings::compile_in(dns, &node, &config.base_dir);
     let dns = dns.unwrap_or_else(|found| {
         problems.extend(found.into_iter().map(|unfit| {
             let path = unfit.path.iter().map(String::as_str);

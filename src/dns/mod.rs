@@ -2,23 +2,30 @@
 //!
 //! [`ZoneTable::compile`] turns a snapshot into bytes on the control side; [`respond()`] picks among
 //! them for each question without waiting or allocating; [`DnsServer`] carries questions and
-//! replies. Which names a service has is the matter of a [`dialect`], one file each. Names outside
+//! replies, plain ones by UDP in the express lane, all others in the full lane. Which names a service has is the matter of a [`dialect`], one file each. Names outside
 //! the zones are forwarded for those who may, and REFUSED for all others.
 
 mod answer;
 mod build;
 pub mod config;
+pub mod cookie;
 mod counted;
 pub mod dialect;
 pub mod edns;
+pub mod express;
 pub mod forward;
 pub mod full;
 #[cfg(test)]
+mod guards_tests;
+#[cfg(test)]
 mod hostile;
+pub mod limits;
 pub mod metrics;
+mod mmsg;
 pub mod node;
 #[cfg(test)]
 mod oracle;
+pub mod rate;
 pub mod respond;
 pub mod settings;
 mod soa;
@@ -29,6 +36,6 @@ pub mod zone;
 pub use config::{DnsConfig, ForwardConfig, WhenEmpty, ZoneConfig};
 pub use full::DnsServer;
 pub use metrics::Metrics;
-pub use respond::{Action, Transport, respond};
+pub use respond::{Action, Asker, Outcome, Transport, respond, respond_to};
 pub use settings::{Settings, ZoneSettings};
 pub use zone::ZoneTable;
