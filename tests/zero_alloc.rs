@@ -5,17 +5,19 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
 use portolan::catalog::assemble::{Inputs, Source, assemble};
 use portolan::catalog::model::{Address, Port};
 use portolan::catalog::observed::Failure;
+use portolan::catalog::publish::Current;
 use portolan::catalog::{
     Health, Instance, RegistryState, RegistryView, SourceService, Verdicts, Weight,
 };
-use portolan::dns::{Action, Transport, ZoneTable, respond};
+use portolan::dns::{Action, DnsServer, Metrics, Transport, ZoneTable, respond};
+use portolan::lifecycle::Lifecycle;
 use portolan::proxy::ProxyTable;
 use portolan::proxy::balance::PickKey;
 use portolan::proxy::route::{ServiceRef, normalise};
@@ -201,6 +203,46 @@ fn an_answer_allocates_nothing() {
             assert_eq!(action, wanted);
         });
         assert_eq!(allocated, 0, "{case}");
+    }
+}
+
+#[test]
+fn a_turn_of_the_express_lane_allocates_nothing() {
+    let (zones, _) = tables();
+    let zones = Arc::new(zones);
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let current = Current::new(move || Arc::clone(&zones));
+    let server = DnsServer::new(current, metrics, Lifecycle::new().phases());
+    for (listen, from) in [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1")] {
+        let bind = |ip: &str| UdpSocket::bind((ip.parse::<IpAddr>().unwrap(), 0)).unwrap();
+        let (socket, client) = (bind(listen), bind(from));
+        let port = socket.local_addr().unwrap().port();
+        client.connect((from.parse::<IpAddr>().unwrap(), port)).unwrap();
+        let mut lane = server.lane(socket).unwrap();
+        let mut queries: Vec<Vec<u8>> = ["web.svc", "nobody.svc", "big.svc"]
+            .iter()
+            .map(|name| query(name, 1, true))
+            .collect();
+        // With a cookie, and what is no query.
+        let mut known = query("web.svc", 1, true);
+        let length = known.len();
+        known[length - 5] = 16;
+        known.extend([0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+        queries.extend([known, vec![0; 3]]);
+        let mut reply = [0; 4096];
+        let allocated = allocations(|| {
+            for query in &queries {
+                client.send(query).unwrap();
+            }
+            let mut taken = 0;
+            while taken < queries.len() {
+                taken += lane.turn().unwrap();
+            }
+            for _ in 1..queries.len() {
+                assert!(client.recv(&mut reply).unwrap() > 12);
+            }
+        });
+        assert_eq!(allocated, 0, "{listen}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::workers::{DnsSocket, Workers};
+use super::workers::{DnsSocket, Workers, express_workers};
 use crate::config::Config;
 use crate::net::adopt::Adopted;
 use crate::net::listen::{self, ListenError};
@@ -57,19 +57,25 @@ struct Open {
 pub(super) struct Bound {
     wanted: Vec<Key>,
     fresh: Vec<(Key, Socket)>,
+    /// Threads of the express lane for each address of DNS.
+    express_workers: usize,
 }
 
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Udp(UdpSocket),
+    /// The sockets of one address; at least one.
+    Udp(Vec<UdpSocket>),
 }
 
 impl Socket {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr(),
-            Self::Udp(socket) => socket.local_addr(),
+            Self::Udp(group) => match group.first() {
+                Some(socket) => socket.local_addr(),
+                None => Err(io::ErrorKind::NotFound.into()),
+            },
         }
     }
 
@@ -113,7 +119,7 @@ impl Sockets {
                         None => Socket::Tcp(listen::tcp(*address, &setting, adopted)?),
                     }
                 }
-                Carries::DnsUdp => Socket::Udp(listen::udp(*address, DNS, adopted)?),
+                Carries::DnsUdp => Socket::Udp(vec![listen::udp(*address, DNS, adopted)?]),
                 Carries::DnsTcp => Socket::Tcp(beside_udp(*address, &mut fresh, adopted)?),
                 Carries::Mesos => {
                     let setting = format!("[dns.zone.{name:?}] http_listen");
@@ -122,7 +128,16 @@ impl Sockets {
             };
             fresh.push((key.clone(), socket));
         }
-        Ok(Bound { wanted, fresh })
+        let express_workers = express_workers(config);
+        // Only now: a port that the kernel chose may have been given up for another one.
+        for (_, socket) in &mut fresh {
+            if let Socket::Udp(group) = socket
+                && let Some(first) = group.pop()
+            {
+                *group = listen::group(first, express_workers, adopted);
+            }
+        }
+        Ok(Bound { wanted, fresh, express_workers })
     }
 
     /// The socket of a listener that the new configuration does not have any more, when another
@@ -158,15 +173,15 @@ impl Sockets {
         });
         for (key, socket) in bound.fresh {
             let (close, closed) = watch::channel(false);
-            let served = socket.local_addr().and_then(|bound| {
+            let served = socket.local_addr().and_then(|address| {
                 let held = socket.hold()?;
                 match (&self.faces, socket) {
                     (Some(faces), Socket::Tcp(listener)) if key.1 == Carries::Mesos => {
                         serve_mesos(faces(&key.0), listener, closed)?;
                     }
-                    (_, socket) => serve(&key, socket, &closed, workers)?,
+                    (_, socket) => serve(&key, socket, bound.express_workers, &closed, workers)?,
                 }
-                Ok((bound, held))
+                Ok((address, held))
             });
             match served {
                 Ok((bound, held)) => {
@@ -227,7 +242,7 @@ fn beside_udp(
             return bound;
         }
         // Kept until one fits: the kernel gives another one that way.
-        let next = Socket::Udp(listen::udp(address, DNS, adopted)?);
+        let next = Socket::Udp(vec![listen::udp(address, DNS, adopted)?]);
         passed_over.push(std::mem::replace(udp, next));
     }
 }
@@ -251,6 +266,7 @@ fn serve_mesos(
 fn serve(
     (name, carries, _): &Key,
     socket: Socket,
+    express_workers: usize,
     closed: &watch::Receiver<bool>,
     workers: &Workers,
 ) -> io::Result<()> {
@@ -268,6 +284,8 @@ fn serve(
         (Carries::Http, Socket::Tcp(listener)) => share(Kind::Http, &listener),
         (Carries::Tcp, Socket::Tcp(listener)) => share(Kind::Tcp, &listener),
         (_, Socket::Tcp(listener)) => workers.dns(DnsSocket::Tcp(listener, closed.clone())),
-        (_, Socket::Udp(socket)) => workers.dns(DnsSocket::Udp(socket, closed.clone())),
+        (_, Socket::Udp(group)) => {
+            workers.dns(DnsSocket::Udp(group, express_workers, closed.clone()))
+        }
     }
 }

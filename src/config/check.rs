@@ -56,7 +56,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     let nothing = dns::DnsConfig::default();
     let localities = Arc::new(Localities::new(&config.localities, config.node.locality.as_deref()));
     let dns = config.dns.as_ref().unwrap_or(&nothing);
-    let dns = dns::Settings::compile_near(dns, &node, &localities);
+    let dns = dns::Settings::compile_in(dns, &node, &config.base_dir, &localities);
     let dns = dns.unwrap_or_else(|found| {
         problems.extend(found.into_iter().map(|unfit| {
             let path = unfit.path.iter().map(String::as_str);

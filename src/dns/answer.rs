@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use super::config::Near;
+use super::cookie;
 use super::edns::{Edns, option};
+use super::mmsg::QUERY_MAX;
 use super::set::{OWNER, RR_HEAD, Set, write_head};
 use super::soa;
 use super::wire::{HEADER, Header, Name, POINTER_MAX, Question, put16, rcode, rtype, set16};
@@ -13,20 +15,65 @@ use super::zone_settings::ZoneSettings;
 const OPT: usize = 11;
 /// Bytes of an option before its data.
 const OPTION_HEAD: usize = 4;
+/// Bytes of the option that says why, which every reply with EDNS has room for.
+const EXTENDED: usize = OPTION_HEAD + 2;
 
 /// Who speaks EDNS, and what is told back.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OptReply<'a> {
     pub(super) edns: Edns,
-    /// What we can take by UDP.
+    /// What we can take by UDP, in bytes.
     pub(super) payload: u16,
     /// Set when the client asked for it.
     pub(super) nsid: Option<&'a [u8]>,
+    /// The client's part of its cookie and ours.
+    pub(super) cookie: Option<[u8; cookie::CLIENT + cookie::SERVER]>,
+    /// How long the connection may be idle, in tenths of a second.
+    pub(super) keepalive: Option<u16>,
+}
+
+impl OptReply<'_> {
+    /// Nothing but that EDNS is spoken here.
+    pub(super) const fn plain(edns: Edns) -> Self {
+        Self { edns, payload: QUERY_MAX as u16, nsid: None, cookie: None, keepalive: None }
+    }
 }
 
 impl OptReply<'_> {
     fn len(&self) -> usize {
-        OPT + self.nsid.map_or(0, |nsid| OPTION_HEAD + nsid.len())
+        let option = |length: Option<usize>| length.map_or(0, |length| OPTION_HEAD + length);
+        OPT + option(self.nsid.map(<[u8]>::len))
+            + option(self.cookie.map(|cookie| cookie.len()))
+            + option(self.keepalive.map(|_| 2))
+    }
+
+    /// Appends the record, with the high bits of `rcode` and the reason `extended`.
+    fn write(&self, out: &mut Vec<u8>, rcode: u16, extended: Option<u16>) {
+        let reason = extended.map_or(0, |_| EXTENDED);
+        out.push(0);
+        put16(out, rtype::OPT);
+        put16(out, self.payload);
+        out.push((rcode >> 4) as u8);
+        out.push(0);
+        put16(out, if self.edns.dnssec_ok { 0x8000 } else { 0 });
+        put16(out, (self.len() - OPT + reason) as u16);
+        let mut option = |code, data: &[u8]| {
+            put16(out, code);
+            put16(out, data.len() as u16);
+            out.extend_from_slice(data);
+        };
+        if let Some(nsid) = self.nsid {
+            option(option::NSID, nsid);
+        }
+        if let Some(cookie) = &self.cookie {
+            option(option::COOKIE, cookie);
+        }
+        if let Some(keepalive) = self.keepalive {
+            option(option::KEEPALIVE, &keepalive.to_be_bytes());
+        }
+        if let Some(extended) = extended {
+            option(option::EXTENDED_ERROR, &extended.to_be_bytes());
+        }
     }
 }
 
@@ -130,6 +177,7 @@ pub(super) struct Reply<'a> {
     rcode: u16,
     counts: [u16; 4],
     opt: Option<OptReply<'a>>,
+    extended: Option<u16>,
     /// Where the EDNS record has to start at the latest.
     limit: usize,
     question: &'a Question,
@@ -147,9 +195,18 @@ impl<'a> Reply<'a> {
         out.clear();
         out.extend_from_slice(query.get(..question.end).unwrap_or(query));
         let asked = Header::read(query).map_or(0, |header| header.flags);
-        let limit = limit - opt.as_ref().map_or(0, OptReply::len);
+        let limit = limit - opt.as_ref().map_or(0, |opt| opt.len() + EXTENDED);
         let flags = Header::QR | (asked & (Header::RD | 0x7800));
-        Self { out, flags, rcode: rcode::NOERROR, counts: [1, 0, 0, 0], opt, limit, question }
+        Self {
+            out,
+            flags,
+            rcode: rcode::NOERROR,
+            counts: [1, 0, 0, 0],
+            opt,
+            extended: None,
+            limit,
+            question,
+        }
     }
 
     /// Sets flags of the header.
@@ -160,6 +217,16 @@ impl<'a> Reply<'a> {
     /// Sets the response code.
     pub(super) const fn code(&mut self, rcode: u16) {
         self.rcode = rcode;
+    }
+
+    /// Whether this is the response code now.
+    pub(super) const fn is(&self, rcode: u16) -> bool {
+        self.rcode == rcode
+    }
+
+    /// Says why, to clients with EDNS (RFC 8914).
+    pub(super) const fn extended(&mut self, code: u16) {
+        self.extended = Some(code);
     }
 
     const fn room(&self) -> usize {
@@ -285,27 +352,17 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Ends the reply with EDNS, when the client speaks it, and the header.
-    pub(super) fn finish(mut self) {
-        if let Some(opt) = self.opt {
-            self.out.push(0);
-            put16(self.out, rtype::OPT);
-            put16(self.out, opt.payload);
-            self.out.push((self.rcode >> 4) as u8);
-            self.out.push(0);
-            put16(self.out, if opt.edns.dnssec_ok { 0x8000 } else { 0 });
-            put16(self.out, (opt.len() - OPT) as u16);
-            if let Some(nsid) = opt.nsid {
-                put16(self.out, option::NSID);
-                put16(self.out, nsid.len() as u16);
-                self.out.extend_from_slice(nsid);
-            }
+    /// Ends the reply with EDNS, when the client speaks it, and the header. Returns the code.
+    pub(super) fn finish(mut self) -> u16 {
+        if let Some(opt) = &self.opt {
+            opt.write(self.out, self.rcode, self.extended);
             self.counts[3] += 1;
         }
         set16(self.out, 2, self.flags | (self.rcode & 0xf));
         for (index, count) in self.counts.iter().enumerate() {
             set16(self.out, 4 + 2 * index, *count);
         }
+        self.rcode
     }
 }
 
@@ -315,4 +372,11 @@ pub(super) fn bare(out: &mut Vec<u8>, header: Header, rcode: u16) {
     put16(out, header.id);
     put16(out, Header::QR | (header.flags & (Header::RD | 0x7800)) | (rcode & 0xf));
     out.extend_from_slice(&[0; 8]);
+}
+
+/// A reply without a question, to a client that wants nothing but a cookie (RFC 7873 §5.4).
+pub(super) fn cookie_only(out: &mut Vec<u8>, header: Header, opt: &OptReply<'_>) {
+    bare(out, header, rcode::NOERROR);
+    opt.write(out, rcode::NOERROR, None);
+    set16(out, 10, 1);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use hickory_proto::op::{Message, ResponseCode};
@@ -25,7 +26,7 @@ fn settings(text: &str) -> Arc<Settings> {
     let tables: BTreeMap<String, LocalityConfig> =
         [("east".into(), place("10.1.0.0/16")), ("west".into(), place("10.2.0.0/16"))].into();
     let localities = Arc::new(Localities::new(&tables, None));
-    Arc::new(Settings::compile_near(&config, "edge-1", &localities).unwrap())
+    Arc::new(Settings::compile_in(&config, "edge-1", Path::new(""), &localities).unwrap())
 }
 
 fn table(settings: &Arc<Settings>, services: Vec<Service>) -> ZoneTable {

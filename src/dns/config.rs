@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -25,6 +26,13 @@ pub struct DnsConfig {
     /// Most TCP connections at a time; one more is closed at once. Default: 1000.
     #[serde(default = "tcp_max_connections")]
     pub tcp_max_connections: usize,
+    /// Of those, most from one address. Default: 100.
+    #[serde(default = "tcp_max_per_client")]
+    pub tcp_max_per_client: usize,
+    /// Questions of one TCP connection that wait for upstreams at a time; beyond it SERVFAIL.
+    /// Default: 32.
+    #[serde(default = "tcp_pipeline")]
+    pub tcp_pipeline: usize,
     /// How long a TCP connection may be idle, a message may take to arrive, and a reply may take
     /// to be read. Default: 10 s.
     #[serde(default = "tcp_idle")]
@@ -33,6 +41,33 @@ pub struct DnsConfig {
     /// (RFC 9715).
     #[serde(default = "udp_payload_max")]
     pub udp_payload_max: u16,
+    /// Threads for UDP on each address of `listen`. Default: one per core.
+    pub express_workers: Option<u16>,
+    /// Questions by UDP that may wait for the full lane, which forwards; beyond it SERVFAIL.
+    /// Default: 1024.
+    #[serde(default = "express_queue")]
+    pub express_queue: usize,
+    /// Whether cookies are given and honoured (RFC 7873). Default: true.
+    #[serde(default = "cookies")]
+    pub cookies: bool,
+    /// File with the secrets of cookies, for servers that share an address: 32 hexadecimal digits
+    /// a line, the one in force first. Without it the process makes its own and changes them.
+    pub cookie_secret_file: Option<PathBuf>,
+    /// Replies by UDP to one network (/24, /64) in a second, of each kind; 0: no limit. Default:
+    /// 200.
+    #[serde(default = "rate_limit")]
+    pub rate_limit: u32,
+    /// Of the replies beyond the limit, one in so many is sent short and with TC, so that an honest
+    /// client comes by TCP; 0: none. Default: 2.
+    #[serde(default = "rate_limit_slip")]
+    pub rate_limit_slip: u32,
+    /// Networks without a limit, as in `[dns.forward] allow`; loopback never has one. Default:
+    /// `"private"`.
+    #[serde(default = "private")]
+    pub rate_limit_exempt: Vec<String>,
+    /// One in so many queries by UDP is logged; 0: none. Default: 0.
+    #[serde(default)]
+    pub query_log_sample: u32,
 }
 
 /// `[dns.zone.NAME]`: how the services show below one domain.
@@ -57,6 +92,8 @@ pub struct ZoneConfig {
     /// How a service without an eligible instance is spelled. Default: `nxdomain`.
     #[serde(default)]
     pub when_empty: WhenEmpty,
+    /// Who may ask, as in `[dns.forward] allow`; all others are REFUSED. Default: everybody.
+    pub allow: Option<Vec<String>>,
     /// Name of the datacenter in the `consul` dialect. Default: `dc1`.
     pub datacenter: Option<String>,
     /// Environment of services that tell none, in `rancher`.
@@ -157,14 +194,48 @@ impl Default for DnsConfig {
             view: BTreeMap::new(),
             forward: None,
             tcp_max_connections: tcp_max_connections(),
+            tcp_max_per_client: tcp_max_per_client(),
+            tcp_pipeline: tcp_pipeline(),
             tcp_idle: tcp_idle(),
             udp_payload_max: udp_payload_max(),
+            express_workers: None,
+            express_queue: express_queue(),
+            cookies: cookies(),
+            cookie_secret_file: None,
+            rate_limit: rate_limit(),
+            rate_limit_slip: rate_limit_slip(),
+            rate_limit_exempt: private(),
+            query_log_sample: 0,
         }
     }
 }
 
 const fn tcp_max_connections() -> usize {
     1000
+}
+
+const fn tcp_max_per_client() -> usize {
+    100
+}
+
+const fn tcp_pipeline() -> usize {
+    32
+}
+
+const fn express_queue() -> usize {
+    1024
+}
+
+const fn cookies() -> bool {
+    true
+}
+
+const fn rate_limit() -> u32 {
+    200
+}
+
+const fn rate_limit_slip() -> u32 {
+    2
 }
 
 const fn tcp_idle() -> Period {

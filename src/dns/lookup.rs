@@ -26,11 +26,18 @@ pub(super) struct View<'a> {
     scope: Option<&'a Scope>,
     /// Whether there is such a view.
     known: bool,
+    /// Who asks, where that decides which zones are seen.
+    client: Option<IpAddr>,
 }
 
 impl View<'_> {
     fn apex(&self) -> &[u8] {
         &self.apex[..self.length]
+    }
+
+    /// Whether the client may ask `zone`.
+    fn may_ask(&self, zone: &ZoneSettings) -> bool {
+        self.client.is_none_or(|client| zone.allows(client))
     }
 }
 
@@ -76,21 +83,27 @@ impl Key {
 impl ZoneTable {
     /// What `client` sees besides the zones. Allocates nothing.
     pub(super) fn view(&self, client: IpAddr) -> View<'_> {
-        let none = View { apex: [0; VIEW_MAX], length: 0, scope: None, known: false };
+        let none = View {
+            apex: [0; VIEW_MAX],
+            length: 0,
+            scope: None,
+            known: false,
+            client: Some(client),
+        };
         if self.views.is_empty() {
             return none;
         }
         if let Some(index) = self.settings().views.of(client)
             && let Some(name) = self.settings().view_names.get(usize::from(index))
         {
-            return self.view_named(name.wire());
+            return View { client: Some(client), ..self.view_named(name.wire()) };
         }
         let mut label = [0; VIEW_MAX];
         let length = match client.to_canonical() {
             IpAddr::V4(ip) => put_label(&mut label, &ip.octets()),
             IpAddr::V6(ip) => put_label(&mut label, &ip.octets()),
         };
-        self.view_named(&label[..length])
+        View { client: Some(client), ..self.view_named(&label[..length]) }
     }
 
     /// The names where `client` searches, and the environments that it sees.
@@ -102,7 +115,7 @@ impl ZoneTable {
 
     /// The view whose apex is `name`.
     fn view_named(&self, name: &[u8]) -> View<'_> {
-        let mut view = View { apex: [0; VIEW_MAX], length: 0, scope: None, known: false };
+        let mut view = View { apex: [0; VIEW_MAX], length: 0, scope: None, known: false, client: None };
         if let (Some(room), Some(node)) = (view.apex.get_mut(..name.len()), self.views.get(name)) {
             room.copy_from_slice(name);
             view.length = name.len();
@@ -136,7 +149,7 @@ impl ZoneTable {
         }
         if settings.dialect.scopes {
             if let Some((name, identity)) = identified(settings, key) {
-                return self.find_identified(settings, zone, name, identity);
+                return self.find_identified(settings, zone, view, (name, identity));
             }
             if let Some(found) = self.find_inside(settings, zone, view, key) {
                 return found;
@@ -160,12 +173,12 @@ impl ZoneTable {
         &'a self,
         settings: &ZoneSettings,
         zone: &'a Zone,
-        name: &[u8],
-        identity: &[u8],
+        asking: &View<'a>,
+        (name, identity): (&[u8], &[u8]),
     ) -> Found<'a> {
         let mut label = [0; VIEW_MAX];
         let length = put_label(&mut label, identity);
-        let view = self.view_named(&label[..length]);
+        let view = View { client: asking.client, ..self.view_named(&label[..length]) };
         if name.len() <= 1 {
             return if view.known { Found::Bare } else { Found::Missing };
         }
@@ -230,7 +243,10 @@ impl ZoneTable {
         let node = self
             .scoped(view, key)
             .or_else(|| self.in_view(EVERYBODY, key))
-            .or_else(|| self.scoped(&self.view_named(EVERYBODY), key))?;
+            .or_else(|| {
+                let everybody = View { client: view.client, ..self.view_named(EVERYBODY) };
+                self.scoped(&everybody, key)
+            })?;
         Some((node, &self.reverse_soa))
     }
 
@@ -248,16 +264,16 @@ impl ZoneTable {
             if whole.length > NAME_MAX {
                 return None;
             }
-            self.in_view(view.apex(), whole.get()).or_else(|| self.plain(whole.get()))
+            self.in_view(view.apex(), whole.get()).or_else(|| self.plain(view, whole.get()))
         })
     }
 
     /// A name of everybody's view or of a zone that has records.
-    fn plain(&self, key: &[u8]) -> Option<&Node> {
+    fn plain(&self, view: &View<'_>, key: &[u8]) -> Option<&Node> {
         if let Some(node) = self.in_view(EVERYBODY, key) {
             return Some(node);
         }
-        let (settings, zone) = self.zone_of(key)?;
+        let (settings, zone) = self.zone_of(key).filter(|(zone, _)| view.may_ask(zone))?;
         match zone.find(settings, key) {
             Found::Node(node) if !node.sets().is_empty() => Some(node),
             _ => None,
@@ -269,6 +285,9 @@ impl ZoneTable {
         let Some((settings, zone)) = self.zone_of(key) else {
             return self.aside(view, key).map(|(node, _)| node);
         };
+        if !view.may_ask(settings) {
+            return None;
+        }
         match self.find(settings, zone, view, key) {
             Found::Node(node) | Found::Apex(Some(node)) => Some(node),
             _ => None,

@@ -2,7 +2,7 @@
 //!
 //! [`ZoneTable::compile`] turns a snapshot into bytes on the control side; [`respond()`] picks among
 //! them for each question without waiting or allocating; [`DnsServer`] carries questions and
-//! replies. Which names a service has is the matter of a [`dialect`], one file each. Names outside
+//! replies, plain ones by UDP in the express lane, all others in the full lane. Which names a service has is the matter of a [`dialect`], one file each. Names outside
 //! the zones are forwarded for those who may, and REFUSED for all others.
 
 mod answer;
@@ -10,21 +10,28 @@ mod answer;
 mod answer_tests;
 mod build;
 pub mod config;
+pub mod cookie;
 mod counted;
 pub mod dialect;
 pub mod edns;
 pub mod explain;
+pub mod express;
 pub mod forward;
 pub mod full;
+#[cfg(test)]
+mod guards_tests;
 #[cfg(test)]
 mod hostile;
 pub mod inquire;
 mod lookup;
 pub mod mesos_api;
+pub mod limits;
 pub mod metrics;
+mod mmsg;
 pub mod node;
 #[cfg(test)]
 mod oracle;
+pub mod rate;
 pub mod respond;
 mod set;
 pub mod settings;
@@ -37,6 +44,6 @@ mod zone_settings;
 pub use config::{DnsConfig, ForwardConfig, WhenEmpty, ZoneConfig};
 pub use full::DnsServer;
 pub use metrics::Metrics;
-pub use respond::{Action, Transport, respond};
+pub use respond::{Action, Asker, Outcome, Transport, respond, respond_to};
 pub use settings::{Settings, ZoneSettings};
 pub use zone::ZoneTable;

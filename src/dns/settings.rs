@@ -1,12 +1,14 @@
 //! The `[dns]` table once it is checked: names parsed, dialects found, upstreams known.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::config::{DnsConfig, ForwardConfig};
+use super::limits::{Limits, networks};
 use super::node::{Mark, Record};
 use super::wire::Name;
 pub use super::zone_settings::ZoneSettings;
@@ -18,17 +20,6 @@ use crate::catalog::networks::Networks;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Most configured views.
 const VIEWS_MAX: usize = 10_000;
-/// Networks that `"private"` stands for: loopback, RFC 1918, link-local and unique local ones.
-const PRIVATE: [&str; 8] = [
-    "127.0.0.0/8",
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "169.254.0.0/16",
-    "::1/128",
-    "fc00::/7",
-    "fe80::/10",
-];
 
 /// A checked `[dns]` table. Never changes; a reload makes another one.
 #[derive(Debug, Default)]
@@ -51,10 +42,20 @@ pub struct Settings {
     pub forward: Option<ForwardSettings>,
     /// Most TCP connections at a time.
     pub tcp_max_connections: usize,
+    /// Of those, most from one address.
+    pub tcp_max_per_client: usize,
+    /// Most questions of one TCP connection that wait for upstreams.
+    pub tcp_pipeline: usize,
     /// Patience with a TCP connection.
     pub tcp_idle: Duration,
     /// Largest reply by UDP, in bytes.
     pub udp_payload_max: u16,
+    /// Cookies and rates.
+    pub limits: Limits,
+    /// Questions that may wait for the full lane.
+    pub express_queue: usize,
+    /// One in so many queries by UDP is logged; 0: none.
+    pub query_log_sample: u32,
 }
 
 /// Checked forwarding.
@@ -74,9 +75,13 @@ impl ForwardSettings {
     /// Whether `client` may have its questions forwarded.
     #[must_use]
     pub fn allows(&self, client: IpAddr) -> bool {
-        let client = client.to_canonical();
-        self.allow.iter().any(|network| network.contains(&client))
+        holds(&self.allow, client)
     }
+}
+
+pub(super) fn holds(networks: &[IpNet], client: IpAddr) -> bool {
+    let client = client.to_canonical();
+    networks.iter().any(|network| network.contains(&client))
 }
 
 /// A part of the `[dns]` table that can't be.
@@ -102,19 +107,21 @@ impl Settings {
     /// # Errors
     /// All problems at once, each with its key, its value and what to write instead.
     pub fn compile(config: &DnsConfig, node: &str) -> Result<Self, Vec<Unfit>> {
-        Self::compile_near(config, node, &Arc::default())
+        Self::compile_in(config, node, Path::new(""), &Arc::default())
     }
 
-    /// As [`Settings::compile`], with the places of clients and instances.
+    /// As [`Settings::compile`], with paths relative to `base_dir`, and with the places of clients
+    /// and instances.
     ///
     /// # Errors
-    /// As [`Settings::compile`].
-    pub fn compile_near(
+    /// As there.
+    pub fn compile_in(
         config: &DnsConfig,
         node: &str,
+        base_dir: &Path,
         localities: &Arc<Localities>,
     ) -> Result<Self, Vec<Unfit>> {
-        Self::compile_with(config, node, localities, || {
+        Self::compile_with(config, node, (base_dir, localities), || {
             std::fs::read(RESOLV_CONF)
                 .map_err(|error| format!("cannot read {RESOLV_CONF}: {error}"))
         })
@@ -123,7 +130,7 @@ impl Settings {
     fn compile_with(
         config: &DnsConfig,
         node: &str,
-        localities: &Arc<Localities>,
+        (base_dir, localities): (&Path, &Arc<Localities>),
         resolv_conf: impl Fn() -> Result<Vec<u8>, String>,
     ) -> Result<Self, Vec<Unfit>> {
         let mut problems = Vec::new();
@@ -194,6 +201,23 @@ impl Settings {
             let message = "[dns] tcp_idle is zero; write at least \"1s\"";
             problems.push(Unfit::new(&["tcp_idle"], message));
         }
+        for (key, value) in [
+            ("tcp_max_per_client", config.tcp_max_per_client),
+            ("tcp_pipeline", config.tcp_pipeline),
+            ("express_queue", config.express_queue),
+            ("express_workers", config.express_workers.map_or(1, usize::from)),
+        ] {
+            if value == 0 {
+                let message = format!("[dns] {key} is 0; write at least 1, or leave it out");
+                problems.push(Unfit::new(&[key], message));
+            }
+        }
+        let limits = Limits::compile(config, base_dir).unwrap_or_else(|found| {
+            problems.extend(
+                found.into_iter().map(|(key, told)| Unfit::new(&[key], format!("[dns] {told}"))),
+            );
+            Limits::default()
+        });
         let forward = config.forward.as_ref().and_then(|forward| {
             check_forward(forward, &config.listen, &resolv_conf)
                 .map_err(|found| problems.extend(found))
@@ -212,8 +236,13 @@ impl Settings {
             view_records,
             forward,
             tcp_max_connections: config.tcp_max_connections,
+            tcp_max_per_client: config.tcp_max_per_client,
+            tcp_pipeline: config.tcp_pipeline,
             tcp_idle: config.tcp_idle.0,
             udp_payload_max: config.udp_payload_max,
+            limits,
+            express_queue: config.express_queue,
+            query_log_sample: config.query_log_sample,
         })
     }
 }
@@ -239,21 +268,10 @@ fn check_forward(
                        the zones";
         refuse("upstreams", message.to_owned());
     }
-    let mut allow = Vec::new();
-    for text in &config.allow {
-        if text == "private" {
-            allow.extend(PRIVATE.iter().filter_map(|network| network.parse::<IpNet>().ok()));
-        } else if let Ok(network) = text.parse::<IpNet>() {
-            allow.push(network);
-        } else if let Ok(address) = text.parse::<IpAddr>() {
-            allow.push(IpNet::from(address));
-        } else {
-            let message = format!(
-                "allow: {text:?} is no network; write \"private\", or one such as \"10.0.0.0/8\""
-            );
-            refuse("allow", message);
-        }
-    }
+    let allow = networks(&config.allow).unwrap_or_else(|error| {
+        refuse("allow", format!("allow: {error}"));
+        Vec::new()
+    });
     if config.timeout.0.is_zero() {
         refuse("timeout", "timeout is zero; write at least \"100ms\"".to_owned());
     }
@@ -321,10 +339,9 @@ mod tests {
 
     fn compile(text: &str) -> Result<Settings, Vec<String>> {
         let config: DnsConfig = toml::from_str(text).unwrap();
-        Settings::compile_with(&config, "edge-1", &Arc::default(), || {
-            Ok(b"nameserver 10.9.9.9\n".to_vec())
-        })
-        .map_err(|problems| problems.into_iter().map(|unfit| unfit.message).collect())
+        let around = (Path::new(""), &Arc::default());
+        Settings::compile_with(&config, "edge-1", around, || Ok(b"nameserver 10.9.9.9\n".to_vec()))
+            .map_err(|problems| problems.into_iter().map(|unfit| unfit.message).collect())
     }
 
     #[test]

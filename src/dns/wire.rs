@@ -68,6 +68,8 @@ pub mod rcode {
     pub const NOTAUTH: u16 = 9;
     /// Unknown EDNS version (RFC 6891 §9).
     pub const BADVERS: u16 = 16;
+    /// Come again with the cookie that goes with this (RFC 7873 §8).
+    pub const BADCOOKIE: u16 = 23;
 }
 
 /// Class Internet.
@@ -333,6 +335,12 @@ impl Question {
     #[must_use]
     pub fn key(&self) -> &[u8] {
         &self.key[..usize::from(self.key_len)]
+    }
+
+    /// The name in lower case.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        Name(Arc::from(self.key()))
     }
 
     /// Reads the one question behind the header. None when it is cut, when the name is longer than

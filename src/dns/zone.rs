@@ -43,6 +43,8 @@ pub(super) struct Zone {
     pub(super) soa: soa::Compiled,
     /// One of its registries has never spoken: what is not known may yet exist.
     pub(super) unheard: bool,
+    /// One of its registries does not answer now: what is known is what it said last.
+    pub(super) stale: bool,
 }
 
 /// Which zone a name is in.
@@ -108,6 +110,10 @@ impl ZoneTable {
             nodes,
             soa: soa::Compiled::new(zone.negative_ttl, serial),
             unheard: unheard(zone, snapshot),
+            stale: snapshot
+                .registries
+                .iter()
+                .any(|registry| registry.stale.is_some() && zone.shows(&registry.name)),
         });
         Self {
             generation: snapshot.generation,

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::config::{Near, WhenEmpty, ZoneConfig};
 use super::dialect::{self, Belonging, Dialect, Records};
+use super::limits::networks;
 use super::node::{Data, Mark, Srv};
-use super::settings::Unfit;
+use super::settings::{Unfit, holds};
 use super::soa;
 use super::wire::Name;
 use crate::catalog::locality::Localities;
@@ -42,6 +45,8 @@ pub struct ZoneSettings {
     pub negative_ttl: u32,
     /// How an empty service is spelled.
     pub when_empty: WhenEmpty,
+    /// Who may ask; none: everybody.
+    pub allow: Option<Vec<IpNet>>,
     /// Name below the apex that means the same as the apex (`dc1.consul` in `consul`).
     pub datacenter: Option<Name>,
     /// The label of that, when it was told: instances of other datacenters show below theirs only.
@@ -71,6 +76,12 @@ pub struct ZoneSettings {
 }
 
 impl ZoneSettings {
+    /// Whether `client` may ask.
+    #[must_use]
+    pub fn allows(&self, client: IpAddr) -> bool {
+        self.allow.as_ref().is_none_or(|networks| holds(networks, client))
+    }
+
     /// Whether instances of `registry` show in this zone.
     #[must_use]
     pub fn shows(&self, registry: &str) -> bool {
@@ -197,6 +208,10 @@ pub(super) fn check_zone(
     });
     let service_ttl = service_ttl.collect();
 
+    let allow = config.allow.as_deref().map(networks).transpose().unwrap_or_else(|error| {
+        refuse("allow", format!("allow: {error}"));
+        None
+    });
     let mut datacenter = None;
     match (dialect.datacenter, &config.datacenter) {
         (None, Some(given)) => refuse(
@@ -302,6 +317,7 @@ pub(super) fn check_zone(
         service_ttl,
         negative_ttl,
         when_empty: config.when_empty,
+        allow,
         datacenter,
         own_datacenter: config.datacenter.as_deref().map(Arc::from),
         addresses,
