@@ -3,9 +3,10 @@
 //! One task holds all that is known and decides; each watch is a small task that asks, decodes and
 //! tells it. What arrives together is published together, so that a storm costs one view.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::consul_decode::Wish;
 use super::consul_known::Known;
 use super::consul_link::{Link, Turn};
 use super::consul_pace::Ramp;
-use super::consul_roster::{Moves, Roster};
+use super::consul_roster::Roster;
 use super::consul_task::{self, Asker, Event, Gate, Shared};
 use super::consul_watch::Rules;
 use super::outlet::Outlet;
@@ -36,17 +37,10 @@ const GATHER: Duration = Duration::from_millis(5);
 const TICK: Duration = Duration::from_millis(200);
 /// How often a view that did not change is told again, as a sign of life.
 const ALIVE: Duration = Duration::from_secs(1);
-/// How often the token file is read, and how often at most when the token is refused.
-const TOKEN_EVERY: Duration = Duration::from_secs(10);
+/// How often the token file is read at most when the token is refused.
 const TOKEN_PAUSE: Duration = Duration::from_secs(1);
-/// Requests that one HTTP/2 connection is counted with.
-const STREAMS: usize = 200;
-/// Requests that are kept for other things than watches: looks and second reads.
-const RESERVE: usize = 2;
 /// Longest wait that Consul allows.
 const WAIT_MAX: Duration = Duration::from_secs(600);
-/// Least time between two rounds in which all watches ask again because an index went backwards.
-const RESET_PAUSE: Duration = Duration::from_secs(1);
 /// Least time between two changes of agent because of too many requests.
 const SWITCH_PAUSE: Duration = Duration::from_secs(5);
 
@@ -61,34 +55,34 @@ impl Source for ConsulConfig {
     }
 }
 
-struct Control {
-    config: ConsulConfig,
-    outlet: Outlet,
-    shared: Arc<Shared>,
-    gate: watch::Sender<Gate>,
-    known: Known,
-    roster: Roster,
-    link: Link,
-    watches: HashMap<Target, Task>,
+pub(super) struct Control {
+    pub(super) config: ConsulConfig,
+    pub(super) outlet: Outlet,
+    pub(super) shared: Arc<Shared>,
+    pub(super) gate: watch::Sender<Gate>,
+    pub(super) known: Known,
+    pub(super) roster: Roster,
+    pub(super) link: Link,
+    pub(super) watches: HashMap<Target, Task>,
     /// Turns and second reads.
-    short: JoinSet<()>,
-    looks: JoinSet<Result<Option<String>, Failure>>,
-    tokens: JoinSet<std::io::Result<String>>,
-    token_file: Option<PathBuf>,
-    token_due: Instant,
-    token_read_at: Option<Instant>,
-    switched_at: Option<Instant>,
-    reset_at: Option<Instant>,
-    told_at: Option<Instant>,
+    pub(super) short: JoinSet<()>,
+    pub(super) looks: JoinSet<Result<Option<String>, Failure>>,
+    pub(super) tokens: JoinSet<std::io::Result<String>>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) token_due: Instant,
+    pub(super) token_read_at: Option<Instant>,
+    pub(super) switched_at: Option<Instant>,
+    pub(super) resets: u64,
+    pub(super) told_at: Option<Instant>,
     /// Something was answered since.
-    heard: bool,
-    changed: bool,
+    pub(super) heard: bool,
+    pub(super) changed: bool,
     /// Names, prefixes or room changed: watches may have to.
-    reassign: bool,
+    pub(super) reassign: bool,
 }
 
 /// A task that ends when this is dropped.
-struct Task(AbortHandle);
+pub(super) struct Task(pub(super) AbortHandle);
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -125,7 +119,7 @@ impl Control {
             hold: outlet.hold(),
             ramp: Mutex::new(Ramp::new(config.max_starts)),
             broke_at: Mutex::new(None),
-            reset: AtomicBool::new(false),
+            resets: AtomicU64::new(0),
             events,
         };
         let control = Self {
@@ -144,7 +138,7 @@ impl Control {
             token_due: now,
             token_read_at: None,
             switched_at: None,
-            reset_at: None,
+            resets: 0,
             told_at: None,
             heard: false,
             changed: true,
@@ -273,12 +267,12 @@ impl Control {
 
     /// Whether another agent goes on with the indexes of this one: with a named datacenter, all
     /// agents answer for the same one.
-    fn same(&self) -> bool {
+    pub(super) fn same(&self) -> bool {
         self.config.datacenter.is_some() || self.config.agents().len() == 1
     }
 
     /// All watches ask again.
-    fn again(&mut self, why: &str, same: bool) {
+    pub(super) fn again(&mut self, why: &str, same: bool) {
         self.known.reconnected(why, Instant::now());
         self.gate.send_modify(|gate| {
             *gate = Gate { open: true, epoch: gate.epoch + 1, same };
@@ -328,10 +322,10 @@ impl Control {
         if !self.link.up() {
             return;
         }
-        let lately = self.reset_at.is_some_and(|at| now < at + RESET_PAUSE);
-        if !lately && self.shared.reset.swap(false, Ordering::Relaxed) {
-            self.reset_at = Some(now);
-            self.again("its index went backwards", true);
+        let resets = self.shared.resets.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.resets, resets) != resets {
+            // Others may park at an index that the cluster has yet to reach again.
+            self.again("the index of the cluster went backwards", true);
         }
         self.changed |= self.known.doubts.settle(now);
         if std::mem::take(&mut self.reassign) || self.roster.capacity() != self.capacity() {
@@ -344,69 +338,6 @@ impl Control {
             self.ask_once(target, Asker::Confirm);
         }
         self.tell(now);
-    }
-
-    fn ask_once(&mut self, target: Target, asker: Asker) {
-        let last = self.known.last(&target);
-        self.short.spawn(consul_task::once(Arc::clone(&self.shared), target, asker, last));
-    }
-
-    /// How many services can be asked about at once.
-    fn capacity(&self) -> usize {
-        let streams = if self.shared.agents.multiplexed() { STREAMS } else { 1 };
-        let all = self.config.max_watches.max(4).saturating_mul(streams);
-        let others = usize::from(self.known.listing()) + self.known.prefixes().len() + RESERVE;
-        all.saturating_sub(others)
-    }
-
-    fn assign(&mut self, now: Instant) {
-        let mut other: HashSet<Target> =
-            self.known.prefixes().into_iter().map(Target::Keys).collect();
-        other.extend(self.known.listing().then_some(Target::Names));
-        let ended: Vec<Target> = self
-            .watches
-            .keys()
-            .filter(|target| !matches!(target, Target::Service(_)) && !other.contains(*target))
-            .cloned()
-            .collect();
-        for target in ended {
-            self.end(&target);
-        }
-        for target in other {
-            self.begin(target);
-        }
-        let wanted = self.known.services();
-        let moves = self.roster.fill(&wanted, self.capacity(), now);
-        let gone: Vec<_> =
-            moves.end.iter().filter(|name| !wanted.contains(*name)).cloned().collect();
-        self.follow(moves);
-        for name in gone {
-            self.known.forget(&Target::Service(name));
-        }
-    }
-
-    fn follow(&mut self, moves: Moves) {
-        for name in moves.end {
-            self.watches.remove(&Target::Service(name));
-        }
-        for name in moves.begin {
-            self.begin(Target::Service(name));
-        }
-    }
-
-    fn begin(&mut self, target: Target) {
-        if self.watches.contains_key(&target) {
-            return;
-        }
-        let last = self.known.last(&target);
-        let (shared, gate) = (Arc::clone(&self.shared), self.gate.subscribe());
-        let task = tokio::spawn(consul_task::follow(shared, target.clone(), gate, last));
-        self.watches.insert(target, Task(task.abort_handle()));
-    }
-
-    fn end(&mut self, target: &Target) {
-        self.watches.remove(target);
-        self.known.forget(target);
     }
 
     fn tell(&mut self, now: Instant) {
@@ -426,7 +357,7 @@ impl Control {
         let mut detail = self.shared.agents.now();
         for (count, what) in [(failing, "cannot be read"), (lost, "wait for a second read")] {
             if count > 0 {
-                detail.push_str(&format!("; {count} {what}"));
+                _ = write!(detail, "; {count} {what}");
             }
         }
         self.outlet.note(Report {
@@ -436,31 +367,6 @@ impl Control {
             detail: detail.into(),
         });
     }
-
-    fn read_token(&mut self) {
-        let Some(path) = self.token_file.clone() else { return };
-        self.token_due = Instant::now() + TOKEN_EVERY;
-        self.token_read_at = Some(Instant::now());
-        self.tokens.spawn_blocking(move || std::fs::read_to_string(path));
-    }
-
-    fn token(&mut self, read: Option<Result<std::io::Result<String>, tokio::task::JoinError>>) {
-        match read {
-            Some(Ok(Ok(token))) => {
-                if self.shared.agents.set_token(Some(&token)) && self.link.up() {
-                    tracing::info!(registry = &**self.outlet.name(), "token changed");
-                    self.again("the token changed", true);
-                }
-            }
-            Some(Ok(Err(error))) => {
-                let path = self.token_file.as_deref().unwrap_or(Path::new(""));
-                let path = path.display();
-                tracing::warn!(registry = &**self.outlet.name(), %path, %error,
-                    "token file cannot be read; using the token from before");
-            }
-            _ => {}
-        }
-    }
 }
 
 /// The keys of the configuration are wanted whatever anybody else wants.
@@ -468,7 +374,3 @@ fn with_keys(mut interest: Interest, config: &ConsulConfig) -> Interest {
     interest.keys.extend(config.keys.iter().cloned());
     interest
 }
-
-#[cfg(test)]
-#[path = "consul_tests.rs"]
-mod tests;

@@ -1,6 +1,6 @@
 //! Questions to Consul's agents over HTTP: one is asked until it cannot be reached, then the next.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -118,7 +118,7 @@ impl Agents {
             ("partition", &config.partition),
         ] {
             if let Some(value) = value {
-                scope.push_str(&format!("&{key}={}", escaped(value)));
+                _ = write!(scope, "&{key}={}", escaped(value));
             }
         }
         Self {
@@ -188,7 +188,7 @@ impl Agents {
             Consistency::Consistent => "consistent",
         });
         if let Some((index, wait)) = query.after {
-            path.push_str(&format!("&index={index}&wait={}ms", wait.as_millis()));
+            _ = write!(path, "&index={index}&wait={}ms", wait.as_millis());
         }
         path.push_str(&self.scope);
         let path = path.replace("?&", "?").replace("&&", "&");

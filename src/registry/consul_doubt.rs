@@ -45,7 +45,8 @@ struct LostKeys {
 #[derive(Debug)]
 struct Window {
     why: Arc<str>,
-    until: Instant,
+    /// None until anything was read: an agent may be there and hold all answers back.
+    until: Option<Instant>,
     /// When all of these were read, it is over if nothing was lost; none: not before its time.
     pending: Option<BTreeSet<Target>>,
 }
@@ -54,8 +55,6 @@ struct Window {
 pub(super) struct Doubts {
     hold: Duration,
     window: Option<Window>,
-    /// What was not read again before the window closed, and why it is suspect until it is.
-    unread: Option<(Arc<str>, BTreeSet<Target>)>,
     lost: BTreeMap<Arc<str>, Lost>,
     /// Prefixes that lost keys while those may be there.
     keys: BTreeMap<Arc<str>, LostKeys>,
@@ -63,17 +62,14 @@ pub(super) struct Doubts {
 
 impl Doubts {
     pub(super) const fn new(hold: Duration) -> Self {
-        Self { hold, window: None, unread: None, lost: BTreeMap::new(), keys: BTreeMap::new() }
+        Self { hold, window: None, lost: BTreeMap::new(), keys: BTreeMap::new() }
     }
 
     /// Everything is suspect from now on.
     pub(super) fn open(&mut self, why: &str, pending: Option<BTreeSet<Target>>, now: Instant) {
         let why = why.into();
-        // What was unread stays so, unless it is awaited anew.
-        if pending.is_some() {
-            self.unread = None;
-        }
-        self.window = Some(Window { why, until: now + self.hold, pending });
+        let until = pending.is_none().then_some(now + self.hold);
+        self.window = Some(Window { why, until, pending });
     }
 
     /// Why everything is suspect, if it is.
@@ -82,38 +78,35 @@ impl Doubts {
     }
 
     /// `target` was read.
-    pub(super) fn read(&mut self, target: &Target) {
+    pub(super) fn read(&mut self, target: &Target, now: Instant) {
+        if let Some(window) = &mut self.window {
+            window.until.get_or_insert(now + self.hold);
+        }
+        self.need_not(target);
+    }
+
+    fn need_not(&mut self, target: &Target) {
         if let Some(Window { pending: Some(pending), .. }) = &mut self.window {
             pending.remove(target);
-        }
-        if let Some((_, unread)) = &mut self.unread {
-            unread.remove(target);
         }
     }
 
     /// `target` is not followed any more.
     pub(super) fn forget(&mut self, name: &Arc<str>) {
         self.lost.remove(name);
-        self.read(&Target::Service(Arc::clone(name)));
+        self.need_not(&Target::Service(Arc::clone(name)));
     }
 
-    /// Ends the time of suspicion when it is over; true if it ended. What was not read again
-    /// meanwhile stays suspect by itself: time alone tells nothing.
+    /// Ends the time of suspicion when it is over; true if it ended.
     pub(super) fn settle(&mut self, now: Instant) -> bool {
         let Some(window) = &self.window else { return false };
         let read = window.pending.as_ref().is_some_and(BTreeSet::is_empty);
         let settled = self.lost.is_empty() && self.keys.is_empty();
-        let over = settled && (read || now >= window.until);
-        if over && let Some(Window { why, pending: Some(pending), .. }) = self.window.take() {
-            self.unread = Some((why, pending));
+        let over = settled && (read || window.until.is_some_and(|until| now >= until));
+        if over {
+            self.window = None;
         }
         over
-    }
-
-    /// Why `target` is suspect beyond its own answer, if it is.
-    fn suspected(&self, target: &Target) -> Option<Arc<str>> {
-        let unread = self.unread.as_ref().filter(|(_, unread)| unread.contains(target));
-        self.everything().or(unread.map(|(why, _)| why)).cloned()
     }
 
     /// Whether keys of `prefix` that an answer lacks are to be kept until a second read.
@@ -121,7 +114,7 @@ impl Doubts {
         if self.keys.contains_key(prefix) {
             return true;
         }
-        let kept = doubt || self.suspected(&Target::Keys(Arc::clone(prefix))).is_some();
+        let kept = doubt || self.everything().is_some();
         if kept {
             let lost = LostKeys { due: now + self.hold, asked: false };
             self.keys.insert(Arc::clone(prefix), lost);
@@ -171,8 +164,8 @@ impl Doubts {
             self.lost.remove(name);
             return None;
         }
-        let target = if by_list { Target::Names } else { Target::Service(Arc::clone(name)) };
-        let why = doubt.map(Arc::from).or_else(|| self.suspected(&target))?;
+        let whole = self.everything().cloned();
+        let why = doubt.map(Arc::from).or(whole)?;
         let before = before.filter(|before| loses(before, now_said))?;
         let lost = Lost {
             before: Arc::clone(before),

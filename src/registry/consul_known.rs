@@ -12,25 +12,22 @@ use super::consul_agent::Target;
 use super::consul_decode::{Keys, Names, Wish};
 use super::consul_doubt::Doubts;
 use super::consul_task::{Asker, Event, Heard, Said};
-use crate::catalog::{Interest, Problem, RegistryView, SourceService, Wanted};
-
-/// Most problems told; behind them only their number.
-const PROBLEMS_MAX: usize = 100;
+use crate::catalog::{Interest, RegistryView, SourceService, Wanted};
 
 pub(super) struct Known {
-    wish: Wish,
-    interest: Interest,
-    view: RegistryView,
-    names: Option<Arc<Names>>,
-    prefixes: BTreeMap<Arc<str>, Arc<Keys>>,
+    pub(super) wish: Wish,
+    pub(super) interest: Interest,
+    pub(super) view: RegistryView,
+    pub(super) names: Option<Arc<Names>>,
+    pub(super) prefixes: BTreeMap<Arc<str>, Arc<Keys>>,
     pub(super) doubts: Doubts,
     /// Services that were read, in this life or the one before.
-    read: BTreeSet<Arc<str>>,
+    pub(super) read: BTreeSet<Arc<str>>,
     /// All that there are were read once.
-    complete: bool,
+    pub(super) complete: bool,
     /// What was answered last, and what was not, with the reason.
-    fine: HashSet<Target>,
-    failing: BTreeMap<Target, Arc<str>>,
+    pub(super) fine: HashSet<Target>,
+    pub(super) failing: BTreeMap<Target, Arc<str>>,
     /// Index of the answer that counts, by what was asked for.
     applied: HashMap<Target, u64>,
     instances: usize,
@@ -186,6 +183,7 @@ impl Known {
         }
         self.fine.insert(target.clone());
         self.touched |= self.failing.remove(&target).is_some();
+        self.doubts.read(&target, now);
         let changed = match (&target, heard.said.clone()) {
             (Target::Names, Said::Names(names)) => self.listed(&names, asker, &heard, now),
             (Target::Service(name), Said::Members(members)) => {
@@ -194,7 +192,6 @@ impl Known {
             (Target::Keys(prefix), Said::Keys(keys)) => self.keys(prefix, keys, asker, &heard, now),
             _ => false,
         };
-        self.doubts.read(&target);
         self.applied.insert(target, index);
         changed
     }
@@ -348,67 +345,6 @@ impl Known {
         }
         self.instances = (self.instances + has).saturating_sub(had);
         true
-    }
-
-    /// Why nothing can be read, when nothing can.
-    pub(super) fn failed(&self) -> Option<&Arc<str>> {
-        self.failing.values().next().filter(|_| self.fine.is_empty())
-    }
-
-    /// Whether the agent has said anything that a view can stand on.
-    pub(super) fn speaks(&self) -> bool {
-        let nothing = self.services().is_empty() && !self.listing() && self.prefixes().is_empty();
-        let listed = self.interest.services != Wanted::All || self.names.is_some();
-        listed && (nothing || !self.fine.is_empty())
-    }
-
-    /// How many parts could not be read last.
-    pub(super) fn failing(&self) -> usize {
-        self.failing.len()
-    }
-
-    /// All that is known.
-    pub(super) fn view(&mut self) -> RegistryView {
-        let problems = self.problems();
-        if *self.view.problems != *problems {
-            self.view.problems = problems.into();
-        }
-        if self.view.suspect.as_ref() != self.doubts.everything() {
-            self.view.suspect = self.doubts.everything().cloned();
-        }
-        let known = self.known();
-        if *self.view.known != known {
-            self.view.known = Arc::new(known);
-        }
-        self.view.clone()
-    }
-
-    /// The services whose absence is a fact. Once all that are listed were read, a new one makes no
-    /// other name doubtful.
-    fn known(&mut self) -> Wanted {
-        if self.interest.services == Wanted::All && !self.complete {
-            let listed = self.names.as_ref();
-            self.complete =
-                listed.is_some_and(|names| names.tags.keys().all(|n| self.read.contains(n)));
-        }
-        if self.complete { Wanted::All } else { Wanted::Names(self.read.clone()) }
-    }
-
-    fn problems(&self) -> Vec<Problem> {
-        let listed = self.names.iter().flat_map(|names| names.problems.iter().cloned());
-        let keys = self.prefixes.values().flat_map(|keys| keys.problems.iter().cloned());
-        let failing = self.failing.iter().map(|(target, why)| Problem {
-            place: target.to_string().into(),
-            message: format!("cannot be read, what it said last counts: {why}").into(),
-        });
-        let mut all: Vec<Problem> = failing.chain(listed).chain(keys).collect();
-        let more = all.len().saturating_sub(PROBLEMS_MAX);
-        if more > 0 {
-            all.truncate(PROBLEMS_MAX);
-            let message = format!("{more} more problems").into();
-            all.push(Problem { place: Arc::clone(&self.wish.registry), message });
-        }
-        all
     }
 }
 

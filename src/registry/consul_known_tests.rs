@@ -188,7 +188,7 @@ fn one_doubted_answer_makes_one_service_suspect() {
     play.says("db", &[]);
     assert_eq!(play.view(), ["web1?"]);
     play.now += HOLD;
-    assert_eq!(play.known.doubts.due(play.now), [target.clone()]);
+    assert_eq!(play.known.doubts.due(play.now), std::slice::from_ref(&target));
     let (_, said) = members("web", &["b"]);
     play.event(target, Asker::Confirm, said, None);
     assert_eq!(play.view(), ["web1"]);
@@ -238,10 +238,11 @@ fn absence_is_a_fact_only_for_what_was_read() {
 #[test]
 fn only_what_is_wanted_is_followed_and_kept() {
     let mut play = Play::filled(&[("web", &["a"]), ("db", &["x"])]);
-    let mut interest = Interest::default();
-    interest.services = Wanted::Names(["web".into(), "later".into()].into());
-    interest.keys = ["app/".into(), "app/x/".into(), "b".into()].into();
-    play.known.wants(interest.clone());
+    play.known.wants(Interest {
+        services: Wanted::Names(["web".into(), "later".into()].into()),
+        names: false,
+        keys: ["app/".into(), "app/x/".into(), "b".into()].into(),
+    });
     assert_eq!(play.view(), ["web1"]);
     assert!(!play.known.listing());
     assert_eq!(play.known.services().len(), 2);

@@ -137,8 +137,8 @@ mod tests {
 
     const HEARTBEAT: Duration = Duration::from_secs(10);
 
-    fn leader(name: &str) -> Result<Option<String>, ()> {
-        Ok(Some(name.into()))
+    fn leader(name: &str) -> String {
+        name.into()
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
         let now = Instant::now();
         let mut link = Link::new(HEARTBEAT, now);
         assert!(link.look(now) && !link.look(now), "one look at a time");
-        assert_eq!(link.looked(leader("a"), now, 0), Turn::Up);
+        assert_eq!(link.looked(Ok(Some(leader("a"))), now, 0), Turn::Up);
         assert!(!link.look(now + HEARTBEAT / 2), "all is well");
         let mut at = now + HEARTBEAT;
         assert!(link.look(at), "silence");
@@ -172,7 +172,7 @@ mod tests {
         let now = Instant::now();
         let mut link = Link::new(HEARTBEAT, now);
         link.look(now);
-        link.looked(leader("a"), now, 0);
+        link.looked(Ok(Some(leader("a"))), now, 0);
         link.trouble();
         assert!(link.look(now + LOOK_PAUSE));
     }
@@ -191,7 +191,7 @@ mod tests {
         ] {
             now += HEARTBEAT;
             assert!(link.look(now));
-            assert_eq!(link.looked(leader(name), now, 0), want, "{name:?}");
+            assert_eq!(link.looked(Ok(Some(leader(name))), now, 0), want, "{name:?}");
         }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalog::model::Presence;
 
 const OLD: &str = r#"[{"Node":{"Node":"n1","Address":"10.1.10.12",
     "TaggedAddresses":{"wan":"10.1.10.12"},"CreateIndex":3,"ModifyIndex":4},

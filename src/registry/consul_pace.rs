@@ -144,7 +144,7 @@ mod tests {
     fn no_more_watches_begin_in_a_second_than_allowed() {
         let start = Instant::now();
         let mut ramp = Ramp::new(50);
-        let random = |n: u64| if n % 3 == 0 { u64::MAX } else { 0 };
+        let random = |n: u32| if n.is_multiple_of(3) { u64::MAX } else { 0 };
         let slots: Vec<_> = (0..200).map(|n| ramp.slot(start, random(n))).collect();
         for from in &slots {
             let within = *from..*from + SECOND;

@@ -1,7 +1,7 @@
 //! The tasks that ask: one for each watch, a short one for each turn and each second read.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,9 +76,8 @@ pub(super) struct Shared {
     pub(super) ramp: Mutex<Ramp>,
     /// When a connection broke last: for a while losses are doubted.
     pub(super) broke_at: Mutex<Option<Instant>>,
-    /// An index went backwards where nobody expected it: the server lost its memory, and other
-    /// watches may wait for indexes that are far away now.
-    pub(super) reset: AtomicBool,
+    /// How often the index of the list went backwards: the cluster forgot something.
+    pub(super) resets: AtomicU64,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -90,6 +89,11 @@ impl Shared {
 
     fn broke(&self) {
         *self.broke_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a connection broke later than `at`.
+    fn broke_since(&self, at: Instant) -> bool {
+        self.broke_at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|broke| broke > at)
     }
 
     fn doubt(&self) -> Option<&'static str> {
@@ -178,11 +182,15 @@ pub(super) async fn follow(
         if epoch.replace(now.epoch).is_some_and(|before| before != now.epoch) {
             watch.reconnected(now.same);
         }
-        let (mut at, query) = watch.next(Instant::now());
+        let planned = Instant::now();
+        let (mut at, mut query) = watch.next(planned);
         if watch.begins() {
             at = at.max(shared.slot());
         }
         let Some(()) = unless_changed(&mut gate, sleep_until(at)).await else { continue };
+        if shared.broke_since(planned) {
+            query = watch.shaken(query, Instant::now());
+        }
         let asked = Box::pin(shared.agents.ask(&target, query));
         let Some(answer) = unless_changed(&mut gate, asked).await else { continue };
         let result = take(&shared, &target, &mut watch, answer, &mut last, &mut clear).await;
@@ -216,7 +224,9 @@ async fn take(
         Use::It => shared.doubt(),
         Use::Doubted(why) => Some(why),
         Use::Reset => {
-            shared.reset.fetch_or(watch.startled(), Ordering::Relaxed);
+            if *target == Target::Names {
+                shared.resets.fetch_add(1, Ordering::Relaxed);
+            }
             return Ok(None);
         }
         Use::AskLeader => return Ok(None),

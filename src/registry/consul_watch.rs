@@ -82,10 +82,6 @@ pub(super) struct Watch {
     ask_leader: bool,
     /// The last question failed, or went to another server: the next one parks a moment only.
     unsure: bool,
-    /// Nothing was answered since all watches were told to ask anew.
-    fresh: bool,
-    /// The index went backwards, and nobody has told to expect that.
-    startled: bool,
     asked: Option<(Query, Instant)>,
     pace: Pace,
     backoff: Backoff,
@@ -97,11 +93,10 @@ impl Watch {
         Self {
             rules,
             index: 0,
-            doubt: None,
+            // What is known from before is perhaps more than what is told now.
+            doubt: Some("it was asked for the first time"),
             ask_leader: false,
             unsure: false,
-            fresh: true,
-            startled: false,
             asked: None,
             pace: Pace::new(rules.pause_max, now),
             backoff: Backoff::usual(),
@@ -127,12 +122,21 @@ impl Watch {
         (at, query)
     }
 
+    /// A connection broke, perhaps because the server forgot all it knew: `query`, which is not sent
+    /// yet, parks a moment only, and its answer is doubted.
+    pub(super) fn shaken(&mut self, query: Query, at: Instant) -> Query {
+        self.unsure = true;
+        self.doubt.get_or_insert("a connection to it broke just before");
+        let after = query.after.map(|(index, wait)| (index, wait.min(PROBE_WAIT)));
+        let query = Query { after, ..query };
+        self.asked = Some((query, at));
+        query
+    }
+
     /// An answer came. Its body is to be treated as told; [`Self::weighed`] follows if it counts.
     pub(super) fn answered(&mut self, told: Told) -> Use {
         let index = told.index.unwrap_or(0).max(1);
         self.backoff.succeeded();
-        let fresh = std::mem::replace(&mut self.fresh, false);
-        self.startled = !fresh && index < self.index;
         let too_old = self.rules.stale_max.is_some_and(|max| told.last_contact > Some(max));
         if too_old && !self.ask_leader {
             self.ask_leader = true;
@@ -145,11 +149,6 @@ impl Watch {
         }
         self.ask_leader = false;
         self.doubt.take().map_or(Use::It, Use::Doubted)
-    }
-
-    /// Whether the last answer shows that the server lost its memory, and others may not know yet.
-    pub(super) const fn startled(&self) -> bool {
-        self.startled
     }
 
     /// The body of an answer with `told` was read; `changed` tells whether it brought anything.
@@ -186,7 +185,6 @@ impl Watch {
     /// go on.
     pub(super) const fn reconnected(&mut self, same: bool) {
         self.unsure = true;
-        self.fresh = true;
         self.doubt = Some("the connection to it was lost before");
         self.not_before = None;
         self.backoff.succeeded();

@@ -16,7 +16,7 @@ fn told(first: u64) -> (Watch, Instant) {
     let now = Instant::now();
     let mut watch = Watch::new(RULES, now);
     assert_eq!(watch.next(now).1.after, None, "the first question carries no index");
-    assert_eq!(watch.answered(index(first)), Use::It);
+    assert_eq!(watch.answered(index(first)), Use::Doubted("it was asked for the first time"));
     watch.weighed(index(first), true, now);
     (watch, now)
 }
@@ -35,7 +35,11 @@ fn an_index_of_zero_or_none_counts_as_one() {
         let now = Instant::now();
         let mut watch = Watch::new(RULES, now);
         watch.next(now);
-        assert_eq!(watch.answered(answer), Use::It, "{case}");
+        assert_eq!(
+            watch.answered(answer),
+            Use::Doubted("it was asked for the first time"),
+            "{case}"
+        );
         watch.weighed(answer, true, now);
         assert_eq!(watch.next(now).1.after, Some((1, WAIT)), "{case}");
     }
@@ -120,4 +124,12 @@ fn a_deadline_lies_behind_the_longest_time_that_a_server_may_park() {
     let secs = |after| Watch::deadline(query(after), slack).as_secs_f64();
     assert!((secs(Some((1, WAIT))) - 328.75).abs() < 0.001);
     assert!((secs(None) - 10.0).abs() < 0.001);
+}
+
+#[test]
+fn a_question_that_follows_a_broken_connection_parks_a_moment_only() {
+    let (mut watch, now) = told(9);
+    let (at, query) = watch.next(now);
+    assert_eq!(watch.shaken(query, at).after, Some((9, PROBE_WAIT)));
+    assert!(matches!(watch.answered(index(9)), Use::Doubted(_)));
 }

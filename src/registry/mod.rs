@@ -7,6 +7,8 @@
 mod backoff;
 mod consul;
 mod consul_agent;
+mod consul_assign;
+mod consul_checks;
 mod consul_config;
 mod consul_decode;
 mod consul_doubt;
@@ -16,6 +18,7 @@ mod consul_members;
 mod consul_pace;
 mod consul_roster;
 mod consul_task;
+mod consul_view;
 mod consul_watch;
 mod file;
 mod file_format;
@@ -98,6 +101,7 @@ macro_rules! kinds {
         /// `[registry.NAME.KIND]`: exactly one kind for each name.
         #[derive(Debug, Clone, PartialEq, Deserialize)]
         #[serde(rename_all = "kebab-case")]
+        #[allow(clippy::large_enum_variant, reason = "there is one for each table, not many")]
         pub enum RegistryConfig { $($(#[$doc])* $kind($config),)+ }
 
         impl RegistryConfig {

@@ -167,6 +167,25 @@ fn each_limit_ends_an_evaluation() {
 }
 
 #[test]
+fn values_cannot_be_nested_until_dropping_them_overflows_the_stack() {
+    for text in [
+        "{{$l := list 1}}{{range 100000}}{{$l = list $l}}{{end}}",
+        "{{$l := list 1}}{{range 100000}}{{$l = slice (list $l 1) 0 1}}{{end}}{{print $l}}",
+        // Nothing is nested here.
+        "{{$l := list 1 2}}{{range 100000}}{{$l = slice $l 0}}{{end}}{{len $l}}",
+        "{{$l := list 1}}{{range 100000}}{{$l = list (slice (list $l) 0)}}{{end}}{{len $l}}",
+    ] {
+        let texts = vec![("t".to_owned(), text.to_owned())];
+        let got = ours(&Case { texts, ..Case::default() }, Limits::default());
+        if text.contains("$l = slice $l") {
+            assert_eq!(got, Verdict::Output(b"2".to_vec()), "{text}");
+            continue;
+        }
+        assert!(got.to_string().contains("lists and maps within each other"), "{text}: {got}");
+    }
+}
+
+#[test]
 fn an_evaluation_ends_at_its_deadline() {
     let deadline = Some(Instant::now() + Duration::from_millis(20));
     let limits = Limits { steps_max: u64::MAX, deadline, ..Limits::default() };

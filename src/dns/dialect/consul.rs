@@ -46,6 +46,7 @@ const ADDED: &str = "consul.";
 fn list(zone: &ZoneSettings, service: &Service, out: &mut Records) {
     let here = |instance: &&Arc<Instance>| zone.shows(&instance.registry);
     for instance in service.instances.iter().filter(here) {
+        list_reverse(zone, service, instance, out);
         for above in owners(zone, instance) {
             list_node(zone, &above, instance, out);
             list_virtual(&above, service, instance, out);
@@ -60,7 +61,6 @@ fn list(zone: &ZoneSettings, service: &Service, out: &mut Records) {
     }
     let mut by_owner: BTreeMap<Name, Vec<&Arc<Instance>>> = BTreeMap::new();
     for instance in &shown {
-        list_reverse(zone, service, instance, out);
         for above in owners(zone, instance) {
             by_owner.entry(above).or_default().push(instance);
         }
@@ -211,14 +211,20 @@ fn list_virtual(above: &Name, service: &Service, instance: &Instance, out: &mut 
     }
 }
 
+/// Addresses point back to the node, or else to the service, whoever is healthy.
 fn list_reverse(zone: &ZoneSettings, service: &Service, instance: &Instance, out: &mut Records) {
-    let Some(ip) = instance.address.ip() else { return };
     let full = full(zone, instance);
-    let name = match on_node(instance) {
-        Some(node) => full.child("node").and_then(|all| all.under(&node.name)),
-        None => full.child("service").and_then(|all| all.child(&service.name)),
-    };
-    if let Some(name) = out.checked(name) {
+    if let Some(node) = &instance.node
+        && let Some(ip) = node.address.as_ref().and_then(Address::ip)
+        && let Some(name) = out.checked(full.child("node").and_then(|all| all.under(&node.name)))
+    {
+        out.put_reverse(ip, name);
+    }
+    if on_node(instance).is_none()
+        && let Some(ip) = instance.address.ip()
+        && let Some(name) =
+            out.checked(full.child("service").and_then(|all| all.child(&service.name)))
+    {
         out.put_reverse(ip, name);
     }
 }
@@ -329,7 +335,14 @@ mod tests {
         // As Consul tells it in TaggedAddresses of a service in the mesh.
         down.meta.insert("consul.address.consul-virtual".into(), "240.0.0.7:80".into());
         let (lines, problems) = listed(&settings, &service_of("w", vec![down]));
-        assert_eq!(lines, ["n1.node.consul. A 10.0.0.1", "w.virtual.consul. A 240.0.0.7"]);
+        assert_eq!(
+            lines,
+            [
+                "1.0.0.10.in-addr.arpa. PTR n1.node.dc1.consul.",
+                "n1.node.consul. A 10.0.0.1",
+                "w.virtual.consul. A 240.0.0.7",
+            ]
+        );
         assert!(problems.is_empty(), "{problems:?}");
     }
 }

@@ -88,7 +88,7 @@ impl Connector {
         }
         let to = || self.origin.authority();
         let failed = |source| HttpError::Handshake { to: to(), source };
-        let name = self.server_name.as_deref().unwrap_or(self.origin.host());
+        let name = self.server_name.as_deref().unwrap_or_else(|| self.origin.host());
         let name = ServerName::try_from(name.to_owned())
             .map_err(|error| failed(std::io::Error::other(error)))?;
         let connector = TlsConnector::from(self.tls().await?);

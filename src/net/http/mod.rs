@@ -185,11 +185,11 @@ impl Client {
         loop {
             let lease = timeout_at(until, self.0.lease()).await.map_err(|_| late())??;
             let (answer, lease) = match lease {
-                Lease::One { mut one, reused, _permit } => {
+                Lease::One { mut one, reused, permit } => {
                     let message = self.written(request, Version::HTTP_11)?;
                     let sent = timeout_at(until, one.sender.try_send_request(message)).await;
                     match sent.map_err(|_| late())? {
-                        Ok(answer) => (answer, Lease::One { one, reused, _permit }),
+                        Ok(answer) => (answer, Lease::One { one, reused, permit }),
                         // A connection from before may have been closed under our hands: nothing
                         // was sent, so that sending it again is no repetition.
                         Err(error) if reused && error.message().is_some() => {

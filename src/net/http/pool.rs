@@ -49,7 +49,7 @@ struct Many {
 
 /// The right to send one request.
 pub(super) enum Lease {
-    One { one: One, reused: bool, _permit: OwnedSemaphorePermit },
+    One { one: One, reused: bool, permit: OwnedSemaphorePermit },
     Many(Place),
 }
 
@@ -103,7 +103,7 @@ impl Pool {
         if !self.connector.origin().tls() {
             let permit = self.permit().await?;
             if let Some(one) = self.idle() {
-                return Ok(Lease::One { one, reused: true, _permit: permit });
+                return Ok(Lease::One { one, reused: true, permit });
             }
             return self.open(permit).await;
         }
@@ -111,7 +111,7 @@ impl Pool {
         if !self.multiplexed() && self.opened() > 0 {
             let permit = self.permit().await?;
             if let Some(one) = self.idle() {
-                return Ok(Lease::One { one, reused: true, _permit: permit });
+                return Ok(Lease::One { one, reused: true, permit });
             }
             return self.open(permit).await;
         }
@@ -141,7 +141,7 @@ impl Pool {
             Opened::One(sender, driver) => {
                 self.multiplexed.store(false, Ordering::Relaxed);
                 let one = One { sender, driver };
-                Ok(Lease::One { one, reused: false, _permit: permit })
+                Ok(Lease::One { one, reused: false, permit })
             }
             Opened::Many(sender, streams, driver) => {
                 self.multiplexed.store(true, Ordering::Relaxed);
@@ -155,11 +155,12 @@ impl Pool {
 
     /// Takes a connection back that has carried its answer to the end.
     pub(super) fn give_back(&self, lease: Lease) {
-        if let Lease::One { one, .. } = lease
-            && !one.sender.is_closed()
-        {
-            // Before the permit is freed, so that whoever gets it finds the connection.
-            self.all().idle.push((one, Instant::now()));
+        if let Lease::One { one, permit, .. } = lease {
+            if !one.sender.is_closed() {
+                self.all().idle.push((one, Instant::now()));
+            }
+            // Only now, so that whoever gets it finds the connection.
+            drop(permit);
         }
     }
 

@@ -198,11 +198,6 @@ impl Fake {
         self.model().swallowed
     }
 
-    /// The index that it tells for a path.
-    pub(crate) fn index(&self, path: &str) -> u64 {
-        self.model().catalog.tell(path, false).1
-    }
-
     /// Armed faults that nothing has met yet.
     pub(crate) fn armed(&self) -> usize {
         self.model().faults.len()

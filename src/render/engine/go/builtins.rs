@@ -274,6 +274,14 @@ impl Items for Part {
         self.to - self.from
     }
 
+    fn depth(&self) -> u32 {
+        self.list.depth() - 1
+    }
+
+    fn whole(&self) -> Option<(&std::sync::Arc<List>, usize)> {
+        Some((&self.list, self.from))
+    }
+
     fn capacity(&self) -> usize {
         self.max - self.from
     }
@@ -321,6 +329,11 @@ fn slice(item: &Val, indexes: &[Val]) -> Result<Val, FunctionError> {
         Value::String(text) => Value::String(Text::from(text.get(from..to).unwrap_or_default())),
         Value::List(list) => {
             let element = list.element();
+            let (list, offset) = match list.whole() {
+                Some((whole, offset)) => (std::sync::Arc::clone(whole), offset),
+                None => (list, 0),
+            };
+            let (from, to, max) = (from + offset, to + offset, max + offset);
             Value::list(element, Part { list, from, to, max })
         }
         other => other,

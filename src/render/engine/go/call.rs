@@ -10,6 +10,9 @@ use super::types::Type;
 use super::val::{Val, type_name, wrapped, wrapped_unsigned};
 use super::value::{Object, Value};
 
+/// Most lists and maps within each other that a function may give.
+const VALUE_DEPTH_MAX: u32 = 200;
+
 /// What is called.
 pub(super) enum Target<'t> {
     Builtin(Builtin),
@@ -102,6 +105,15 @@ impl<'a> Evaluator<'a> {
                     .map(|value| Val::of(value, &signature.result))
             }
         };
+        let result = result.and_then(|value| {
+            if value.value.depth() > VALUE_DEPTH_MAX {
+                return Err(FunctionError::hinted(
+                    format!("more than {VALUE_DEPTH_MAX} lists and maps within each other"),
+                    "see whether a loop puts a variable into itself",
+                ));
+            }
+            Ok(value)
+        });
         result.map_err(|error| {
             self.place = Some(node);
             self.called(name, error)

@@ -1,6 +1,7 @@
 //! Lists and maps, whose elements are made when they are asked for.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use super::types::Type;
 use super::value::Value;
@@ -19,10 +20,15 @@ pub trait Items: Send + Sync + 'static {
     }
     /// The element at `index`, which is below [`Items::capacity`]. [`Value::Nil`] beyond it.
     fn at(&self, index: usize) -> Value;
-    /// How deep the deepest element is nested ([`Value::depth`]); 0 for what is made of the catalog,
-    /// which is flat.
+    /// How deep the elements are nested at most ([`Value::depth`]); 0 where they are made on
+    /// demand, from something that is not nested without end.
     fn depth(&self) -> u32 {
         0
+    }
+    /// For a part of a slice: the whole one, and where in it the part begins. A part of a part is
+    /// then one of the whole.
+    fn whole(&self) -> Option<(&Arc<List>, usize)> {
+        None
     }
 }
 
@@ -53,9 +59,12 @@ impl List {
         Self { element, depth: items.depth().saturating_add(1), items: Box::new(items) }
     }
 
-    /// [`Value::depth`]
-    pub fn depth(&self) -> u32 {
+    pub(super) fn depth(&self) -> u32 {
         self.depth
+    }
+
+    pub(super) fn whole(&self) -> Option<(&Arc<Self>, usize)> {
+        self.items.whole()
     }
 
     /// `T` of `[]T`.
@@ -151,13 +160,12 @@ impl Map {
         Self { types, depth: depth.saturating_add(1), entries: Box::new(entries) }
     }
 
-    /// A map over `entries`, which are sorted, unique and flat.
+    /// A map over `entries`, which are sorted and unique.
     pub fn lazy(types: &'static (Type, Type), entries: impl Entries) -> Self {
         Self { types, depth: 1, entries: Box::new(entries) }
     }
 
-    /// [`Value::depth`]
-    pub fn depth(&self) -> u32 {
+    pub(super) fn depth(&self) -> u32 {
         self.depth
     }
 

@@ -140,7 +140,7 @@ impl<'p, 'a> Parser<'p, 'a> {
         token
     }
 
-    fn expect(&mut self, kind: Kind, context: &str) -> Parsed<Token<'a>> {
+    fn need(&mut self, kind: Kind, context: &str) -> Parsed<Token<'a>> {
         let token = self.next_not_space();
         if token.kind == kind { Ok(token) } else { Err(self.unexpected(&token, context)) }
     }
@@ -243,7 +243,7 @@ impl<'p, 'a> Parser<'p, 'a> {
             return Err(self.unexpected(&token, "define clause"));
         }
         self.name = self.unquoted_name(&token)?;
-        self.expect(Kind::RightDelim, "define clause")?;
+        self.need(Kind::RightDelim, "define clause")?;
         let (root, end) = self.items()?;
         if let End::Else = end {
             let shown = self.shown_end(&end);
@@ -294,12 +294,12 @@ impl<'p, 'a> Parser<'p, 'a> {
             Kind::Else => {
                 let peeked = self.peek_not_space().kind;
                 if !matches!(peeked, Kind::If | Kind::With) {
-                    self.expect(Kind::RightDelim, "else")?;
+                    self.need(Kind::RightDelim, "else")?;
                 }
                 return Ok(Item::End(End::Else));
             }
             Kind::End => {
-                self.expect(Kind::RightDelim, "end")?;
+                self.need(Kind::RightDelim, "end")?;
                 return Ok(Item::End(End::End));
             }
             Kind::If => self.branch(BranchKind::If)?,

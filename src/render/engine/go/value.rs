@@ -179,8 +179,8 @@ impl Value {
         })
     }
 
-    /// How many lists and maps are within each other at most; 0 for what is neither. Who makes
-    /// values of values bounds it, because to print, copy or drop them takes stack for each level.
+    /// How many lists and maps lie within each other in it. The evaluator refuses what functions
+    /// nest deeper than a stack bears when it is printed or dropped.
     pub fn depth(&self) -> u32 {
         match self {
             Self::List(list) => list.depth(),
