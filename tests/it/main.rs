@@ -12,6 +12,7 @@
 mod badinput;
 mod child;
 mod clients;
+mod dns_express;
 mod dns_forward;
 mod dns_wire;
 mod documents;
