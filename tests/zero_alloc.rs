@@ -219,10 +219,8 @@ fn a_turn_of_the_express_lane_allocates_nothing() {
         let port = socket.local_addr().unwrap().port();
         client.connect((from.parse::<IpAddr>().unwrap(), port)).unwrap();
         let mut lane = server.lane(socket).unwrap();
-        let mut queries: Vec<Vec<u8>> = ["web.svc", "nobody.svc", "big.svc"]
-            .iter()
-            .map(|name| query(name, 1, true))
-            .collect();
+        let mut queries: Vec<Vec<u8>> =
+            ["web.svc", "nobody.svc", "big.svc"].iter().map(|name| query(name, 1, true)).collect();
         // With a cookie, and what is no query.
         let mut known = query("web.svc", 1, true);
         let length = known.len();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hickory_proto::op::Message;
+use proptest::prelude::*;
 
 use super::cookie::Secret;
 use super::dialect::testing::{service, settings};
@@ -238,5 +239,53 @@ fn by_tcp_a_client_that_asks_learns_how_long_it_may_be_idle() {
         let client = "192.0.2.1".parse().unwrap();
         super::respond(&table, &query, transport, client, 1, &mut out);
         assert_eq!(option(&out, 11), want, "{transport:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_options_a_query_has_its_reply_can_be_read_and_keeps_its_limit(
+        options in prop::collection::vec(
+            (prop_oneof![Just(3_u16), Just(10), Just(11), Just(15), any::<u16>()],
+             prop::collection::vec(any::<u8>(), 0..45)),
+            0..5,
+        ),
+        payload: u16, version in prop_oneof![9 => Just(0_u8), 1 => any::<u8>()],
+        tcp: bool, stale: bool, times in 1..30_u64,
+        name in prop_oneof![Just("web.svc"), Just("no.svc"), Just("example.org"), Just("svc")],
+        qtype in prop_oneof![Just(rtype::A), Just(rtype::SRV), Just(rtype::SOA), Just(rtype::ANY)],
+    ) {
+        let table = table("rate_limit = 10\n[zone.svc]", &[("test", true, stale)]);
+        let mut bytes = Vec::new();
+        for (code, data) in &options {
+            bytes.extend(code.to_be_bytes());
+            bytes.extend((data.len() as u16).to_be_bytes());
+            bytes.extend(data);
+        }
+        let query = with_opt(ask(name, qtype), payload, version, &bytes);
+        let (secrets, rates) = ([Secret::random()], Rates::default());
+        let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+        for seed in 0..times {
+            let client = "192.0.2.1".parse().unwrap();
+            let (secrets, rates) = (&secrets[..], Some(&rates));
+            let asker = Asker { transport, client, seed, now: NOW, secrets, rates };
+            let mut out = Vec::new();
+            let outcome = respond_to(&table, &query, &asker, &mut out);
+            prop_assert!(outcome.action == Action::Reply || (!tcp && seed >= 10));
+            if outcome.action != Action::Reply {
+                continue;
+            }
+            prop_assert!(tcp || out.len() <= usize::from(payload.clamp(512, 1232)));
+            let message = Message::from_vec(&out).unwrap();
+            let code = u16::from(message.metadata.response_code);
+            prop_assert_eq!(code, outcome.rcode);
+            prop_assert_eq!(message.edns.is_some(), code != rcode::FORMERR);
+            let cookie = options.iter().find(|(code, _)| *code == 10).map(|(_, data)| data.len());
+            let good = |length| length == 8 || (16..=40).contains(&length);
+            prop_assert_eq!(code == rcode::FORMERR, cookie.is_some_and(|length| !good(length)));
+            prop_assert_eq!(option(&out, 10).is_some(), cookie.is_some_and(good));
+        }
     }
 }

@@ -19,6 +19,7 @@ mod consul_real;
 mod consul_storm;
 mod dns_beside_consul;
 mod dns_dialects;
+mod dns_express;
 mod dns_forward;
 mod dns_wire;
 mod documents;
