@@ -91,7 +91,7 @@ fn service(name: &str, instances: u16) -> SourceService {
         ports: Arc::new([Port { name: "".into(), number: 8080 }]),
         tags: Arc::new(["prod".into()]),
         weight: Weight::try_from(i64::from(1 + n % 3)).unwrap(),
-        locality: (n % 2 == 0).then(|| "east".into()),
+        locality: n.is_multiple_of(2).then(|| "east".into()),
         health: Health::Healthy,
         ..Instance::bare(
             "mem",

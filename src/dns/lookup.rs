@@ -151,7 +151,7 @@ impl ZoneTable {
             if let Some((name, identity)) = identified(settings, key) {
                 return self.find_identified(settings, zone, view, (name, identity));
             }
-            if let Some(found) = self.find_inside(settings, zone, view, key) {
+            if let Some(found) = Self::find_inside(settings, zone, view, key) {
                 return found;
             }
             if let Some(node) = self.in_view(EVERYBODY, key) {
@@ -190,14 +190,13 @@ impl ZoneTable {
         if let Some(node) = self.in_view(view.apex(), whole.get()).filter(|_| view.known) {
             return Found::Node(node);
         }
-        self.find_inside(settings, zone, &view, whole.get())
+        Self::find_inside(settings, zone, &view, whole.get())
             .unwrap_or_else(|| zone.find(settings, whole.get()))
     }
 
     /// What a client of an environment finds: names without the environment are those of its own,
     /// and in a zone that keeps environments apart it finds no others.
     fn find_inside<'a>(
-        &'a self,
         settings: &ZoneSettings,
         zone: &'a Zone,
         view: &View<'a>,

@@ -245,7 +245,7 @@ fn scope(records: &Counted) -> Option<Arc<Scope>> {
     for (record, _) in records.iter() {
         match &record.data {
             Data::Search(_, name) if !scope.search.contains(name) => {
-                scope.search.push(name.clone())
+                scope.search.push(name.clone());
             }
             Data::Sees(_, name) if !scope.sees.contains(name) => scope.sees.push(name.clone()),
             _ => {}

@@ -196,7 +196,7 @@ impl Decoding<'_> {
                 for text in &answers {
                     match text.parse::<IpAddr>() {
                         Ok(ip) => {
-                            instances.push(Instance::bare(self.registry, text, Address::Ip(ip)))
+                            instances.push(Instance::bare(self.registry, text, Address::Ip(ip)));
                         }
                         Err(_) => self.refuse(&place, format!("{text:?} is no IP address")),
                     }

@@ -122,9 +122,9 @@ fn on_purpose(name: &str, qtype: RecordType, them: &Answer, us: &Answer) -> Opti
         "an address of another type than was asked for is no answer: NODATA"
     } else if them.0 == ResponseCode::NXDomain && us.0 == ResponseCode::NoError && empty(us) {
         "a name with names below it, or with records of another type, exists"
-    } else if lower.ends_with(".arpa") && qtype != RecordType::PTR {
+    } else if lower.contains(".arpa") && qtype != RecordType::PTR {
         "the name of an address exists for other types too"
-    } else if lower.ends_with(".arpa") && empty(them) == empty(us) && us.1.is_superset(&them.1) {
+    } else if lower.contains(".arpa") && empty(them) == empty(us) && us.1.is_superset(&them.1) {
         "an address points back to each name that it has, not to the first one"
     } else if qtype == RecordType::TXT && empty(us) && us.0 == ResponseCode::NoError {
         "the text of a service: there is none; addresses are no answer"

@@ -19,7 +19,7 @@
 //! What differs on purpose: tasks that fail their checks have no names; a negative answer has the
 //! SOA of the apex; replies may be as long as the client's EDNS says.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -288,9 +288,9 @@ fn list_masters(zone: &ZoneSettings, masters: &[&Arc<Instance>], out: &mut Recor
             }
         }
     }
-    let addresses: BTreeMap<IpAddr, ()> =
-        masters.iter().filter_map(|master| Some((master.address.ip()?, ()))).collect();
-    for (number, (ip, ())) in addresses.into_iter().enumerate() {
+    let addresses: BTreeSet<IpAddr> =
+        masters.iter().filter_map(|master| master.address.ip()).collect();
+    for (number, ip) in addresses.into_iter().enumerate() {
         for label in ["master".to_owned(), format!("master{number}")] {
             if let Some(name) = out.checked(of(&label)) {
                 out.put(&name, Data::address(ip));

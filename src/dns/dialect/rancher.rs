@@ -70,14 +70,10 @@ fn list_answers(zone: &ZoneSettings, kind: &str, service: &Service, out: &mut Re
         out.mark().ttl = ttl;
     }
     let fact = |key: &str| service.meta.get(key).map(|told| &**told);
-    let view = match fact("rancher.client") {
-        None => None,
-        Some(client) => Some(
-            client
-                .parse()
-                .map_or_else(|_| Name::label(client.to_ascii_lowercase().as_bytes()), client_view),
-        ),
-    };
+    let view = fact("rancher.client").map(|client| {
+        let identity = |_| Name::label(client.to_ascii_lowercase().as_bytes());
+        client.parse().map_or_else(identity, client_view)
+    });
     if kind == "search" {
         let view = view.unwrap_or_else(everybody);
         list_search(&view, 0, fact("rancher.search").unwrap_or_default(), out);
