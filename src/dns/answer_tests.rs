@@ -116,7 +116,7 @@ fn the_first_address_is_drawn_by_weight_and_all_orders_occur() {
     let mut orders = std::collections::BTreeSet::new();
     let mut seed = 88_172_645_463_325_252;
     for _ in 0..5_000 {
-        seed = super::full::next_seed(seed);
+        seed = super::express::next_seed(seed);
         *first.entry(by_udp(&table, NOWHERE, "web.svc", seed)[0].clone()).or_default() += 1;
         orders.insert(by_udp(&table, NOWHERE, "even.svc", seed));
     }

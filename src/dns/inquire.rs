@@ -71,7 +71,7 @@ pub fn inquire(table: &ZoneTable, name: &Name, qtype: u16, client: IpAddr) -> To
     let mut reply = Vec::new();
     match respond(table, &query, Transport::Tcp, client, 0, &mut reply) {
         Action::Reply => read(&reply).unwrap_or_default(),
-        Action::Drop | Action::Forward => Told::default(),
+        Action::Drop | Action::Limit | Action::Forward => Told::default(),
     }
 }
 
