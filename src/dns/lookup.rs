@@ -115,7 +115,8 @@ impl ZoneTable {
 
     /// The view whose apex is `name`.
     fn view_named(&self, name: &[u8]) -> View<'_> {
-        let mut view = View { apex: [0; VIEW_MAX], length: 0, scope: None, known: false, client: None };
+        let mut view =
+            View { apex: [0; VIEW_MAX], length: 0, scope: None, known: false, client: None };
         if let (Some(room), Some(node)) = (view.apex.get_mut(..name.len()), self.views.get(name)) {
             room.copy_from_slice(name);
             view.length = name.len();
@@ -239,10 +240,8 @@ impl ZoneTable {
         if self.views.is_empty() || self.zone_of(key).is_some() {
             return None;
         }
-        let node = self
-            .scoped(view, key)
-            .or_else(|| self.in_view(EVERYBODY, key))
-            .or_else(|| {
+        let node =
+            self.scoped(view, key).or_else(|| self.in_view(EVERYBODY, key)).or_else(|| {
                 let everybody = View { client: view.client, ..self.view_named(EVERYBODY) };
                 self.scoped(&everybody, key)
             })?;

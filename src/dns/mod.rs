@@ -8,7 +8,9 @@
 mod answer;
 #[cfg(test)]
 mod answer_tests;
+mod asked;
 mod build;
+mod codes;
 pub mod config;
 pub mod cookie;
 mod counted;
@@ -23,9 +25,9 @@ mod guards_tests;
 #[cfg(test)]
 mod hostile;
 pub mod inquire;
+pub mod limits;
 mod lookup;
 pub mod mesos_api;
-pub mod limits;
 pub mod metrics;
 mod mmsg;
 pub mod node;
@@ -36,6 +38,7 @@ pub mod respond;
 mod set;
 pub mod settings;
 mod soa;
+mod stated;
 mod tcp;
 pub mod wire;
 pub mod zone;

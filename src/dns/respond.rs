@@ -9,23 +9,18 @@
 use std::net::IpAddr;
 
 use super::answer::{OptReply, Reply, Serving, bare, cookie_only};
+use super::asked::Asked;
 use super::cookie::{self, Cookie, Secret};
 use super::edns::{Edns, extended, read_edns};
-use super::lookup::View;
-use super::node::Node;
 use super::rate::{Kind, Rates, Verdict};
-use super::set::{OWNER, RR_HEAD};
-use super::settings::{Settings, ZoneSettings};
-use super::wire::{CLASS_IN, Header, POINTER_MAX, Question, rcode, rtype};
-use super::zone::{Found, Zone, ZoneTable};
+use super::settings::Settings;
+use super::wire::{CLASS_IN, Header, Question, rcode, rtype};
+use super::zone::ZoneTable;
 
 /// Largest reply by UDP to a client without EDNS (RFC 1035 §4.2.1).
 const UDP_PLAIN: usize = 512;
 /// Largest message by TCP (RFC 1035 §4.2.2).
 const TCP_MAX: usize = 65_535;
-
-/// Most aliases that are followed for one question.
-const CHASE_MAX: usize = 8;
 
 /// Kinds of question other than the usual one that are known by number (RFC 1996, RFC 2136).
 const NOTIFY: u16 = 4;
@@ -320,97 +315,6 @@ fn serving(settings: &Settings, asker: &Asker<'_>, edns: bool) -> Serving {
 
 fn may_recurse(settings: &Settings, client: IpAddr) -> bool {
     settings.forward.as_ref().is_some_and(|forward| forward.allows(client))
-}
-
-/// What is asked, of whom, and by which client.
-struct Asked<'a> {
-    table: &'a ZoneTable,
-    view: View<'a>,
-    qtype: u16,
-}
-
-impl Asked<'_> {
-    fn answer_zone(
-        &self,
-        reply: &mut Reply<'_>,
-        settings: &ZoneSettings,
-        zone: &Zone,
-        question: &Question,
-        serving: Serving,
-    ) {
-        let serving = serving.within(settings);
-        let answered = match self.table.find(settings, zone, &self.view, question.key()) {
-            Found::Missing if zone.unheard => {
-                // Not an authoritative word: the registry that could know it has not spoken yet.
-                reply.code(rcode::SERVFAIL);
-                reply.extended(extended::NOT_READY);
-                return;
-            }
-            Found::Missing => {
-                reply.code(rcode::NXDOMAIN);
-                false
-            }
-            Found::Apex(_) if matches!(self.qtype, rtype::SOA | rtype::ANY) => {
-                reply.soa(1, &zone.soa, &settings.apex);
-                true
-            }
-            Found::Apex(Some(node)) | Found::Node(node) => self.answer_node(reply, node, &serving),
-            Found::Address(ip) if is_asked(ip, self.qtype) => {
-                reply.answer_address(ip, settings.node_ttl);
-                true
-            }
-            Found::Apex(None) | Found::Address(_) | Found::Bare => false,
-        };
-        reply.set(Header::AA);
-        if zone.stale {
-            let missing = reply.is(rcode::NXDOMAIN);
-            reply.extended(if missing { extended::STALE_NXDOMAIN } else { extended::STALE });
-        }
-        if !answered {
-            reply.soa(2, &zone.soa, &settings.apex);
-        }
-    }
-
-    /// Answers from the records of one name, and of the names that it is an alias of as far as
-    /// they are known here. False when there is none of that type.
-    fn answer_node(&self, reply: &mut Reply<'_>, node: &Node, serving: &Serving) -> bool {
-        let (mut node, mut owner) = (node, OWNER);
-        for passed in 0..CHASE_MAX {
-            let set = match self.qtype {
-                // One RRset is answer enough (RFC 8482 §4.1).
-                rtype::ANY => node.sets().first(),
-                _ => node.set(self.qtype).or_else(|| node.set(rtype::CNAME)),
-            };
-            let Some(set) = set else { return passed > 0 };
-            let written = reply.answer(set, serving, owner);
-            if set.rtype == rtype::SRV {
-                reply.additional(set, &written);
-            }
-            let target = written.start + RR_HEAD;
-            if set.rtype != rtype::CNAME
-                || matches!(self.qtype, rtype::CNAME | rtype::ANY)
-                || written.count == 0
-                || target > POINTER_MAX
-            {
-                return true;
-            }
-            let name = set.record(0).get(RR_HEAD..).unwrap_or_default();
-            match self.table.node(&self.view, name) {
-                Some(next) if !std::ptr::eq(next, node) => node = next,
-                _ => return true,
-            }
-            owner = 0xc000 | target as u16;
-        }
-        true
-    }
-}
-
-/// Whether a question of type `qtype` asks for addresses of the family of `ip`.
-const fn is_asked(ip: IpAddr, qtype: u16) -> bool {
-    match ip {
-        IpAddr::V4(_) => matches!(qtype, rtype::A | rtype::ANY),
-        IpAddr::V6(_) => matches!(qtype, rtype::AAAA | rtype::ANY),
-    }
 }
 
 /// Writes a reply of nothing but a code to a query that was to be forwarded, EDNS kept, and why.

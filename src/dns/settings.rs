@@ -10,9 +10,10 @@ use ipnet::IpNet;
 use super::config::{DnsConfig, ForwardConfig};
 use super::limits::{Limits, networks};
 use super::node::{Mark, Record};
+use super::stated::record;
 use super::wire::Name;
 pub use super::zone_settings::ZoneSettings;
-use super::zone_settings::{check_zone, record};
+use super::zone_settings::check_zone;
 use crate::catalog::locality::Localities;
 use crate::catalog::networks::Networks;
 

@@ -9,9 +9,10 @@ use ipnet::IpNet;
 use super::config::{Near, WhenEmpty, ZoneConfig};
 use super::dialect::{self, Belonging, Dialect, Records};
 use super::limits::networks;
-use super::node::{Data, Mark, Srv};
+use super::node::{Data, Mark};
 use super::settings::{Unfit, holds};
 use super::soa;
+use super::stated::{owner_of, record};
 use super::wire::Name;
 use crate::catalog::locality::Localities;
 use crate::catalog::model::{Instance, Service};
@@ -366,44 +367,4 @@ fn domain(text: &str) -> Result<Name, String> {
         return Err(format!("{text:?} leaves no room for names below it; use a shorter one"));
     }
     Ok(apex)
-}
-
-/// The name that `text` means below `apex`: `@` is the apex itself.
-fn owner_of(apex: &Name, text: &str) -> Result<Name, String> {
-    if text == "@" { Ok(apex.clone()) } else { apex.under(text) }
-}
-
-/// A record as it is written: its type, then its data.
-///
-/// # Errors
-/// Names the text and the forms that there are.
-pub(super) fn record(text: &str) -> Result<Data, String> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let name = |text: &str| Name::parse(text);
-    let number = |text: &str| {
-        text.parse::<u16>().map_err(|_| format!("{text:?} is no number from 0 to 65535"))
-    };
-    let of = |family: fn(&IpAddr) -> bool, ip: &str| {
-        let ip = ip.parse::<IpAddr>().ok().filter(family);
-        ip.map(Data::address).ok_or_else(|| "that is no such address".to_owned())
-    };
-    let read = match words[..] {
-        ["A", ip] => of(IpAddr::is_ipv4, ip),
-        ["AAAA", ip] => of(IpAddr::is_ipv6, ip),
-        ["CNAME", target] => name(target).map(Data::Cname),
-        ["NS", target] => name(target).map(Data::Ns),
-        ["PTR", target] => name(target).map(Data::Ptr),
-        ["MX", preference, target] => {
-            number(preference).and_then(|number| Ok(Data::Mx(number, name(target)?)))
-        }
-        ["SRV", priority, weight, port, target] => number(priority).and_then(|priority| {
-            let (weight, port, target) = (number(weight)?, number(port)?, name(target)?);
-            Ok(Data::Srv(Srv { target, port, priority, weight, glue: None }))
-        }),
-        ["TXT", ..] => Ok(Data::text(text.trim_start()["TXT".len()..].trim())),
-        _ => {
-            Err("there are A, AAAA, CNAME, MX, NS, PTR, SRV and TXT, each with its data".to_owned())
-        }
-    };
-    read.map_err(|error| format!("{text:?}: {error}; write it as \"A 10.0.0.1\""))
 }
