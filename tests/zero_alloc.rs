@@ -5,17 +5,19 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
 use portolan::catalog::assemble::{Inputs, Source, assemble};
 use portolan::catalog::model::{Address, Port};
 use portolan::catalog::observed::Failure;
+use portolan::catalog::publish::Current;
 use portolan::catalog::{
     Health, Instance, RegistryState, RegistryView, SourceService, Verdicts, Weight,
 };
-use portolan::dns::{Action, Transport, ZoneTable, respond};
+use portolan::dns::{Action, DnsServer, Metrics, Transport, ZoneTable, respond};
+use portolan::lifecycle::Lifecycle;
 use portolan::proxy::ProxyTable;
 use portolan::proxy::balance::PickKey;
 use portolan::proxy::route::{ServiceRef, normalise};
@@ -72,7 +74,11 @@ fn allocations(mut work: impl FnMut()) -> u64 {
     ALLOCATIONS.get() - before
 }
 
-const CONFIG: &str = "[dns]\nlisten = []\n[dns.zone.svc]\n[dns.zone.consul]\ndialect = \"consul\"\n\
+const CONFIG: &str = "[dns]\nlisten = []\n[dns.zone.svc]\nrecords = { alias = [\"CNAME web.svc\"] }\n\
+    [dns.zone.consul]\ndialect = \"consul\"\n[dns.zone.\"discover.internal\"]\ndialect = \"rancher\"\n\
+    [dns.zone.mesos]\ndialect = \"mesos\"\n[dns.zone.sky]\ndialect = \"skydns\"\n\
+    [dns.view.v]\nnetworks = [\"192.0.2.0/24\"]\nrecords = { \"seen.svc\" = [\"A 10.0.0.7\"] }\n\
+    [locality.east]\nnetworks = [\"192.0.2.0/25\"]\n\
     [dns.forward]\nupstreams = [\"10.9.9.9\"]\n\
     [listener.web.http]\nbind = [\"127.0.0.1:0\"]\n\
     [route.shop]\nlistener = \"web\"\nhost = \"shop.example\"\npath = \"/api\"\nservice = \"web\"\n\
@@ -85,6 +91,7 @@ fn service(name: &str, instances: u16) -> SourceService {
         ports: Arc::new([Port { name: "".into(), number: 8080 }]),
         tags: Arc::new(["prod".into()]),
         weight: Weight::try_from(i64::from(1 + n % 3)).unwrap(),
+        locality: n.is_multiple_of(2).then(|| "east".into()),
         health: Health::Healthy,
         ..Instance::bare(
             "mem",
@@ -149,7 +156,12 @@ fn an_answer_allocates_nothing() {
         ("NXDOMAIN", "nobody.svc", 1, 3, 0),
         ("the apex", "svc", 6, 0, 1),
         ("ANY", "web.svc", 255, 0, 3),
-        ("PTR", "1.0.0.10.in-addr.arpa", 12, 0, 4),
+        ("PTR", "1.0.0.10.in-addr.arpa", 12, 0, 8),
+        ("an alias", "alias.svc", 1, 0, 4),
+        ("of a view", "seen.svc", 1, 0, 1),
+        ("rancher", "web.default.default.rancher.internal", 1, 0, 3),
+        ("mesos: a star", "*.web.marathon.mesos", 1, 0, 3),
+        ("skydns: any", "any.web.sky", 1, 0, 3),
         ("consul", "prod.web.service.dc1.consul", 1, 0, 3),
         ("consul: SRV", "_web._tcp.service.consul", 33, 0, 3),
         ("consul: an address", "0a000009.addr.consul", 1, 0, 1),
@@ -174,13 +186,61 @@ fn an_answer_allocates_nothing() {
         ("broken", query("web.svc", 1, false)[..20].to_vec(), Transport::Udp, Action::Reply),
         ("no query", vec![0; 3], Transport::Udp, Action::Drop),
         ("for others", query("example.org", 1, true), Transport::Udp, Action::Forward),
+        (
+            "of a container's environment",
+            query("web.default.discover.internal", 1, true),
+            Transport::Udp,
+            Action::Reply,
+        ),
+        ("searched", query("web", 1, true), Transport::Udp, Action::Reply),
     ] {
         let allocated = allocations(|| {
-            let client = Ipv4Addr::LOCALHOST.into();
+            let client = match case {
+                "searched" | "of a container's environment" => Ipv4Addr::new(10, 0, 0, 1).into(),
+                _ => Ipv4Addr::LOCALHOST.into(),
+            };
             let action = respond(&zones, &query, transport, client, random::bits(), &mut out);
             assert_eq!(action, wanted);
         });
         assert_eq!(allocated, 0, "{case}");
+    }
+}
+
+#[test]
+fn a_turn_of_the_express_lane_allocates_nothing() {
+    let (zones, _) = tables();
+    let zones = Arc::new(zones);
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let current = Current::new(move || Arc::clone(&zones));
+    let server = DnsServer::new(current, metrics, Lifecycle::new().phases());
+    for (listen, from) in [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1")] {
+        let bind = |ip: &str| UdpSocket::bind((ip.parse::<IpAddr>().unwrap(), 0)).unwrap();
+        let (socket, client) = (bind(listen), bind(from));
+        let port = socket.local_addr().unwrap().port();
+        client.connect((from.parse::<IpAddr>().unwrap(), port)).unwrap();
+        let mut lane = server.lane(socket).unwrap();
+        let mut queries: Vec<Vec<u8>> =
+            ["web.svc", "nobody.svc", "big.svc"].iter().map(|name| query(name, 1, true)).collect();
+        // With a cookie, and what is no query.
+        let mut known = query("web.svc", 1, true);
+        let length = known.len();
+        known[length - 5] = 16;
+        known.extend([0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+        queries.extend([known, vec![0; 3]]);
+        let mut reply = [0; 4096];
+        let allocated = allocations(|| {
+            for query in &queries {
+                client.send(query).unwrap();
+            }
+            let mut taken = 0;
+            while taken < queries.len() {
+                taken += lane.turn().unwrap();
+            }
+            for _ in 1..queries.len() {
+                assert!(client.recv(&mut reply).unwrap() > 12);
+            }
+        });
+        assert_eq!(allocated, 0, "{listen}");
     }
 }
 

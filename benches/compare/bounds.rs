@@ -7,7 +7,7 @@ use portolan::units::{Share, Size};
 use serde::Deserialize;
 
 use crate::peers::{PEERS, PORTOLAN};
-use crate::report::Outcome;
+use crate::report::{Outcome, best};
 use crate::tasks::TASKS;
 use crate::trouble::Trouble;
 
@@ -18,12 +18,17 @@ pub(crate) struct Bounds {
     task: BTreeMap<String, Bound>,
 }
 
+/// The reference that stands for whichever other server costs least.
+pub(crate) const BEST: &str = "best";
+
 /// The bounds of one task.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Bound {
     reference: Option<String>,
     ratio_max: Option<f64>,
+    own: Option<String>,
+    own_max: Option<f64>,
     memory_max: Option<Size>,
     given_back_min: Option<Share>,
 }
@@ -68,7 +73,15 @@ impl Bounds {
                     "[task.{name}] needs both `reference` and `ratio_max`, or none of them"
                 )));
             }
+            if bound.own.is_some() != bound.own_max.is_some()
+                || bound.own.iter().any(|own| !TASKS.iter().any(|task| task.name == own))
+            {
+                return Err(refuse(format!(
+                    "[task.{name}] needs `own`, a task that is there, and `own_max`, or none of them"
+                )));
+            }
             if let Some(reference) = &bound.reference
+                && reference != BEST
                 && !task.peers.contains(&reference.as_str())
             {
                 return Err(refuse(format!(
@@ -100,6 +113,9 @@ impl Bounds {
             if let (Some(reference), Some(most)) = (&bound.reference, bound.ratio_max) {
                 say(judge_ratio(outcome, reference, most * factor));
             }
+            if let (Some(own), Some(most)) = (&bound.own, bound.own_max) {
+                say(judge_own(outcome, outcomes, own, most * factor));
+            }
             if let Some(most) = bound.memory_max {
                 say(judge_memory(outcome, most.0 as f64 * factor));
             }
@@ -114,6 +130,8 @@ impl Bounds {
 }
 
 fn judge_ratio(outcome: &Outcome, reference: &str, most: f64) -> (bool, String) {
+    let best = best(&outcome.summaries).map(|one| one.peer);
+    let reference = if reference == BEST { best.unwrap_or(reference) } else { reference };
     let cost = |name: &str| {
         outcome.summaries.iter().find(|one| one.peer == name).map(|one| one.total.median)
     };
@@ -123,6 +141,20 @@ fn judge_ratio(outcome: &Outcome, reference: &str, most: f64) -> (bool, String) 
     };
     let ratio = own / other;
     (ratio <= most, format!("{ratio:.2} times {reference}'s CPU time, at most {most:.2}"))
+}
+
+/// Against what Portolan itself takes in another task of the same run.
+fn judge_own(outcome: &Outcome, all: &[Outcome], task: &str, most: f64) -> (bool, String) {
+    let cost = |outcome: &Outcome| {
+        let own = outcome.summaries.iter().find(|one| one.peer == PORTOLAN);
+        own.map(|own| own.total.median)
+    };
+    let other = all.iter().find(|outcome| outcome.task == task).and_then(cost);
+    let (Some(own), Some(other)) = (cost(outcome), other) else {
+        return (false, format!("no figure for it or for {task}; measure both"));
+    };
+    let ratio = own / other;
+    (ratio <= most, format!("{ratio:.2} times what {task} takes, at most {most:.2}"))
 }
 
 fn judge_memory(outcome: &Outcome, most: f64) -> (bool, String) {
@@ -175,12 +207,13 @@ mod tests {
             .iter()
             .map(|&(peer, cost)| {
                 let total = Spread { median: cost, min: cost, max: cost };
-                let (user, system, per_second) = (total, total, total);
+                let (user, system, aside, per_second) = (total, total, total, total);
                 Summary {
                     peer,
                     total,
                     user,
                     system,
+                    aside,
                     per_second,
                     rounds: 1,
                     rss_first: 0,

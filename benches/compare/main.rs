@@ -12,6 +12,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod bounds;
+mod changes;
 mod helpers;
 mod idle;
 mod load;

@@ -97,6 +97,11 @@ impl Running {
         process::cpu(self.child.id())
     }
 
+    /// CPU time of its threads whose names begin with `prefix`.
+    pub(crate) fn cpu_of(&self, prefix: &str) -> Cpu {
+        process::cpu_of(self.child.id(), prefix)
+    }
+
     /// Memory of all its processes now.
     pub(crate) fn memory(&self) -> Memory {
         process::memory(self.child.id())

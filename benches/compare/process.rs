@@ -48,6 +48,20 @@ pub(crate) fn cpu(root: u32) -> Cpu {
     })
 }
 
+/// CPU time of those threads of `root` whose names begin with `prefix`.
+pub(crate) fn cpu_of(root: u32, prefix: &str) -> Cpu {
+    let per_second = rustix::param::clock_ticks_per_second() as f64;
+    let threads = fs::read_dir(format!("/proc/{root}/task")).into_iter().flatten();
+    let stats =
+        threads.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    let named =
+        |text: &String| text.split_once('(').is_some_and(|(_, rest)| rest.starts_with(prefix));
+    stats.filter(named).filter_map(|text| parse_stat(&text)).fold(Cpu::default(), |sum, one| Cpu {
+        user: sum.user + one.user_ticks as f64 / per_second,
+        system: sum.system + one.system_ticks as f64 / per_second,
+    })
+}
+
 /// Memory of `root` and its living descendants.
 pub(crate) fn memory(root: u32) -> Memory {
     tree(root)
@@ -107,6 +121,24 @@ mod tests {
     fn rss_and_pss_are_read_in_bytes_and_not_confused_with_their_parts() {
         let text = "Rss:                 100 kB\nPss:                  40 kB\nPss_Dirty:   9 kB\n";
         assert_eq!(rollup(text), Memory { rss: 102_400, pss: 40_960 });
+    }
+
+    #[test]
+    fn the_time_of_a_thread_is_told_apart_by_its_name() {
+        let (told, tell) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("busy-bee-1".into()).spawn(move || {
+            let mut sum = 0_u64;
+            while matches!(tell.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
+                sum = std::hint::black_box(sum.wrapping_add(1));
+            }
+        });
+        let me = std::process::id();
+        while cpu_of(me, "busy-bee").user < 0.02 {
+            std::thread::yield_now();
+        }
+        drop(told);
+        thread.unwrap().join().unwrap();
+        assert_eq!(cpu_of(me, "nobody"), Cpu::default());
     }
 
     #[test]

@@ -114,6 +114,9 @@ fn print_cpu(summaries: &[Summary]) {
             format!("{:.1} → {:.1}", megabytes(one.rss_first), megabytes(one.rss_last)),
         );
     }
+    for one in summaries.iter().filter(|one| one.aside.median > 0.0) {
+        println!("  {} beside that, for the changes: {}", one.peer, figures(&one.aside));
+    }
     let own = summaries.iter().find(|one| one.peer == PORTOLAN);
     if let (Some(own), Some(best)) = (own, best(summaries)) {
         println!(
@@ -125,7 +128,7 @@ fn print_cpu(summaries: &[Summary]) {
 }
 
 /// The cheapest server that isn't Portolan.
-fn best(summaries: &[Summary]) -> Option<&Summary> {
+pub(crate) fn best(summaries: &[Summary]) -> Option<&Summary> {
     summaries
         .iter()
         .filter(|one| one.peer != PORTOLAN)
@@ -182,8 +185,9 @@ mod tests {
     fn the_best_is_never_portolan_itself() {
         let one = |peer, median| {
             let total = Spread { median, min: median, max: median };
-            let (user, system, per_second) = (total, total, total);
-            Summary { peer, total, user, system, per_second, rounds: 1, rss_first: 0, rss_last: 0 }
+            let (user, system, per_second, aside) = (total, total, total, total);
+            let (rounds, rss_first, rss_last) = (1, 0, 0);
+            Summary { peer, total, user, system, aside, per_second, rounds, rss_first, rss_last }
         };
         let all = [one(PORTOLAN, 1.0), one("nsd", 3.0), one("knot", 2.0)];
         assert_eq!(best(&all).map(|best| best.peer), Some("knot"));

@@ -6,13 +6,17 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use crate::changes::Changes;
 use crate::load::Load;
 use crate::machine::Machine;
 use crate::peer::Running;
+use crate::process::Cpu;
 use crate::tasks::Work;
 use crate::trouble::Trouble;
 use crate::zone::Zone;
 
+/// How Portolan calls the threads that answer by UDP.
+const EXPRESS: &str = "dns-express";
 /// Above this share of failed operations a round says nothing.
 const VOID_ABOVE: f64 = 0.001;
 
@@ -24,6 +28,8 @@ pub(crate) struct Round {
     /// CPU time per operation in microseconds.
     pub(crate) user_us: f64,
     pub(crate) system_us: f64,
+    /// CPU time per operation of threads that answer nobody, when those are told apart.
+    pub(crate) aside_us: f64,
     pub(crate) void: bool,
     /// Resident memory after the round, in bytes.
     pub(crate) rss: u64,
@@ -47,6 +53,8 @@ pub(crate) struct Summary {
     pub(crate) total: Spread,
     pub(crate) user: Spread,
     pub(crate) system: Spread,
+    /// Of threads that answer nobody; zero where they are not told apart.
+    pub(crate) aside: Spread,
     pub(crate) per_second: Spread,
     pub(crate) rounds: usize,
     /// Resident memory after the first and the last round, in bytes.
@@ -70,13 +78,14 @@ pub(crate) fn play(
         for nth in 0..servers.len() {
             let server = &servers[(nth + round as usize) % servers.len()];
             match one(work, server, machine, zone, seconds) {
-                Ok((user, system, load)) => {
+                Ok((used, aside, load)) => {
                     let operations = load.operations.max(1) as f64;
                     played.push(Round {
                         peer: server.name,
                         number: round,
-                        user_us: user * 1e6 / operations,
-                        system_us: system * 1e6 / operations,
+                        user_us: used.user * 1e6 / operations,
+                        system_us: used.system * 1e6 / operations,
+                        aside_us: aside * 1e6 / operations,
                         void: load.error_share() > VOID_ABOVE,
                         rss: server.memory().rss,
                         load,
@@ -95,12 +104,22 @@ fn one(
     machine: &Machine,
     zone: &Zone,
     seconds: u32,
-) -> Result<(f64, f64, Load), Trouble> {
+) -> Result<(Cpu, f64, Load), Trouble> {
     let address: SocketAddr = server.address;
-    let before = server.cpu();
+    let used =
+        |from: Cpu, to: Cpu| Cpu { user: to.user - from.user, system: to.system - from.system };
+    let whole = server.cpu();
+    if work == Work::Changing {
+        let express = server.cpu_of(EXPRESS);
+        let changes = Changes::start(zone);
+        let load = work.load(machine, zone, address, seconds)?;
+        drop(changes);
+        let own = used(express, server.cpu_of(EXPRESS));
+        let all = used(whole, server.cpu());
+        return Ok((own, all.user + all.system - own.user - own.system, load));
+    }
     let load = work.load(machine, zone, address, seconds)?;
-    let after = server.cpu();
-    Ok((after.user - before.user, after.system - before.system, load))
+    Ok((used(whole, server.cpu()), 0.0, load))
 }
 
 /// The figures of each server over its rounds that aren't void, in the order of `peers`.
@@ -118,6 +137,7 @@ pub(crate) fn summarise(peers: &[&'static str], rounds: &[Round]) -> Vec<Summary
                 total: over(|round| round.user_us + round.system_us)?,
                 user: over(|round| round.user_us)?,
                 system: over(|round| round.system_us)?,
+                aside: over(|round| round.aside_us)?,
                 per_second: over(|round| round.load.operations as f64 / round.load.seconds)?,
                 rounds: valid.len(),
                 rss_first: valid.first()?.rss,
@@ -147,7 +167,7 @@ mod tests {
     fn round(peer: &'static str, user_us: f64, errors: u64) -> Round {
         let load = Load { operations: 1000, errors, seconds: 1.0, answer_bytes: None };
         let void = load.error_share() > VOID_ABOVE;
-        Round { peer, number: 0, user_us, system_us: 1.0, void, rss: 1, load }
+        Round { peer, number: 0, user_us, system_us: 1.0, aside_us: 0.0, void, rss: 1, load }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::bounds::{Bounds, Measure};
+use crate::bounds::{BEST, Bounds, Measure};
 use crate::helpers::{self, Helper, Helping};
 use crate::idle;
 use crate::machine::{Machine, raise_file_limit};
@@ -95,7 +95,9 @@ fn measure(cli: &Cli) -> Result<bool, Trouble> {
             task.peers.contains(&peer.name)
                 && (!cli.smoke
                     || peer.name == PORTOLAN
-                    || bounds.reference(task.name) == Some(peer.name))
+                    || bounds
+                        .reference(task.name)
+                        .is_some_and(|name| name == peer.name || name == BEST))
         };
         let peers: Vec<&Peer> = peers.iter().copied().filter(wanted).collect();
         let patience = if cli.smoke { PATIENCE_SMOKE } else { PATIENCE };

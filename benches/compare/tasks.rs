@@ -27,6 +27,10 @@ pub(crate) enum Work {
     Hits { rate: Option<u32> },
     /// Names that don't.
     Misses { rate: Option<u32> },
+    /// One name with more addresses than a reply has room for.
+    Many,
+    /// Names that exist, while others change.
+    Changing,
     /// HTTP requests over kept connections.
     Requests,
     /// Messages of 64 bytes.
@@ -76,6 +80,23 @@ pub(crate) const TASKS: &[Task] = &[
         smoke: false,
     },
     Task {
+        name: "dns-many",
+        title: "DNS over UDP, a name with 5,000 A, saturated",
+        role: Role::Dns,
+        peers: DNS,
+        work: Work::Many,
+        smoke: false,
+    },
+    Task {
+        name: "dns-changing",
+        title: "DNS over UDP, a name with 3 A, saturated, with 1,000 changes a second: the threads \
+                that answer",
+        role: Role::Dns,
+        peers: &["portolan"],
+        work: Work::Changing,
+        smoke: false,
+    },
+    Task {
         name: "http-keepalive",
         title: "HTTP/1.1 requests over 32 kept connections, 64-byte body",
         role: Role::Http,
@@ -118,6 +139,8 @@ impl Work {
             Self::Misses { rate } => {
                 load::dnsperf(machine, address, &zone.misses, "NXDOMAIN", seconds, rate)
             }
+            Self::Changing => load::dnsperf(machine, address, &zone.hits, "NOERROR", seconds, None),
+            Self::Many => load::dnsperf(machine, address, &zone.many, "NOERROR", seconds, None),
             Self::Messages => load::ping_pong(address, 16, seconds),
             Self::Requests | Self::Idle { .. } => load::wrk(machine, address, 32, seconds),
         }

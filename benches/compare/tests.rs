@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 mod bounds;
+mod changes;
 mod helpers;
 mod idle;
 mod load;

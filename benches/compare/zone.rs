@@ -15,6 +15,12 @@ pub(crate) const HIT: &str = "svc-00000.bench.test";
 const NAMES: u32 = 10_000;
 /// Addresses of each name.
 const ADDRESSES: u32 = 3;
+/// Addresses of the one name that has many.
+const MANY: u32 = 5_000;
+/// Services that may change.
+const CHANGING: u32 = 100;
+/// Changes that one version of those makes.
+pub(crate) const CHANGES: u32 = 10;
 /// TTL of every record, in seconds; Portolan is told the same.
 pub(crate) const TTL: u32 = 60;
 
@@ -29,6 +35,10 @@ pub(crate) struct Zone {
     pub(crate) hits: PathBuf,
     /// Questions for names that don't.
     pub(crate) misses: PathBuf,
+    /// Questions for the name with many addresses.
+    pub(crate) many: PathBuf,
+    /// Services of Portolan's second file registry, which [`crate::changes`] rewrites.
+    pub(crate) changing: PathBuf,
 }
 
 impl Zone {
@@ -44,6 +54,8 @@ impl Zone {
             services: put("services.toml", services())?,
             hits: put("hits", questions("svc"))?,
             misses: put("misses", questions("non"))?,
+            many: put("many", format!("many.{ZONE} A\n"))?,
+            changing: put("changing.toml", changing(0))?,
         })
     }
 }
@@ -62,6 +74,27 @@ fn master() -> String {
             let _ = writeln!(text, "svc-{name:05} IN A {}", address(name, nth));
         }
     }
+    for nth in 0..MANY {
+        let _ = writeln!(text, "many IN A {}", address(NAMES, nth));
+    }
+    text
+}
+
+/// The version of that number of the services that change: each differs from the one before in the
+/// address of [`CHANGES`] of them.
+pub(crate) fn changing(version: u32) -> String {
+    let mut text = String::new();
+    for service in 0..CHANGING {
+        let turn = service / CHANGES;
+        let turns = CHANGING / CHANGES;
+        // How often this one has had its turn.
+        let changed = (version + turns - 1 - turn) / turns;
+        let _ = writeln!(
+            text,
+            "[[service.changing-{service}.instance]]\naddress = \"10.200.{service}.{}\"\nport = 80",
+            changed % 250
+        );
+    }
     text
 }
 
@@ -75,6 +108,10 @@ fn services() -> String {
                 "[[service.svc-{name:05}.instance]]\naddress = \"{address}\"\nport = 80"
             );
         }
+    }
+    for nth in 0..MANY {
+        let address = address(NAMES, nth);
+        let _ = writeln!(text, "[[service.many.instance]]\naddress = \"{address}\"\nport = 80");
     }
     text
 }
@@ -103,5 +140,15 @@ mod tests {
         assert!(questions.contains(&format!("{HIT} A\n")));
         assert_eq!(master().matches("svc-09999 IN A ").count(), 3);
         assert_eq!(services().matches("[[service.svc-09999.instance]]").count(), 3);
+        assert_eq!(services().matches("[[service.many.instance]]").count(), MANY as usize);
+    }
+
+    #[test]
+    fn each_version_of_the_services_that_change_differs_in_ten_of_them() {
+        for version in 0..40 {
+            let (before, now) = (changing(version), changing(version + 1));
+            let differ = before.lines().zip(now.lines()).filter(|(a, b)| a != b).count();
+            assert_eq!(differ, CHANGES as usize, "after {version}");
+        }
     }
 }

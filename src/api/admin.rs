@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::collect::states;
+use super::explain::{Explain, explain};
 use super::push::{Push, push};
 use super::why::{Reasons, why};
 use crate::catalog::publish::Current;
@@ -47,6 +48,8 @@ pub struct Admin {
     pub why: Reasons,
     /// Takes pushed results of checks.
     pub push: Push,
+    /// Why names are answered as they are.
+    pub explain: Explain,
     /// Where reloads are asked for.
     pub reloads: mpsc::Sender<Reload>,
     /// The token for changes, and for reading off loopback.
@@ -93,6 +96,7 @@ impl Admin {
             .route("/v1/services/{name}", get(service))
             .route("/v1/why", get(why))
             .route("/v1/health/{service}/{*id}", put(push))
+            .route("/v1/dns/explain", get(explain))
             .route("/v1/reload", post(reload))
             .fallback(unknown)
             .layer(from_fn_with_state((door, token), guard))
@@ -231,7 +235,7 @@ async fn reload(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn unknown() -> Response {
     let message = "there are /healthz, /readyz, /metrics, /v1/status, /v1/services, \
-                   /v1/services/NAME, /v1/why?service=NAME, \
+                   /v1/services/NAME, /v1/why?service=NAME, /v1/dns/explain?name=NAME, \
                    PUT /v1/health/SERVICE/ID and POST /v1/reload\n";
     (StatusCode::NOT_FOUND, message).into_response()
 }

@@ -4,11 +4,15 @@
 mod admin;
 mod collect;
 mod config;
+mod explain;
+mod mesos;
 mod push;
 mod why;
 
 pub use admin::{Admin, Reload, Report};
 pub use collect::Services;
 pub use config::AdminConfig;
+pub use explain::Explain;
+pub use mesos::{MesosAnswers, MesosQuestion, mesos};
 pub use push::{Push, PushRefusal};
 pub use why::Reasons;

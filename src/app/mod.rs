@@ -7,6 +7,7 @@ mod error;
 mod health;
 mod interest;
 mod meters;
+mod names;
 mod publish;
 mod reload;
 mod sight;
@@ -189,6 +190,7 @@ impl App {
         let workers =
             Workers::start(&config, &tables, &lifecycle, &readiness, &connections, &meters)
                 .map_err(system)?;
+        sockets.faces(names::mesos_faces(&tables));
         sockets.commit(prepared_sockets, &workers);
         let templates = reload::checksums(&prepared.resources);
         let renderer = Renderer::start(
@@ -221,6 +223,7 @@ impl App {
             }),
             why: status::reasons(&sight, health.checks()),
             push: health::push(health.checks()),
+            explain: names::explainer(&tables, &sight),
             reloads: reloads.clone(),
             token,
         };

@@ -16,6 +16,7 @@ use crate::catalog::RegistryState;
 use crate::catalog::publish::{Feed, Plan};
 use crate::catalog::store::{Loaded as Stored, StoredView};
 use crate::config::{self, Config, Loaded};
+use crate::dns::DnsConfig;
 use crate::net::adopt::Adopted;
 use crate::registry::{self, Registry, Surroundings};
 use crate::render::{Renderer, Resource};
@@ -200,12 +201,19 @@ fn last_view(registry: &Registry) -> Option<StoredView> {
     }
 }
 
+/// Whether `part` of the `[dns]` table is the same, if there is one before and now.
+fn same_dns<T: PartialEq>(before: &Config, now: &Config, part: impl Fn(&DnsConfig) -> T) -> bool {
+    before.dns.iter().zip(&now.dns).all(|(before, now)| part(before) == part(now))
+}
+
 /// What can't change while the process runs, by setting.
 fn needs_a_restart(before: &Config, now: &Config) -> Vec<String> {
     let mut fixed = Vec::new();
     for (setting, same) in [
         ("[node]", before.node == now.node),
         ("[admin]", before.admin == now.admin),
+        ("[dns] express_workers", same_dns(before, now, |dns| dns.express_workers)),
+        ("[dns] express_queue", same_dns(before, now, |dns| dns.express_queue)),
         (
             "[limits] idle_endpoint_connections",
             before.limits.idle_endpoint_connections == now.limits.idle_endpoint_connections,

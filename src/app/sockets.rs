@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::workers::{DnsSocket, Workers};
+use super::workers::{DnsSocket, Workers, express_workers};
 use crate::config::Config;
 use crate::net::adopt::Adopted;
 use crate::net::listen::{self, ListenError};
@@ -28,12 +28,18 @@ enum Carries {
     Tcp,
     DnsUdp,
     DnsTcp,
+    /// The HTTP API of Mesos-DNS.
+    Mesos,
 }
 
+/// Gives the HTTP API of Mesos-DNS for a zone.
+pub(super) type Faces = Arc<dyn Fn(&str) -> axum::Router + Send + Sync>;
+
 /// The sockets that are open.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Sockets {
     open: BTreeMap<Key, Open>,
+    faces: Option<Faces>,
 }
 
 #[derive(Debug)]
@@ -51,19 +57,25 @@ struct Open {
 pub(super) struct Bound {
     wanted: Vec<Key>,
     fresh: Vec<(Key, Socket)>,
+    /// Threads of the express lane for each address of DNS.
+    express_workers: usize,
 }
 
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Udp(UdpSocket),
+    /// The sockets of one address; at least one.
+    Udp(Vec<UdpSocket>),
 }
 
 impl Socket {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr(),
-            Self::Udp(socket) => socket.local_addr(),
+            Self::Udp(group) => match group.first() {
+                Some(socket) => socket.local_addr(),
+                None => Err(io::ErrorKind::NotFound.into()),
+            },
         }
     }
 
@@ -72,6 +84,12 @@ impl Socket {
             Self::Tcp(listener) => listener.try_clone().map(Some),
             Self::Udp(_) => Ok(None),
         }
+    }
+}
+
+impl std::fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sockets").field("open", &self.open).finish_non_exhaustive()
     }
 }
 
@@ -101,12 +119,25 @@ impl Sockets {
                         None => Socket::Tcp(listen::tcp(*address, &setting, adopted)?),
                     }
                 }
-                Carries::DnsUdp => Socket::Udp(listen::udp(*address, DNS, adopted)?),
+                Carries::DnsUdp => Socket::Udp(vec![listen::udp(*address, DNS, adopted)?]),
                 Carries::DnsTcp => Socket::Tcp(beside_udp(*address, &mut fresh, adopted)?),
+                Carries::Mesos => {
+                    let setting = format!("[dns.zone.{name:?}] http_listen");
+                    Socket::Tcp(listen::tcp(*address, &setting, adopted)?)
+                }
             };
             fresh.push((key.clone(), socket));
         }
-        Ok(Bound { wanted, fresh })
+        let express_workers = express_workers(config);
+        // Only now: a port that the kernel chose may have been given up for another one.
+        for (_, socket) in &mut fresh {
+            if let Socket::Udp(group) = socket
+                && let Some(first) = group.pop()
+            {
+                *group = listen::group(first, express_workers, adopted);
+            }
+        }
+        Ok(Bound { wanted, fresh, express_workers })
     }
 
     /// The socket of a listener that the new configuration does not have any more, when another
@@ -117,6 +148,11 @@ impl Sockets {
             same && address.port() != 0 && open.held.is_some() && !wanted.contains(key)
         })?;
         open.held.as_ref()?.try_clone().ok()
+    }
+
+    /// From now on the HTTP API of Mesos-DNS is given by `faces`.
+    pub(super) fn faces(&mut self, faces: Faces) {
+        self.faces = Some(faces);
     }
 
     /// Lets go of our own hold on the sockets, before the workers let go of theirs in a drain.
@@ -137,10 +173,15 @@ impl Sockets {
         });
         for (key, socket) in bound.fresh {
             let (close, closed) = watch::channel(false);
-            let served = socket.local_addr().and_then(|bound| {
+            let served = socket.local_addr().and_then(|address| {
                 let held = socket.hold()?;
-                serve(&key, socket, &closed, workers)?;
-                Ok((bound, held))
+                match (&self.faces, socket) {
+                    (Some(faces), Socket::Tcp(listener)) if key.1 == Carries::Mesos => {
+                        serve_mesos(faces(&key.0), listener, closed)?;
+                    }
+                    (_, socket) => serve(&key, socket, bound.express_workers, &closed, workers)?,
+                }
+                Ok((address, held))
             });
             match served {
                 Ok((bound, held)) => {
@@ -171,6 +212,9 @@ fn wanted(config: &Config) -> Vec<Key> {
         let carries = if listener.http.is_some() { Carries::Http } else { Carries::Tcp };
         wanted.extend(listener.bind().iter().map(|bind| (name.clone(), carries, *bind)));
     }
+    for (name, zone) in config.dns.iter().flat_map(|dns| &dns.zone) {
+        wanted.extend(zone.http_listen.map(|listen| (name.clone(), Carries::Mesos, listen)));
+    }
     for address in config.dns.iter().flat_map(|dns| &dns.listen) {
         // UDP first: with port 0 TCP then takes the port that UDP was given.
         wanted.push(("dns".to_owned(), Carries::DnsUdp, *address));
@@ -198,14 +242,31 @@ fn beside_udp(
             return bound;
         }
         // Kept until one fits: the kernel gives another one that way.
-        let next = Socket::Udp(listen::udp(address, DNS, adopted)?);
+        let next = Socket::Udp(vec![listen::udp(address, DNS, adopted)?]);
         passed_over.push(std::mem::replace(udp, next));
     }
+}
+
+/// Serves the HTTP API of Mesos-DNS until the socket is closed. Needs a runtime.
+fn serve_mesos(
+    router: axum::Router,
+    listener: TcpListener,
+    mut closed: watch::Receiver<bool>,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router);
+        // Nobody left to say it means that the process ends.
+        tokio::select! { _ = served => {}, _ = closed.wait_for(|closed| *closed) => {} }
+    });
+    Ok(())
 }
 
 fn serve(
     (name, carries, _): &Key,
     socket: Socket,
+    express_workers: usize,
     closed: &watch::Receiver<bool>,
     workers: &Workers,
 ) -> io::Result<()> {
@@ -223,6 +284,8 @@ fn serve(
         (Carries::Http, Socket::Tcp(listener)) => share(Kind::Http, &listener),
         (Carries::Tcp, Socket::Tcp(listener)) => share(Kind::Tcp, &listener),
         (_, Socket::Tcp(listener)) => workers.dns(DnsSocket::Tcp(listener, closed.clone())),
-        (_, Socket::Udp(socket)) => workers.dns(DnsSocket::Udp(socket, closed.clone())),
+        (_, Socket::Udp(group)) => {
+            workers.dns(DnsSocket::Udp(group, express_workers, closed.clone()))
+        }
     }
 }

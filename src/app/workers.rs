@@ -1,4 +1,5 @@
-//! The threads that carry: data workers, each with a runtime of its own, and one for DNS.
+//! The threads that carry: data workers, each with a runtime of its own, one for DNS, and those of
+//! its express lane, which come and go with their sockets.
 
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -7,6 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::publish::Tables;
 use super::{Meters, current};
@@ -19,8 +21,8 @@ use crate::proxy::serve::{Share, Worker};
 /// A socket for the DNS thread, and the word that closes it.
 #[derive(Debug)]
 pub(super) enum DnsSocket {
-    /// Questions by UDP.
-    Udp(UdpSocket, watch::Receiver<bool>),
+    /// Questions by UDP: the sockets of one address, and threads for them.
+    Udp(Vec<UdpSocket>, usize, watch::Receiver<bool>),
     /// Questions by TCP.
     Tcp(TcpListener, watch::Receiver<bool>),
 }
@@ -43,8 +45,7 @@ impl Workers {
         connections: &Arc<Connections>,
         meters: &Meters,
     ) -> io::Result<Self> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let count = config.node.workers.map_or(cores, usize::from);
+        let count = config.node.workers.map_or_else(cores, usize::from);
         let (dns, dns_sockets) = mpsc::unbounded_channel();
         let mut workers = Self { data: Vec::new(), dns, threads: Vec::new() };
         for number in 0..count {
@@ -55,7 +56,8 @@ impl Workers {
             let (accepting, metrics) = (meters.accept.clone(), meters.proxy.clone());
             let idle_max = config.limits.idle_endpoint_connections;
             workers.data.push(shares);
-            workers.spawn(format!("data-{number}"), lifecycle.phases(), async move || {
+            let mut ends = lifecycle.phases();
+            workers.spawn(format!("data-{number}"), async move || {
                 let worker = Worker::new(
                     current,
                     phases,
@@ -65,13 +67,17 @@ impl Workers {
                     metrics,
                     idle_max,
                 );
-                data(worker, receiver).await;
+                tokio::select! {
+                    () = data(worker, receiver) => {}
+                    () = ends.reached(Phase::Stopped) => {}
+                }
             })?;
         }
         let table = current(tables, |tables| Arc::clone(&tables.dns));
         let (metrics, phases) = (meters.dns.clone(), lifecycle.phases());
-        workers.spawn("dns".into(), lifecycle.phases(), async move || {
-            serve_dns(DnsServer::new(table, metrics, phases), dns_sockets).await;
+        let server = DnsServer::new(table, metrics, phases.clone());
+        workers.spawn("dns".into(), async move || {
+            serve_dns(server, dns_sockets, phases).await;
         })?;
         Ok(workers)
     }
@@ -94,11 +100,10 @@ impl Workers {
         std::mem::take(&mut self.threads)
     }
 
-    /// Runs `serve` on a thread with a single-threaded runtime, until [`Phase::Stopped`].
+    /// Runs `serve` on a thread with a single-threaded runtime.
     fn spawn<F>(
         &mut self,
         name: String,
-        mut phases: Phases,
         serve: impl FnOnce() -> F + Send + 'static,
     ) -> io::Result<()>
     where
@@ -106,16 +111,21 @@ impl Workers {
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(name).spawn(move || {
-            runtime.block_on(async move {
-                tokio::select! {
-                    () = serve() => {}
-                    () = phases.reached(Phase::Stopped) => {}
-                }
-            });
+            runtime.block_on(async move { serve().await });
         })?;
         self.threads.push(thread);
         Ok(())
     }
+}
+
+/// Threads of the express lane for each address of `[dns] listen`.
+pub(super) fn express_workers(config: &Config) -> usize {
+    let wanted = config.dns.as_ref().and_then(|dns| dns.express_workers);
+    wanted.map_or_else(cores, usize::from)
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Serves every share that comes.
@@ -127,18 +137,37 @@ async fn data(worker: Worker, mut shares: mpsc::UnboundedReceiver<Share>) {
     std::future::pending::<()>().await;
 }
 
-async fn serve_dns(server: DnsServer, mut sockets: mpsc::UnboundedReceiver<DnsSocket>) {
-    while let Some(socket) = sockets.recv().await {
-        let server = server.clone();
-        tokio::spawn(async move {
-            let served = match socket {
-                DnsSocket::Udp(socket, closed) => server.serve_udp(socket, closed).await,
-                DnsSocket::Tcp(listener, closed) => server.serve_tcp(listener, closed).await,
-            };
-            if let Err(error) = served {
-                tracing::error!(%error, "a DNS socket is not served any more");
+/// Serves every DNS socket that comes, until the process has stopped and the threads of the express
+/// lane have let go of theirs.
+async fn serve_dns(
+    server: DnsServer,
+    mut sockets: mpsc::UnboundedReceiver<DnsSocket>,
+    mut phases: Phases,
+) {
+    let mut serving = JoinSet::new();
+    let handed = server.clone();
+    serving.spawn(async move { handed.serve_handed().await });
+    loop {
+        tokio::select! {
+            () = phases.reached(Phase::Stopped) => break,
+            Some(socket) = sockets.recv() => {
+                let server = server.clone();
+                serving.spawn(async move {
+                    let served = match socket {
+                        DnsSocket::Udp(group, threads, closed) => {
+                            server.serve_udp(group, threads, closed).await
+                        }
+                        DnsSocket::Tcp(listener, closed) => {
+                            server.serve_tcp(listener, closed).await
+                        }
+                    };
+                    if let Err(error) = served {
+                        tracing::error!(%error, "a DNS socket is not served any more");
+                    }
+                });
             }
-        });
+            Some(_) = serving.join_next() => {}
+        }
     }
-    std::future::pending::<()>().await;
+    while serving.join_next().await.is_some() {}
 }

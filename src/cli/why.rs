@@ -1,4 +1,4 @@
-//! `portolan why`: why a service answers as it does, told by the running process.
+//! `portolan why`: why a service or a name answers as it does, told by the running process.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -11,22 +11,41 @@ use super::{Source, complain, exit, load, say};
 /// What to explain.
 #[derive(Debug, clap::Args)]
 pub struct Why {
-    /// `service/NAME`; without it, the services in which not every instance gets work.
-    #[arg(value_name = "service/NAME", value_parser = subject)]
-    subject: Option<String>,
-    /// The answer as JSON, as `GET /v1/why` gives it.
+    /// `service/NAME`, or a name of DNS; without it, the services in which not every instance gets
+    /// work.
+    #[arg(value_name = "service/NAME | DNS.NAME", value_parser = subject)]
+    subject: Option<Subject>,
+    /// The type that is asked for, for a name of DNS.
+    #[arg(long = "type", value_name = "TYPE", default_value = "A")]
+    qtype: String,
+    /// Who asks, for a name of DNS; by default this host.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<std::net::IpAddr>,
+    /// The answer as JSON, as `GET /v1/why` or `GET /v1/dns/explain` gives it.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     source: Source,
 }
 
-/// The name of the service in `service/NAME`.
-fn subject(text: &str) -> Result<String, String> {
+/// What can be asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Subject {
+    /// A service by its name.
+    Service(String),
+    /// A name of DNS.
+    Name(String),
+}
+
+/// The service in `service/NAME`, or else a name of DNS, which has a dot.
+fn subject(text: &str) -> Result<Subject, String> {
     match text.split_once('/') {
-        Some(("service", name)) if !name.is_empty() => Ok(name.to_owned()),
+        Some(("service", name)) if !name.is_empty() => Ok(Subject::Service(name.to_owned())),
         Some((kind, _)) => Err(format!("nothing is known about a {kind:?}; ask for service/NAME")),
-        None => Err(format!("say what it is: service/{text}")),
+        None if text.contains('.') => Ok(Subject::Name(text.to_owned())),
+        None => Err(format!(
+            "say what it is: service/{text}, or a name of DNS with a dot, if need be at its end"
+        )),
     }
 }
 
@@ -36,10 +55,19 @@ impl Why {
             Ok(loaded) => loaded.config,
             Err(code) => return code,
         };
-        let path = self.subject.as_ref().map_or_else(
-            || "/v1/why".to_owned(),
-            |name| format!("/v1/why?service={}", coded(name)),
-        );
+        let path = match &self.subject {
+            None => "/v1/why".to_owned(),
+            Some(Subject::Service(name)) => format!("/v1/why?service={}", coded(name)),
+            Some(Subject::Name(name)) => {
+                let client = self.client.map(|ip| format!("&client={}", coded(&ip.to_string())));
+                format!(
+                    "/v1/dns/explain?name={}&type={}{}",
+                    coded(name),
+                    coded(&self.qtype),
+                    client.unwrap_or_default()
+                )
+            }
+        };
         let told = match ask(&config, "GET", &path) {
             Ok((200, body)) => body,
             Ok((status, body)) => {
@@ -52,7 +80,12 @@ impl Why {
             }
         };
         let value: Value = serde_json::from_str(&told).unwrap_or_default();
-        say(if self.json { told.trim_end().to_owned() } else { text(&value) }.as_str());
+        let words = match &self.subject {
+            _ if self.json => told.trim_end().to_owned(),
+            Some(Subject::Name(_)) => explained(&value),
+            _ => text(&value),
+        };
+        say(&words);
         let unknown = self.subject.is_some() && value["known"] == Value::Bool(false);
         if unknown { ExitCode::from(exit::UNAVAILABLE) } else { ExitCode::SUCCESS }
     }
@@ -70,6 +103,45 @@ fn coded(name: &str) -> String {
         }
     }
     coded
+}
+
+/// The answer about a name of DNS for a reader.
+fn explained(told: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut out = String::new();
+    let mut line = |depth: usize, text: String| {
+        let _ = writeln!(out, "{:1$}{text}", "", depth * 2);
+    };
+    let (name, qtype, code) = (word(&told["name"]), word(&told["type"]), word(&told["code"]));
+    line(0, format!("{name} {qtype}: {code}"));
+    let place = told["locality"].as_str().map(|place| format!(" in {place}"));
+    line(1, format!("asked by {}{}", word(&told["client"]), place.unwrap_or_default()));
+    if let Some(zone) = told["zone"].as_str() {
+        let dialect = word(&told["dialect"]);
+        line(1, format!("zone {zone} ({dialect}), generation {}", told["generation"]));
+    }
+    for answer in list(&told["answers"]) {
+        line(1, format!("= {}", word(&answer)));
+    }
+    for service in list(&told["services"]) {
+        line(1, format!("service/{}", word(&service["service"])));
+        for instance in list(&service["instances"]) {
+            let mark = if instance["answered"] == Value::Bool(true) { "+" } else { "-" };
+            let (id, address) = (word(&instance["id"]), word(&instance["address"]));
+            line(2, format!("{mark} {id} ({address}): {}", word(&instance["reason"])));
+            if let Some(since) = instance["since"].as_str() {
+                line(3, format!("since {since}"));
+            }
+        }
+        for problem in list(&service["problems"]) {
+            line(2, format!("refused: {}", word(&problem)));
+        }
+    }
+    for note in list(&told["notes"]) {
+        line(1, word(&note));
+    }
+    out.trim_end().to_owned()
 }
 
 /// The answer for a reader.
@@ -164,8 +236,9 @@ mod tests {
 
     #[test]
     fn a_subject_is_a_service_by_name_and_anything_else_is_told_how_to_write_it() {
-        assert_eq!(subject("service/web").as_deref(), Ok("web"));
-        assert_eq!(subject("web").unwrap_err(), "say what it is: service/web");
+        assert_eq!(subject("service/web"), Ok(Subject::Service("web".into())));
+        assert_eq!(subject("web.consul"), Ok(Subject::Name("web.consul".into())));
+        assert!(subject("web").unwrap_err().contains("say what it is: service/web"));
         assert!(subject("node/a").unwrap_err().contains("service/NAME"));
         assert_eq!(coded("a b/ü"), "a%20b%2F%C3%BC");
     }

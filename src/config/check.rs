@@ -9,6 +9,7 @@ use super::document::{Document, Problem};
 use super::tables::Config;
 use crate::api::AdminConfig;
 use crate::catalog::assemble::{ServiceSettings, Settings};
+use crate::catalog::locality::Localities;
 use crate::dns;
 use crate::health::{self, OnFailureConfig, OutlierConfig};
 use crate::proxy;
@@ -53,7 +54,9 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
 
     let node = node_name(config);
     let nothing = dns::DnsConfig::default();
-    let dns = dns::Settings::compile(config.dns.as_ref().unwrap_or(&nothing), &node);
+    let localities = Arc::new(Localities::new(&config.localities, config.node.locality.as_deref()));
+    let dns = config.dns.as_ref().unwrap_or(&nothing);
+    let dns = dns::Settings::compile_in(dns, &node, &config.base_dir, &localities);
     let dns = dns.unwrap_or_else(|found| {
         problems.extend(found.into_iter().map(|unfit| {
             let path = unfit.path.iter().map(String::as_str);
@@ -150,6 +153,11 @@ fn ports_twice(document: &Document<'_>, config: &Config, problems: &mut Vec<Prob
     }
     for address in config.dns.iter().flat_map(|dns| &dns.listen) {
         asked.push((*address, vec!["dns", "listen"]));
+    }
+    for (name, zone) in config.dns.iter().flat_map(|dns| &dns.zone) {
+        if let Some(listen) = zone.http_listen {
+            asked.push((listen, vec!["dns", "zone", name, "http_listen"]));
+        }
     }
     if let Some(listen) = config.admin.as_ref().and_then(|admin| admin.listen) {
         asked.push((listen, vec!["admin", "listen"]));

@@ -19,8 +19,8 @@ pub use tables::{Config, LimitsConfig, NodeConfig, ServiceConfig};
 
 /// Top-level tables that are known.
 const KINDS: &[&str] = &[
-    "node", "limits", "guard", "registry", "health", "service", "dns", "listener", "route",
-    "template", "admin",
+    "node", "limits", "guard", "registry", "locality", "health", "service", "dns", "listener",
+    "route", "template", "admin",
 ];
 
 /// Largest configuration file.

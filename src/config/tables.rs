@@ -10,6 +10,7 @@ use super::document::{Document, Problem};
 use crate::api::AdminConfig;
 use crate::catalog::guard::GuardConfig;
 use crate::catalog::health::WhenNoneHealthy;
+use crate::catalog::locality::LocalityConfig;
 use crate::dns::DnsConfig;
 use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::proxy::{ListenerConfig, RouteConfig};
@@ -30,6 +31,8 @@ pub struct Config {
     pub registries: BTreeMap<String, RegistryConfig>,
     /// `[guard]`.
     pub guard: GuardConfig,
+    /// `[locality.NAME]`, by name.
+    pub localities: BTreeMap<String, LocalityConfig>,
     /// `[health]`.
     pub health: HealthConfig,
     /// `[service.NAME]`, by name.
@@ -54,6 +57,8 @@ pub struct NodeConfig {
     pub name: Option<String>,
     /// Where the last good state is kept; without it, nothing survives a restart.
     pub data_dir: Option<PathBuf>,
+    /// Where it is: clients of whom no `[locality.NAME]` tells count as there.
+    pub locality: Option<String>,
     /// Threads that carry requests and connections. Default: one per core.
     pub workers: Option<u8>,
 }
@@ -109,6 +114,7 @@ impl Config {
             limits: one(document, "limits", problems).unwrap_or_default(),
             registries: each(document, "registry", problems),
             guard: one(document, "guard", problems).unwrap_or_default(),
+            localities: each(document, "locality", problems),
             health: one(document, "health", problems).unwrap_or_default(),
             services: each(document, "service", problems),
             dns: one(document, "dns", problems),

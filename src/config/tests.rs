@@ -198,13 +198,13 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
             "unknown kind of registry",
             "[registry.local.fiel]\npath = \"s.toml\"\n",
             "p.toml:1:17: unknown key `fiel` in [registry.local]; did you mean `file`? Known \
-             keys: consul, file",
+             keys: consul, file, rancher-answers",
         ),
         (
             "unknown dialect",
             "[dns]\nlisten = []\n[dns.zone.a]\ndialect = \"consl\"\n",
             "p.toml:4:1: [dns.zone.\"a\"] dialect = \"consl\" is unknown; there are plain, \
-             consul; did you mean \"consul\"?",
+             consul, mesos, rancher, kubernetes, skydns; did you mean \"consul\"?",
         ),
         (
             "zone that is no name",
@@ -262,7 +262,7 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
             "unknown table",
             "[rotue.a]\nlistener = \"web\"\n",
             "p.toml:1:2: unknown table [rotue]; did you mean `route`? Known tables: node, \
-             limits, guard, registry, health, service, dns, listener, route, template, admin",
+             limits, guard, registry, locality, health, service, dns, listener, route, template, admin",
         ),
         (
             "a value for a table",

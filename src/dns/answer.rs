@@ -2,29 +2,170 @@
 
 use std::net::IpAddr;
 
+use super::config::Near;
+use super::cookie;
 use super::edns::{Edns, option};
-use super::node::{RR_HEAD, Set, write_head};
+use super::mmsg::QUERY_MAX;
+use super::set::{OWNER, RR_HEAD, Set, write_head};
 use super::soa;
 use super::wire::{HEADER, Header, Name, POINTER_MAX, Question, put16, rcode, rtype, set16};
+use super::zone_settings::ZoneSettings;
 
 /// Bytes of an EDNS record without options (RFC 6891 §6.1.2).
 const OPT: usize = 11;
 /// Bytes of an option before its data.
 const OPTION_HEAD: usize = 4;
+/// Bytes of the option that says why, which every reply with EDNS has room for.
+const EXTENDED: usize = OPTION_HEAD + 2;
 
 /// Who speaks EDNS, and what is told back.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OptReply<'a> {
     pub(super) edns: Edns,
-    /// What we can take by UDP.
+    /// What we can take by UDP, in bytes.
     pub(super) payload: u16,
     /// Set when the client asked for it.
     pub(super) nsid: Option<&'a [u8]>,
+    /// The client's part of its cookie and ours.
+    pub(super) cookie: Option<[u8; cookie::CLIENT + cookie::SERVER]>,
+    /// How long the connection may be idle, in tenths of a second.
+    pub(super) keepalive: Option<u16>,
+}
+
+impl OptReply<'_> {
+    /// Nothing but that EDNS is spoken here.
+    pub(super) const fn plain(edns: Edns) -> Self {
+        Self { edns, payload: QUERY_MAX as u16, nsid: None, cookie: None, keepalive: None }
+    }
 }
 
 impl OptReply<'_> {
     fn len(&self) -> usize {
-        OPT + self.nsid.map_or(0, |nsid| OPTION_HEAD + nsid.len())
+        let option = |length: Option<usize>| length.map_or(0, |length| OPTION_HEAD + length);
+        OPT + option(self.nsid.map(<[u8]>::len))
+            + option(self.cookie.map(|cookie| cookie.len()))
+            + option(self.keepalive.map(|_| 2))
+    }
+
+    /// Appends the record, with the high bits of `rcode` and the reason `extended`.
+    fn write(&self, out: &mut Vec<u8>, rcode: u16, extended: Option<u16>) {
+        let reason = extended.map_or(0, |_| EXTENDED);
+        out.push(0);
+        put16(out, rtype::OPT);
+        put16(out, self.payload);
+        out.push((rcode >> 4) as u8);
+        out.push(0);
+        put16(out, if self.edns.dnssec_ok { 0x8000 } else { 0 });
+        put16(out, (self.len() - OPT + reason) as u16);
+        let mut option = |code, data: &[u8]| {
+            put16(out, code);
+            put16(out, data.len() as u16);
+            out.extend_from_slice(data);
+        };
+        if let Some(nsid) = self.nsid {
+            option(option::NSID, nsid);
+        }
+        if let Some(cookie) = &self.cookie {
+            option(option::COOKIE, cookie);
+        }
+        if let Some(keepalive) = self.keepalive {
+            option(option::KEEPALIVE, &keepalive.to_be_bytes());
+        }
+        if let Some(extended) = extended {
+            option(option::EXTENDED_ERROR, &extended.to_be_bytes());
+        }
+    }
+}
+
+/// Which records of a set are given to a client, and in which order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Serving {
+    /// Chooses who comes first, and who is left out when not all fit.
+    pub(super) seed: u64,
+    /// Where the client is; 0 when that is not known.
+    pub(super) locality: u16,
+    /// Whether it asks by UDP and does not speak EDNS.
+    pub(super) plain: bool,
+    /// Whether those elsewhere are left out while some are near.
+    pub(super) only_near: bool,
+    /// Most addresses.
+    pub(super) addresses_max: usize,
+    /// Most records of any type; beyond it the client is told that something is missing.
+    pub(super) records_max: usize,
+    /// Whether a client that does not get all is told so: by TCP there is no larger way to ask.
+    pub(super) retry: bool,
+}
+
+impl Serving {
+    /// As `zone` has it.
+    pub(super) fn within(self, zone: &ZoneSettings) -> Self {
+        Self {
+            locality: if zone.near == Near::Off { 0 } else { self.locality },
+            only_near: zone.near == Near::Only,
+            addresses_max: zone.addresses_max,
+            records_max: if self.plain { zone.udp_answers_max } else { usize::MAX },
+            retry: self.retry && zone.truncate,
+            ..self
+        }
+    }
+}
+
+/// The records that were put into the answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    order: Order,
+    /// How many.
+    pub(super) count: usize,
+    /// Where the first one starts.
+    pub(super) start: usize,
+}
+
+/// Near records first, the others behind them, each part turned by some places.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    start: usize,
+    near: usize,
+    all: usize,
+    near_turn: usize,
+    far_turn: usize,
+}
+
+impl Order {
+    fn of(set: &Set, serving: &Serving) -> Self {
+        let all = set.len().max(1);
+        let range = set.near(serving.locality);
+        let (start, near) = (range.start, range.len());
+        if near == 0 || near == all {
+            let far_turn = set.first(0..all, serving.seed);
+            return Self { start: 0, near: 0, all, near_turn: 0, far_turn };
+        }
+        let near_turn = set.first(range, serving.seed) - start;
+        let far_turn = (serving.seed.rotate_left(32) % (all - near) as u64) as usize;
+        Self { start, near, all, near_turn, far_turn }
+    }
+
+    /// The index of the record at `position`, which is below the number of all.
+    const fn index(&self, position: usize) -> usize {
+        if position < self.near {
+            return self.start + (position + self.near_turn) % self.near;
+        }
+        let far = self.all - self.near;
+        let at = (position - self.near + self.far_turn) % far;
+        if at < self.start { at } else { at + self.near }
+    }
+}
+
+/// Shuffles the chunks of `step` bytes behind the first one, which was drawn already.
+fn shuffle(chunks: &mut [u8], step: usize, seed: u64) {
+    let mut state = seed | 1;
+    for last in (2..chunks.len() / step).rev() {
+        // The upper half of a product is even enough here, and needs no division.
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let other = 1 + (((state >> 32) * last as u64) >> 32) as usize;
+        if other < last {
+            let (before, after) = chunks.split_at_mut(last * step);
+            before[other * step..(other + 1) * step].swap_with_slice(&mut after[..step]);
+        }
     }
 }
 
@@ -36,6 +177,7 @@ pub(super) struct Reply<'a> {
     rcode: u16,
     counts: [u16; 4],
     opt: Option<OptReply<'a>>,
+    extended: Option<u16>,
     /// Where the EDNS record has to start at the latest.
     limit: usize,
     question: &'a Question,
@@ -53,9 +195,18 @@ impl<'a> Reply<'a> {
         out.clear();
         out.extend_from_slice(query.get(..question.end).unwrap_or(query));
         let asked = Header::read(query).map_or(0, |header| header.flags);
-        let limit = limit - opt.as_ref().map_or(0, OptReply::len);
+        let limit = limit - opt.as_ref().map_or(0, |opt| opt.len() + EXTENDED);
         let flags = Header::QR | (asked & (Header::RD | 0x7800));
-        Self { out, flags, rcode: rcode::NOERROR, counts: [1, 0, 0, 0], opt, limit, question }
+        Self {
+            out,
+            flags,
+            rcode: rcode::NOERROR,
+            counts: [1, 0, 0, 0],
+            opt,
+            extended: None,
+            limit,
+            question,
+        }
     }
 
     /// Sets flags of the header.
@@ -68,48 +219,82 @@ impl<'a> Reply<'a> {
         self.rcode = rcode;
     }
 
+    /// Whether this is the response code now.
+    pub(super) const fn is(&self, rcode: u16) -> bool {
+        self.rcode == rcode
+    }
+
+    /// Says why, to clients with EDNS (RFC 8914).
+    pub(super) const fn extended(&mut self, code: u16) {
+        self.extended = Some(code);
+    }
+
     const fn room(&self) -> usize {
         self.limit.saturating_sub(self.out.len())
     }
 
-    /// Puts the records of `set` into the answer, starting at a place that `seed` chooses, as many
-    /// as fit. Returns the index of the first one, and how many there are. With `retry` a client
-    /// that does not get all is told so: by TCP there is no larger way to ask again.
-    pub(super) fn answer(&mut self, set: &Set, seed: u64, retry: bool) -> (usize, usize) {
-        let all = set.len().max(1);
-        let first = (seed % all as u64) as usize;
-        let mut written = 0;
+    /// Puts the records of `set` into the answer as `serving` has it, as many as fit, under the
+    /// name that the pointer `owner` points at.
+    pub(super) fn answer(&mut self, set: &Set, serving: &Serving, owner: u16) -> Written {
+        let order = Order::of(set, serving);
+        let start = self.out.len();
+        let available = if serving.only_near && order.near > 0 { order.near } else { order.all };
+        let most = match set.rtype {
+            rtype::A | rtype::AAAA => available.min(serving.addresses_max),
+            _ => available,
+        };
+        let wanted = most.min(serving.records_max);
+        let mut count = 0;
         if let Some((bytes, step)) = set.even() {
-            written = (self.room() / step).min(all);
-            let tail = written.min(all - first);
-            let head = written - tail;
-            self.out.extend_from_slice(&bytes[first * step..(first + tail) * step]);
-            self.out.extend_from_slice(&bytes[..head * step]);
+            count = (self.room() / step).min(wanted);
+            if order.near == 0 {
+                let first = order.far_turn;
+                let tail = count.min(order.all - first);
+                let head = count - tail;
+                self.out.extend_from_slice(&bytes[first * step..(first + tail) * step]);
+                self.out.extend_from_slice(&bytes[..head * step]);
+            } else {
+                for position in 0..count {
+                    self.out.extend_from_slice(set.record(order.index(position)));
+                }
+            }
+            if count > 2 {
+                let near = order.near.min(count);
+                let chunks = &mut self.out[start..];
+                shuffle(&mut chunks[..near * step], step, serving.seed);
+                shuffle(&mut chunks[near * step..], step, serving.seed.rotate_left(17));
+            }
         } else {
-            while written < all {
-                let record = set.record((first + written) % all);
+            while count < wanted {
+                let record = set.record(order.index(count));
                 if record.len() > self.room() {
                     break;
                 }
                 self.out.extend_from_slice(record);
-                written += 1;
+                count += 1;
             }
         }
-        self.counts[1] += written as u16;
-        if written < all && retry {
+        if owner != OWNER {
+            let mut at = start;
+            for position in 0..count {
+                set16(self.out, at, owner);
+                at += set.record(order.index(position)).len();
+            }
+        }
+        self.counts[1] += count as u16;
+        if count < most && serving.retry {
             self.flags |= Header::TC;
         }
-        (first, written)
+        Written { order, count, start }
     }
 
     /// Puts the addresses of the targets of those records into the additional section, as far as
     /// they fit: they may be left out without a word (RFC 2181 §9).
-    pub(super) fn additional(&mut self, set: &Set, (first, written): (usize, usize)) {
-        let all = set.len().max(1);
-        let mut start = self.question.end;
+    pub(super) fn additional(&mut self, set: &Set, written: &Written) {
+        let mut start = written.start;
         let mut last = None;
         let mut begin = None;
-        for index in (0..written).map(|step| (first + step) % all) {
+        for index in (0..written.count).map(|position| written.order.index(position)) {
             // The target stands behind the head, priority, weight and port.
             let owner = start + RR_HEAD + 6;
             start += set.record(index).len();
@@ -167,27 +352,17 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Ends the reply with EDNS, when the client speaks it, and the header.
-    pub(super) fn finish(mut self) {
-        if let Some(opt) = self.opt {
-            self.out.push(0);
-            put16(self.out, rtype::OPT);
-            put16(self.out, opt.payload);
-            self.out.push((self.rcode >> 4) as u8);
-            self.out.push(0);
-            put16(self.out, if opt.edns.dnssec_ok { 0x8000 } else { 0 });
-            put16(self.out, (opt.len() - OPT) as u16);
-            if let Some(nsid) = opt.nsid {
-                put16(self.out, option::NSID);
-                put16(self.out, nsid.len() as u16);
-                self.out.extend_from_slice(nsid);
-            }
+    /// Ends the reply with EDNS, when the client speaks it, and the header. Returns the code.
+    pub(super) fn finish(mut self) -> u16 {
+        if let Some(opt) = &self.opt {
+            opt.write(self.out, self.rcode, self.extended);
             self.counts[3] += 1;
         }
         set16(self.out, 2, self.flags | (self.rcode & 0xf));
         for (index, count) in self.counts.iter().enumerate() {
             set16(self.out, 4 + 2 * index, *count);
         }
+        self.rcode
     }
 }
 
@@ -197,4 +372,11 @@ pub(super) fn bare(out: &mut Vec<u8>, header: Header, rcode: u16) {
     put16(out, header.id);
     put16(out, Header::QR | (header.flags & (Header::RD | 0x7800)) | (rcode & 0xf));
     out.extend_from_slice(&[0; 8]);
+}
+
+/// A reply without a question, to a client that wants nothing but a cookie (RFC 7873 §5.4).
+pub(super) fn cookie_only(out: &mut Vec<u8>, header: Header, opt: &OptReply<'_>) {
+    bare(out, header, rcode::NOERROR);
+    opt.write(out, rcode::NOERROR, None);
+    set16(out, 10, 1);
 }

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::dialect::Records;
-use super::node::{Data, Node};
-use super::settings::{Settings, ZoneSettings};
-use super::soa;
+use super::node::{Node, Record};
+use super::set::Rules;
+use super::settings::Settings;
 use super::wire::Name;
 use super::zone::ZoneTable;
 use crate::catalog::Shards;
@@ -19,16 +19,18 @@ use crate::catalog::model::Service;
 const PENDING_MAX: usize = 8192;
 
 /// Changes of records by name: how many more or fewer tell each.
-type Pending = HashMap<Name, Vec<(Data, i64)>, foldhash::fast::FixedState>;
+type Pending = HashMap<Name, Vec<(Record, i64)>, foldhash::fast::FixedState>;
 
 /// A table on its way: what stands in it, and what is still to be applied.
 pub(super) struct Build<'a> {
     settings: &'a Settings,
     pub(super) nodes: Vec<Shards<Name, Node>>,
     pub(super) reverse: Shards<Name, Node>,
+    pub(super) views: Shards<Name, Node>,
     pub(super) problems: Shards<Arc<str>, Vec<Arc<str>>>,
     pending: Vec<Pending>,
     pending_reverse: Pending,
+    pending_views: Pending,
     pending_names: usize,
 }
 
@@ -39,15 +41,18 @@ impl<'a> Build<'a> {
             settings,
             nodes: vec![Shards::new(); zones],
             reverse: Shards::new(),
+            views: Shards::new(),
             problems: Shards::new(),
             pending: vec![Pending::default(); zones],
             pending_reverse: Pending::default(),
+            pending_views: Pending::default(),
             pending_names: 0,
         };
         for (index, zone) in settings.zones.iter().enumerate() {
-            let mut records = Records::default();
-            own_records(settings, zone, &mut records);
-            build.note(index, records, 1);
+            build.note(index, zone.own_records(&settings.listen), 1);
+        }
+        for (name, record) in &settings.view_records {
+            build.pending_views.entry(name.clone()).or_default().push((record.clone(), 1));
         }
         build
     }
@@ -57,9 +62,11 @@ impl<'a> Build<'a> {
             settings: table.settings(),
             nodes: table.nodes().cloned().collect(),
             reverse: table.reverse.clone(),
+            views: table.views.clone(),
             problems: table.problems.clone(),
             pending: vec![Pending::default(); table.settings().zones.len()],
             pending_reverse: Pending::default(),
+            pending_views: Pending::default(),
             pending_names: 0,
         }
     }
@@ -75,8 +82,7 @@ impl<'a> Build<'a> {
         for (index, zone) in settings.zones.iter().enumerate() {
             for (service, by) in [(old, -1), (new, 1)] {
                 let Some(service) = service else { continue };
-                let mut records = Records::default();
-                (zone.dialect.list)(zone, service, &mut records);
+                let mut records = zone.list(service);
                 if by > 0 {
                     let told = records.problems.drain(..);
                     problems.extend(
@@ -98,51 +104,46 @@ impl<'a> Build<'a> {
     }
 
     fn note(&mut self, zone: usize, records: Records, by: i64) {
-        self.pending_names += records.zone.len() + records.reverse.len();
-        for (owner, data) in records.zone {
-            self.pending[zone].entry(owner).or_default().push((data, by));
-        }
-        for (owner, data) in records.reverse {
-            self.pending_reverse.entry(owner).or_default().push((data, by));
+        self.pending_names += records.zone.len() + records.reverse.len() + records.views.len();
+        for (pending, told) in [
+            (&mut self.pending[zone], records.zone),
+            (&mut self.pending_reverse, records.reverse),
+            (&mut self.pending_views, records.views),
+        ] {
+            for (owner, record) in told {
+                pending.entry(owner).or_default().push((record, by));
+            }
         }
     }
 
     pub(super) fn flush(&mut self) {
         self.pending_names = 0;
         for (index, zone) in self.settings.zones.iter().enumerate() {
+            let rules = zone.dialect.rules;
             for (name, changes) in std::mem::take(&mut self.pending[index]) {
-                apply(&mut self.nodes[index], Some(&zone.apex), &name, changes, zone.ttl);
+                apply(&mut self.nodes[index], &zone.apex, &name, changes, rules);
             }
         }
-        // All zones name addresses together, and the TTL of one RRset is one (RFC 2181 §5.2).
-        let ttl = self.settings.zones.iter().map(|zone| zone.ttl).min().unwrap_or(0);
-        for (name, changes) in std::mem::take(&mut self.pending_reverse) {
-            apply(&mut self.reverse, None, &name, changes, ttl);
+        // The names between an address and the root exist too: a resolver may ask for them first.
+        let root = Name::root();
+        for (tree, pending) in [
+            (&mut self.reverse, &mut self.pending_reverse),
+            (&mut self.views, &mut self.pending_views),
+        ] {
+            for (name, changes) in std::mem::take(pending) {
+                apply(tree, &root, &name, changes, Rules::default());
+            }
         }
-    }
-}
-
-/// The records that every zone has: its name server, with the addresses that are listened on.
-fn own_records(settings: &Settings, zone: &ZoneSettings, records: &mut Records) {
-    if let Some(server) = records.checked(zone.apex.child(soa::SERVER)) {
-        records.put(&zone.apex, Data::Ns(server.clone()));
-        records.put(&server, Data::Here);
-        for addr in settings.listen.iter().filter(|addr| !addr.ip().is_unspecified()) {
-            records.put(&server, Data::address(addr.ip()));
-        }
-    }
-    if let Some(addresses) = &zone.addresses {
-        records.put(addresses, Data::Here);
     }
 }
 
 /// Applies the changes of one name, and counts it in or out with the name above it.
 fn apply(
     nodes: &mut Shards<Name, Node>,
-    apex: Option<&Name>,
+    apex: &Name,
     name: &Name,
-    mut changes: Vec<(Data, i64)>,
-    ttl: u32,
+    mut changes: Vec<(Record, i64)>,
+    rules: Rules,
 ) {
     changes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     changes.dedup_by(|next, kept| {
@@ -156,8 +157,7 @@ fn apply(
     if changes.is_empty() {
         return;
     }
-    let (before, now) = edit(nodes, name, |node| node.change(changes, ttl));
-    let Some(apex) = apex else { return };
+    let (before, now) = edit(nodes, name, |node| node.change(changes, rules));
     let (mut name, mut before, mut now) = (name.clone(), before, now);
     while before != now && name != *apex {
         let Some(parent) = name.parent() else { return };

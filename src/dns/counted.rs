@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::node::Data;
+use super::node::Record;
 
 /// Records in a chunk before it is split into two.
 const CHUNK_MAX: usize = 256;
@@ -10,7 +10,7 @@ const CHUNK_MAX: usize = 256;
 /// A sorted bag of records in chunks that versions share: a change copies one chunk, so that an
 /// address with a hundred thousand services costs hardly more than one with a hundred.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Counted(Vec<Arc<Vec<(Data, u32)>>>);
+pub(super) struct Counted(Vec<Arc<Vec<(Record, u32)>>>);
 
 impl Counted {
     /// Whether nothing is in it.
@@ -18,13 +18,18 @@ impl Counted {
         self.0.is_empty()
     }
 
-    /// Its records in their order, each once.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Data> {
-        self.0.iter().flat_map(|chunk| chunk.iter().map(|(data, _)| data))
+    /// Its records in their order, each once, and how many tell it.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Record, u32)> {
+        self.0.iter().flat_map(|chunk| chunk.iter().map(|(record, count)| (record, *count)))
+    }
+
+    /// The last of its records.
+    pub(super) fn last(&self) -> Option<&Record> {
+        self.0.last()?.last().map(|(record, _)| record)
     }
 
     /// Counts `data` up or down by `by`. Returns whether it came or went.
-    pub(super) fn add(&mut self, data: Data, by: i64) -> bool {
+    pub(super) fn add(&mut self, data: Record, by: i64) -> bool {
         let at = self.0.partition_point(|chunk| chunk.last().is_some_and(|last| last.0 < data));
         if at == self.0.len() {
             if by <= 0 {
@@ -71,12 +76,13 @@ fn count(now: u32, by: i64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::node::Data;
     use super::super::wire::Name;
     use super::*;
 
     #[test]
     fn a_bag_holds_what_was_put_in_whatever_the_order() {
-        let name = |n: u32| Data::Ptr(Name::parse(&format!("s{n}.x")).unwrap());
+        let name = |n: u32| Record::from(Data::Ptr(Name::parse(&format!("s{n}.x")).unwrap()));
         let (mut up, mut down) = (Counted::default(), Counted::default());
         for n in 0..2000 {
             up.add(name(n), 1);
@@ -88,7 +94,7 @@ mod tests {
             down.add(name(n), -1);
         }
         assert!(up.iter().eq(down.iter()));
-        assert!(up.iter().is_sorted());
+        assert!(up.iter().map(|(record, _)| record).is_sorted());
         assert_eq!(up.iter().count(), 2000 - 667);
         assert_eq!(frozen.iter().count(), 2000, "an older version changed");
     }

@@ -1,11 +1,36 @@
 //! What stands behind the question: EDNS, read without trusting a single count.
 
+use super::cookie::Cookie;
 use super::wire::{Header, be16, rtype};
 
 /// Codes of EDNS options.
 pub mod option {
     /// Who answers (RFC 5001).
     pub const NSID: u16 = 3;
+    /// Client and server know each other (RFC 7873).
+    pub const COOKIE: u16 = 10;
+    /// How long a TCP connection may be idle (RFC 7828).
+    pub const KEEPALIVE: u16 = 11;
+    /// Why it is so (RFC 8914).
+    pub const EXTENDED_ERROR: u16 = 15;
+}
+
+/// Codes that say why (RFC 8914 §4).
+pub mod extended {
+    /// The registry that told this does not answer now.
+    pub const STALE: u16 = 3;
+    /// Nothing is known yet.
+    pub const NOT_READY: u16 = 14;
+    /// This client may not ask for that.
+    pub const PROHIBITED: u16 = 18;
+    /// The registry that told of no such name does not answer now.
+    pub const STALE_NXDOMAIN: u16 = 19;
+    /// There is no such zone here.
+    pub const NOT_AUTHORITATIVE: u16 = 20;
+    /// This kind of question is not served.
+    pub const NOT_SUPPORTED: u16 = 21;
+    /// No upstream answered.
+    pub const NO_REACHABLE_AUTHORITY: u16 = 22;
 }
 
 /// What EDNS says of the client (RFC 6891 §6.1).
@@ -19,6 +44,10 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// The client asks who answers (RFC 5001).
     pub nsid: bool,
+    /// The client asks how long its connection may be idle (RFC 7828).
+    pub keepalive: bool,
+    /// Its cookie (RFC 7873).
+    pub cookie: Cookie,
 }
 
 /// A query that cannot be answered because its records cannot be read.
@@ -59,12 +88,21 @@ fn read_opt(message: &[u8], at: usize, mut options: &[u8]) -> Result<Edns, Malfo
         version: *message.get(at + 5).ok_or(Malformed)?,
         dnssec_ok: message.get(at + 6).is_some_and(|flags| flags & 0x80 != 0),
         nsid: false,
+        keepalive: false,
+        cookie: Cookie::Absent,
     };
     while !options.is_empty() {
         let code = be16(options, 0).ok_or(Malformed)?;
         let length = usize::from(be16(options, 2).ok_or(Malformed)?);
-        options = options.get(4 + length..).ok_or(Malformed)?;
-        edns.nsid |= code == option::NSID;
+        let data = options.get(4..4 + length).ok_or(Malformed)?;
+        options = &options[4 + length..];
+        match code {
+            option::NSID => edns.nsid = true,
+            option::KEEPALIVE => edns.keepalive = true,
+            // Only the first counts (RFC 7873 §5.2).
+            option::COOKIE if edns.cookie == Cookie::Absent => edns.cookie = Cookie::read(data),
+            _ => {}
+        }
     }
     Ok(edns)
 }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
+use super::edns::extended;
 use super::metrics::Metrics;
 use super::respond::{Transport, failure};
 use super::settings::Settings;
@@ -42,12 +43,16 @@ impl Forwarder {
         query: &[u8],
         transport: Transport,
     ) -> Vec<u8> {
-        let fail = |rcode| failure(query, settings.udp_payload_max, rcode);
-        let Some(forward) = &settings.forward else { return fail(rcode::REFUSED) };
-        let Some(question) = Question::read(query) else { return fail(rcode::FORMERR) };
+        let fail = |rcode, why| {
+            let mut out = Vec::new();
+            failure(query, rcode, why, &mut out);
+            out
+        };
+        let Some(forward) = &settings.forward else { return fail(rcode::REFUSED, None) };
+        let Some(question) = Question::read(query) else { return fail(rcode::FORMERR, None) };
         let Some(_place) = Place::take(&self.in_flight, forward.max_in_flight) else {
             self.metrics.forwards_refused.inc();
-            return fail(rcode::SERVFAIL);
+            return fail(rcode::SERVFAIL, None);
         };
         let mut last = None;
         for upstream in &forward.upstreams {
@@ -70,7 +75,8 @@ impl Forwarder {
             }
         }
         self.metrics.forwards_failed.inc();
-        last.unwrap_or_else(|| fail(rcode::SERVFAIL))
+        let nobody = Some(extended::NO_REACHABLE_AUTHORITY);
+        last.unwrap_or_else(|| fail(rcode::SERVFAIL, nobody))
     }
 }
 

@@ -9,15 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::counted::Counted;
-use super::wire::{CLASS_IN, HEADER, Name, put16, rtype};
-
-/// Most names that one address points back to; the first ones in the order of their bytes. A
-/// host with a thousand services would otherwise answer with a thousand names.
-const PTR_MAX: usize = 64;
-/// Bytes of a record before its data: pointer, type, class, TTL, length.
-pub(super) const RR_HEAD: usize = 12;
-/// The pointer to the question's name: the owner of every answer.
-const OWNER: u16 = 0xc000 | HEADER as u16;
+use super::set::{Rules, Set, compile};
+use super::wire::{Name, put16, rtype};
 
 /// The data of a record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +23,8 @@ pub enum Data {
     Aaaa(Ipv6Addr),
     /// Alias; shown only where there is no address.
     Cname(Name),
+    /// Mail exchanger, with its preference.
+    Mx(u16, Name),
     /// Name server.
     Ns(Name),
     /// Name of an address.
@@ -38,6 +33,11 @@ pub enum Data {
     Txt(Arc<[u8]>),
     /// Place of a service.
     Srv(Srv),
+    /// No record: what stands in a client's view is looked for below these names too, in the
+    /// order of the numbers.
+    Search(u8, Name),
+    /// No record: an environment whose names a client sees, as `env.apex`; the first is its own.
+    Sees(u8, Name),
 }
 
 /// Data of an SRV record (RFC 2782). In order of the target, so that records of one target stand
@@ -80,12 +80,14 @@ impl Data {
         Self::Txt(wire.into())
     }
 
-    const fn rtype(&self) -> Option<u16> {
+    /// Its type on the wire, when it is a record.
+    pub(super) const fn rtype(&self) -> Option<u16> {
         Some(match self {
-            Self::Here => return None,
+            Self::Here | Self::Search(..) | Self::Sees(..) => return None,
             Self::A(_) => rtype::A,
             Self::Aaaa(_) => rtype::AAAA,
             Self::Cname(_) => rtype::CNAME,
+            Self::Mx(..) => rtype::MX,
             Self::Ns(_) => rtype::NS,
             Self::Ptr(_) => rtype::PTR,
             Self::Txt(_) => rtype::TXT,
@@ -93,12 +95,16 @@ impl Data {
         })
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Here => {}
+            Self::Here | Self::Search(..) | Self::Sees(..) => {}
             Self::A(ip) => out.extend_from_slice(&ip.octets()),
             Self::Aaaa(ip) => out.extend_from_slice(&ip.octets()),
             Self::Cname(name) | Self::Ns(name) | Self::Ptr(name) => {
+                out.extend_from_slice(name.wire());
+            }
+            Self::Mx(preference, name) => {
+                put16(out, *preference);
                 out.extend_from_slice(name.wire());
             }
             Self::Txt(wire) => out.extend_from_slice(wire),
@@ -120,14 +126,62 @@ impl fmt::Display for Data {
             Self::A(ip) => write!(f, "A {ip}"),
             Self::Aaaa(ip) => write!(f, "AAAA {ip}"),
             Self::Cname(name) => write!(f, "CNAME {name}"),
+            Self::Mx(preference, name) => write!(f, "MX {preference} {name}"),
             Self::Ns(name) => write!(f, "NS {name}"),
             Self::Ptr(name) => write!(f, "PTR {name}"),
             Self::Txt(wire) => write!(f, "TXT {:?}", String::from_utf8_lossy(wire)),
             Self::Srv(srv) => {
                 write!(f, "SRV {} {} {} {}", srv.priority, srv.weight, srv.port, srv.target)
             }
+            Self::Search(order, name) => write!(f, "(search {order} {name})"),
+            Self::Sees(order, name) => write!(f, "(sees {order} {name})"),
         }
     }
+}
+
+/// What goes with a record besides its data. Several may tell the same data with other marks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// TTL in seconds.
+    pub ttl: u32,
+    /// Chance to come first among addresses, beside the others'.
+    pub weight: u16,
+    /// Number of the locality that it is near to; 0 for none.
+    pub locality: u16,
+    /// Labels of its own name below the apex, in dialects with groups.
+    pub depth: u8,
+    /// Group, in dialects that know groups.
+    pub group: Option<Arc<str>>,
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self { ttl: 0, weight: 1, locality: 0, depth: 0, group: None }
+    }
+}
+
+/// A record as it is told.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record {
+    /// What it says.
+    pub data: Data,
+    /// What goes with it.
+    pub mark: Mark,
+}
+
+impl From<Data> for Record {
+    fn from(data: Data) -> Self {
+        Self { data, mark: Mark::default() }
+    }
+}
+
+/// What a client's view says besides records.
+#[derive(Debug, Default)]
+pub(super) struct Scope {
+    /// Where names are looked for besides.
+    pub(super) search: Vec<Name>,
+    /// The environments that the client sees.
+    pub(super) sees: Vec<Name>,
 }
 
 /// Everything under one name. A node that [`Node::exists`] is kept, any other is not.
@@ -137,6 +191,7 @@ pub struct Node {
     pub(super) children: u32,
     records: Counted,
     sets: Arc<[Set]>,
+    scope: Option<Arc<Scope>>,
 }
 
 impl Node {
@@ -158,180 +213,69 @@ impl Node {
         self.sets.iter().find(|set| set.rtype == rtype)
     }
 
+    /// What the view whose apex this is says besides records.
+    pub(super) fn scope(&self) -> Option<&Scope> {
+        self.scope.as_deref()
+    }
+
     /// Counts each record up or down, and compiles the answers anew when that made a difference.
-    pub(super) fn change(&mut self, changes: impl IntoIterator<Item = (Data, i64)>, ttl: u32) {
+    pub(super) fn change(
+        &mut self,
+        changes: impl IntoIterator<Item = (Record, i64)>,
+        rules: Rules,
+    ) {
         let mut differs = false;
-        for (data, by) in changes {
-            differs |= self.records.add(data, by);
+        for (record, by) in changes {
+            differs |= self.records.add(record, by);
         }
         if differs {
-            self.sets = compile(&self.records, ttl);
+            self.sets = compile(&self.records, rules);
+            self.scope = scope(&self.records);
         }
     }
 }
 
-/// The records of one name and one type as they are sent, each with a pointer to the question for
-/// its owner.
-#[derive(Debug)]
-pub struct Set {
-    /// Type.
-    pub rtype: u16,
-    /// TTL in seconds.
-    pub ttl: u32,
-    bytes: Box<[u8]>,
-    layout: Layout,
-    /// For SRV: of each record, which target it has, and the address of that.
-    glue: Box<[Glue]>,
-}
-
-/// Address of a target, and a number that records of the same target share.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Glue {
-    pub(super) target: u32,
-    pub(super) ip: Option<IpAddr>,
-}
-
-#[derive(Debug)]
-enum Layout {
-    /// All records have this length.
-    Even(usize),
-    /// Where each record starts, and where the last one ends.
-    Uneven(Box<[u32]>),
-}
-
-impl Set {
-    /// Number of records, at least 1.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        match &self.layout {
-            Layout::Even(step) => self.bytes.len() / step,
-            Layout::Uneven(starts) => starts.len() - 1,
-        }
+fn scope(records: &Counted) -> Option<Arc<Scope>> {
+    // These sort behind all others.
+    let last = records.last()?;
+    if !matches!(last.data, Data::Search(..) | Data::Sees(..)) {
+        return None;
     }
-
-    /// Whether it has no record; never, once compiled.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// All records, when they are of one length; with that length.
-    pub(super) const fn even(&self) -> Option<(&[u8], usize)> {
-        match &self.layout {
-            Layout::Even(step) => Some((&self.bytes, *step)),
-            Layout::Uneven(_) => None,
-        }
-    }
-
-    /// The record of an index below [`Set::len`].
-    pub(super) fn record(&self, index: usize) -> &[u8] {
-        let range = match &self.layout {
-            Layout::Even(step) => index * step..(index + 1) * step,
-            Layout::Uneven(starts) => match starts.get(index..index + 2) {
-                Some([from, to]) => *from as usize..*to as usize,
-                _ => 0..0,
-            },
-        };
-        self.bytes.get(range).unwrap_or_default()
-    }
-
-    /// Target and address of the record of that index; none for other types than SRV.
-    pub(super) fn glue(&self, index: usize) -> Option<Glue> {
-        self.glue.get(index).copied()
-    }
-}
-
-fn compile(records: &Counted, ttl: u32) -> Arc<[Set]> {
-    let has_address = records.iter().any(|data| matches!(data, Data::A(_) | Data::Aaaa(_)));
-    let mut sets: Vec<Set> = Vec::new();
-    let mut open: Vec<&Data> = Vec::new();
-    for data in records.iter() {
-        let most = match data {
-            Data::Here => continue,
-            Data::Cname(_) if has_address => continue,
-            Data::Cname(_) => 1,
-            Data::Ptr(_) => PTR_MAX,
-            _ => usize::MAX,
-        };
-        if let Some(first) = open.first().filter(|first| first.rtype() != data.rtype()) {
-            sets.extend(compile_set(first.rtype(), &open, ttl));
-            open.clear();
-        }
-        if open.len() == PTR_MAX && matches!(data, Data::Ptr(_)) {
-            // Only addresses have so many, and they have nothing else that sorts behind it.
-            break;
-        }
-        if open.len() < most {
-            open.push(data);
-        }
-    }
-    if let Some(first) = open.first() {
-        sets.extend(compile_set(first.rtype(), &open, ttl));
-    }
-    sets.into()
-}
-
-fn compile_set(rtype: Option<u16>, records: &[&Data], ttl: u32) -> Option<Set> {
-    let rtype = rtype?;
-    let mut bytes = Vec::new();
-    let mut starts = vec![0];
-    let mut glue: Vec<Glue> = Vec::new();
-    let mut target: Option<&Name> = None;
-    let mut targets = 0;
-    for data in records {
-        write_head(&mut bytes, OWNER, rtype, ttl);
-        let length_at = bytes.len() - 2;
-        data.write(&mut bytes);
-        let length = bytes.len() - length_at - 2;
-        super::wire::set16(&mut bytes, length_at, length as u16);
-        starts.push(bytes.len() as u32);
-        if let Data::Srv(srv) = data {
-            if target != Some(&srv.target) {
-                targets += 1;
+    let mut scope = Scope::default();
+    for (record, _) in records.iter() {
+        match &record.data {
+            Data::Search(_, name) if !scope.search.contains(name) => {
+                scope.search.push(name.clone());
             }
-            target = Some(&srv.target);
-            glue.push(Glue { target: targets, ip: srv.glue });
+            Data::Sees(_, name) if !scope.sees.contains(name) => scope.sees.push(name.clone()),
+            _ => {}
         }
     }
-    let step = match rtype {
-        rtype::A => Some(RR_HEAD + 4),
-        rtype::AAAA => Some(RR_HEAD + 16),
-        _ => None,
-    };
-    Some(Set {
-        rtype,
-        ttl,
-        bytes: bytes.into(),
-        layout: step.map_or_else(|| Layout::Uneven(starts.into()), Layout::Even),
-        glue: glue.into(),
-    })
-}
-
-/// Appends a record's head with a length of zero.
-pub(super) fn write_head(out: &mut Vec<u8>, owner: u16, rtype: u16, ttl: u32) {
-    put16(out, owner);
-    put16(out, rtype);
-    put16(out, CLASS_IN);
-    out.extend_from_slice(&ttl.to_be_bytes());
-    put16(out, 0);
+    Some(Arc::new(scope))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::set::PTR_MAX;
     use super::*;
 
     fn a(last: u8) -> Data {
         Data::A(Ipv4Addr::new(10, 0, 0, last))
     }
 
+    fn change(node: &mut Node, changes: impl IntoIterator<Item = (Data, i64)>) {
+        let changes = changes.into_iter().map(|(data, by)| (Record::from(data), by));
+        node.change(changes, Rules::default());
+    }
+
     #[test]
     fn a_record_stays_until_the_last_who_told_it_takes_it_out() {
         let mut node = Node::default();
-        node.change([(a(1), 2), (a(2), 1)], 0);
+        change(&mut node, [(a(1), 2), (a(2), 1)]);
         assert_eq!(node.set(rtype::A).map(Set::len), Some(2));
-        node.change([(a(1), -1)], 0);
+        change(&mut node, [(a(1), -1)]);
         assert_eq!(node.set(rtype::A).map(Set::len), Some(2));
-        node.change([(a(1), -1), (a(2), -1)], 0);
+        change(&mut node, [(a(1), -1), (a(2), -1)]);
         assert!(node.set(rtype::A).is_none());
         assert!(!node.exists());
     }
@@ -340,16 +284,16 @@ mod tests {
     fn an_alias_gives_way_to_addresses_and_stands_alone() {
         let alias = |text| Data::Cname(Name::parse(text).unwrap());
         let mut node = Node::default();
-        node.change([(alias("b.example"), 1), (alias("a.example"), 1)], 0);
+        change(&mut node, [(alias("b.example"), 1), (alias("a.example"), 1)]);
         assert_eq!(node.set(rtype::CNAME).map(Set::len), Some(1));
-        node.change([(a(1), 1)], 0);
+        change(&mut node, [(a(1), 1)]);
         assert!(node.set(rtype::CNAME).is_none());
     }
 
     #[test]
     fn an_address_points_back_to_a_limited_number_of_names() {
         let mut node = Node::default();
-        node.change((0..200).map(|n| (Data::Ptr(Name::parse(&format!("s{n}")).unwrap()), 1)), 0);
+        change(&mut node, (0..200).map(|n| (Data::Ptr(Name::parse(&format!("s{n}")).unwrap()), 1)));
         assert_eq!(node.set(rtype::PTR).map(Set::len), Some(PTR_MAX));
     }
 

@@ -14,12 +14,15 @@ use super::hostile::{ask, reply, with_opt};
 use super::wire::{Name, rcode, rtype};
 use super::zone::ZoneTable;
 use super::{Action, Transport, respond};
-use crate::catalog::model::{Instance, Service};
+use crate::catalog::model::{Instance, Service, Weight};
 use crate::catalog::{RegistryStatus, Snapshot};
 
 const ZONES: &str = "listen = [\"10.9.9.9:53\"]\n\
     [zone.consul]\ndialect = \"consul\"\nregistries = [\"test\"]\n\
-    [zone.svc]\nwhen_empty = \"nodata\"\nttl = \"7s\"";
+    [zone.svc]\nwhen_empty = \"nodata\"\nttl = \"7s\"\nservice_ttl = { \"s*\" = \"3s\" }\n\
+    records = { \"@\" = [\"TXT hi\"], \"web\" = [\"A 10.7.7.7\"], \"alias\" = [\"CNAME web.svc\"] }\n\
+    [zone.mesos]\ndialect = \"mesos\"\n[zone.\"discover.internal\"]\ndialect = \"rancher\"\n\
+    [zone.\"cluster.local\"]\ndialect = \"kubernetes\"\n[zone.sky]\ndialect = \"skydns\"";
 
 /// One instance as generated: id, address, port, tag, node, registry.
 type Raw = (u8, u8, u8, u8, u8, u8);
@@ -41,14 +44,14 @@ fn service_name(raw: u8) -> String {
     }
 }
 
-fn instance_of((id, address, port, tag, node, registry): Raw) -> Instance {
+fn instance_of((id, raw_address, raw_port, tag, node, registry): Raw) -> Instance {
     let id = ["a", "b", "api", "10.0.0.1:80", "Web", "-x"][usize::from(id)];
-    let address = match address {
+    let address = match raw_address {
         7 => "fd00::7".to_owned(),
         8 => "h.example.com".to_owned(),
         n => format!("10.0.0.{n}"),
     };
-    let port = ["-", "80", "sql=90,web=91", "80,adm=99"][usize::from(port)];
+    let port = ["-", "80", "sql=90,web=91", "80,adm=99"][usize::from(raw_port)];
     let tag = ["-", "prod", "v1.2", "prod,tcp"][usize::from(tag)];
     let node = ["", "n1", "n2.rack"][usize::from(node)];
     let mut instance = instance(&format!("{id} {address} {port} {tag} {node}"));
@@ -56,6 +59,22 @@ fn instance_of((id, address, port, tag, node, registry): Raw) -> Instance {
         instance.registry = "other".into();
     }
     instance.meta.insert("k".into(), "v".into());
+    instance.weight = Weight::try_from(1 + i64::from(raw_port)).unwrap();
+    instance.group = (raw_port == 2).then(|| "g".into());
+    for (key, value) in [
+        ("rancher.link.db", "web.shop"),
+        ("kubernetes.cluster_ip", "10.96.0.1"),
+        ("mesos.kind", "master"),
+        ("skydns.mail", "true"),
+        ("consul.address.consul-virtual", "240.0.0.1"),
+        ("consul.datacenter", "dc3"),
+    ]
+    .into_iter()
+    .skip(usize::from(raw_address))
+    .step_by(3)
+    {
+        instance.meta.insert(key.into(), value.into());
+    }
     instance
 }
 
@@ -296,8 +315,13 @@ fn the_other_names_of_a_zone_are_answered_too() {
         ("n1.node.dc1.consul", rtype::A, "10.0.0.1"),
         ("0A000001.addr.consul", rtype::A, "10.0.0.1"),
         ("fd000000000000000000000000000007.addr.dc1.consul", rtype::AAAA, "fd00::7"),
-        ("_web._tcp.dc1.consul", rtype::SRV, "1 1 80 0a000001.addr.dc1.consul."),
-        ("_web._prod.service.consul", rtype::SRV, "1 1 80 0a000001.addr.dc1.consul."),
+        ("_web._tcp.dc1.consul", rtype::SRV, "1 1 80 n1.node.dc1.consul."),
+        (
+            "_web._tcp.dc1.consul",
+            rtype::SRV,
+            "1 1 80 fd000000000000000000000000000007.addr.dc1.consul.",
+        ),
+        ("_web._prod.service.consul", rtype::SRV, "1 1 80 n1.node.dc1.consul."),
         ("1.0.0.10.in-addr.arpa", rtype::PTR, "n1.node.dc1.consul."),
         ("1.0.0.10.in-addr.arpa", rtype::PTR, "a.web.svc."),
         ("web.svc", rtype::SRV, "1 1 80 a.web.svc."),

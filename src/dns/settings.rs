@@ -1,30 +1,26 @@
 //! The `[dns]` table once it is checked: names parsed, dialects found, upstreams known.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::config::{DnsConfig, ForwardConfig, WhenEmpty, ZoneConfig};
-use super::dialect::{self, Dialect};
+use super::config::{DnsConfig, ForwardConfig};
+use super::limits::{Limits, networks};
+use super::node::{Mark, Record};
+use super::stated::record;
 use super::wire::Name;
+pub use super::zone_settings::ZoneSettings;
+use super::zone_settings::check_zone;
+use crate::catalog::locality::Localities;
+use crate::catalog::networks::Networks;
 
 /// Where the system's own upstreams are listed.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Longest time that DNS can state, in seconds (RFC 2181 §8).
-const TTL_MAX: u64 = 0x7fff_ffff;
-/// Networks that `"private"` stands for: loopback, RFC 1918, link-local and unique local ones.
-const PRIVATE: [&str; 8] = [
-    "127.0.0.0/8",
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "169.254.0.0/16",
-    "::1/128",
-    "fc00::/7",
-    "fe80::/10",
-];
+/// Most configured views.
+const VIEWS_MAX: usize = 10_000;
 
 /// A checked `[dns]` table. Never changes; a reload makes another one.
 #[derive(Debug, Default)]
@@ -35,43 +31,32 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Zones, by their domain in the configuration.
     pub zones: Vec<ZoneSettings>,
+    /// Who is where.
+    pub localities: Arc<Localities>,
+    /// The configured view of each network's clients.
+    pub views: Networks<u16>,
+    /// The label of each configured view, as a name.
+    pub view_names: Vec<Name>,
+    /// What stands in the configured views.
+    pub view_records: Vec<(Name, Record)>,
     /// Set when names outside the zones are forwarded.
     pub forward: Option<ForwardSettings>,
     /// Most TCP connections at a time.
     pub tcp_max_connections: usize,
+    /// Of those, most from one address.
+    pub tcp_max_per_client: usize,
+    /// Most questions of one TCP connection that wait for upstreams.
+    pub tcp_pipeline: usize,
     /// Patience with a TCP connection.
     pub tcp_idle: Duration,
     /// Largest reply by UDP, in bytes.
     pub udp_payload_max: u16,
-}
-
-/// One checked zone.
-#[derive(Debug, Clone)]
-pub struct ZoneSettings {
-    /// Its domain.
-    pub apex: Name,
-    /// Its naming scheme.
-    pub dialect: &'static Dialect,
-    /// Registries whose instances show; none: all.
-    pub registries: Option<Vec<Arc<str>>>,
-    /// TTL of its records, in seconds.
-    pub ttl: u32,
-    /// TTL of its negative answers, in seconds.
-    pub negative_ttl: u32,
-    /// How an empty service is spelled.
-    pub when_empty: WhenEmpty,
-    /// Name below the apex that means the same as the apex (`dc1.consul` in `consul`).
-    pub datacenter: Option<Name>,
-    /// Name below which every address has a name, spelled in hexadecimal (`addr.consul`).
-    pub addresses: Option<Name>,
-}
-
-impl ZoneSettings {
-    /// Whether instances of `registry` show in this zone.
-    #[must_use]
-    pub fn shows(&self, registry: &str) -> bool {
-        self.registries.as_ref().is_none_or(|names| names.iter().any(|name| **name == *registry))
-    }
+    /// Cookies and rates.
+    pub limits: Limits,
+    /// Questions that may wait for the full lane.
+    pub express_queue: usize,
+    /// One in so many queries by UDP is logged; 0: none.
+    pub query_log_sample: u32,
 }
 
 /// Checked forwarding.
@@ -91,9 +76,13 @@ impl ForwardSettings {
     /// Whether `client` may have its questions forwarded.
     #[must_use]
     pub fn allows(&self, client: IpAddr) -> bool {
-        let client = client.to_canonical();
-        self.allow.iter().any(|network| network.contains(&client))
+        holds(&self.allow, client)
     }
+}
+
+pub(super) fn holds(networks: &[IpNet], client: IpAddr) -> bool {
+    let client = client.to_canonical();
+    networks.iter().any(|network| network.contains(&client))
 }
 
 /// A part of the `[dns]` table that can't be.
@@ -106,7 +95,7 @@ pub struct Unfit {
 }
 
 impl Unfit {
-    fn new(path: &[&str], message: impl Into<String>) -> Self {
+    pub(super) fn new(path: &[&str], message: impl Into<String>) -> Self {
         let path = path.iter().map(|part| (*part).to_owned()).collect();
         Self { path, message: message.into() }
     }
@@ -119,7 +108,21 @@ impl Settings {
     /// # Errors
     /// All problems at once, each with its key, its value and what to write instead.
     pub fn compile(config: &DnsConfig, node: &str) -> Result<Self, Vec<Unfit>> {
-        Self::compile_with(config, node, || {
+        Self::compile_in(config, node, Path::new(""), &Arc::default())
+    }
+
+    /// As [`Settings::compile`], with paths relative to `base_dir`, and with the places of clients
+    /// and instances.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn compile_in(
+        config: &DnsConfig,
+        node: &str,
+        base_dir: &Path,
+        localities: &Arc<Localities>,
+    ) -> Result<Self, Vec<Unfit>> {
+        Self::compile_with(config, node, (base_dir, localities), || {
             std::fs::read(RESOLV_CONF)
                 .map_err(|error| format!("cannot read {RESOLV_CONF}: {error}"))
         })
@@ -128,19 +131,65 @@ impl Settings {
     fn compile_with(
         config: &DnsConfig,
         node: &str,
+        (base_dir, localities): (&Path, &Arc<Localities>),
         resolv_conf: impl Fn() -> Result<Vec<u8>, String>,
     ) -> Result<Self, Vec<Unfit>> {
         let mut problems = Vec::new();
         let mut zones: Vec<ZoneSettings> = Vec::new();
         for (name, zone) in &config.zone {
-            match check_zone(name, zone) {
-                Ok(checked) if zones.iter().any(|known| known.apex == checked.apex) => {
-                    let message = format!("[dns.zone.{name:?}] is there twice; remove one of them");
-                    problems.push(Unfit::new(&["zone", name], message));
-                }
-                Ok(checked) => zones.push(checked),
+            match check_zone(name, zone, localities) {
+                Ok(checked) => zones.extend(checked),
                 Err(found) => problems.extend(found),
             }
+        }
+        // What a dialect adds of itself gives way to what is written.
+        let written: Vec<Name> = config.zone.keys().filter_map(|n| Name::parse(n).ok()).collect();
+        zones.retain(|zone| {
+            !zone.alternative || !zone.dialect.is_usual(&zone.apex) || !written.contains(&zone.apex)
+        });
+        for (index, zone) in zones.iter().enumerate() {
+            if zones[..index].iter().any(|known| known.apex == zone.apex) {
+                let message = format!(
+                    "the domain {} is there twice, as a zone or in `alternatives`; remove one",
+                    zone.apex
+                );
+                problems.push(Unfit::new(&["zone"], message));
+            }
+        }
+        let mut views = Networks::default();
+        let (mut view_names, mut view_records) = (Vec::new(), Vec::new());
+        if config.view.len() > VIEWS_MAX {
+            let message = format!("[dns.view] has more than {VIEWS_MAX} views");
+            problems.push(Unfit::new(&["view"], message));
+        }
+        for (number, (name, view)) in config.view.iter().take(VIEWS_MAX).enumerate() {
+            // No client has an address or an identity of this length.
+            let label = Name::label(format!("view {number:08}").as_bytes());
+            for network in &view.networks {
+                if views.insert(*network, number as u16).is_some() {
+                    let message = format!(
+                        "[dns.view.{name}] networks: {network} belongs to another view too"
+                    );
+                    problems.push(Unfit::new(&["view", name, "networks"], message));
+                }
+            }
+            for (owner, texts) in &view.records {
+                for text in texts {
+                    let read = Name::parse(owner)
+                        .and_then(|owner| Ok((owner.onto(&label)?, record(text)?)));
+                    match read {
+                        Ok((owner, data)) => {
+                            let mark = Mark { ttl: view.ttl.0.as_secs() as u32, ..Mark::default() };
+                            view_records.push((owner, Record { data, mark }));
+                        }
+                        Err(error) => {
+                            let message = format!("[dns.view.{name}] records: {error}");
+                            problems.push(Unfit::new(&["view", name, "records"], message));
+                        }
+                    }
+                }
+            }
+            view_names.push(label);
         }
         if !(512..=4096).contains(&config.udp_payload_max) {
             let message = format!(
@@ -153,6 +202,23 @@ impl Settings {
             let message = "[dns] tcp_idle is zero; write at least \"1s\"";
             problems.push(Unfit::new(&["tcp_idle"], message));
         }
+        for (key, value) in [
+            ("tcp_max_per_client", config.tcp_max_per_client),
+            ("tcp_pipeline", config.tcp_pipeline),
+            ("express_queue", config.express_queue),
+            ("express_workers", config.express_workers.map_or(1, usize::from)),
+        ] {
+            if value == 0 {
+                let message = format!("[dns] {key} is 0; write at least 1, or leave it out");
+                problems.push(Unfit::new(&[key], message));
+            }
+        }
+        let limits = Limits::compile(config, base_dir).unwrap_or_else(|found| {
+            problems.extend(
+                found.into_iter().map(|(key, told)| Unfit::new(&[key], format!("[dns] {told}"))),
+            );
+            Limits::default()
+        });
         let forward = config.forward.as_ref().and_then(|forward| {
             check_forward(forward, &config.listen, &resolv_conf)
                 .map_err(|found| problems.extend(found))
@@ -165,79 +231,20 @@ impl Settings {
             node: Arc::from(node),
             listen: config.listen.clone(),
             zones,
+            localities: Arc::clone(localities),
+            views,
+            view_names,
+            view_records,
             forward,
             tcp_max_connections: config.tcp_max_connections,
+            tcp_max_per_client: config.tcp_max_per_client,
+            tcp_pipeline: config.tcp_pipeline,
             tcp_idle: config.tcp_idle.0,
             udp_payload_max: config.udp_payload_max,
+            limits,
+            express_queue: config.express_queue,
+            query_log_sample: config.query_log_sample,
         })
-    }
-}
-
-fn check_zone(name: &str, config: &ZoneConfig) -> Result<ZoneSettings, Vec<Unfit>> {
-    let mut problems = Vec::new();
-    let mut refuse = |key: &str, message: String| {
-        let message = format!("[dns.zone.{name:?}] {message}");
-        problems.push(Unfit::new(&["zone", name, key], message));
-    };
-    let apex = Name::parse(name)
-        .and_then(|apex| {
-            // Room for the names that every zone has below its apex.
-            if apex.wire().len() > 200 {
-                return Err(format!(
-                    "{name:?} leaves no room for names below it; use a shorter one"
-                ));
-            }
-            Ok(apex)
-        })
-        .map_err(|error| refuse("", format!("is no domain: {error}")));
-    let dialect = dialect::by_name(&config.dialect).map_err(|error| refuse("dialect", error));
-    let mut seconds = |key: &str, length: Duration| {
-        if length.as_secs() > TTL_MAX || length.subsec_nanos() != 0 {
-            refuse(key, format!("{key} is not a whole number of seconds, as DNS counts them"));
-        }
-        length.as_secs().min(TTL_MAX) as u32
-    };
-    let ttl = seconds("ttl", config.ttl.0);
-    let negative_ttl = seconds("negative_ttl", config.negative_ttl.0);
-    let mut datacenter = None;
-    if let (Ok(apex), Ok(dialect)) = (&apex, &dialect) {
-        match (dialect.datacenter, &config.datacenter) {
-            (None, Some(given)) => refuse(
-                "datacenter",
-                format!(
-                    "datacenter = {given:?}: the dialect {:?} has none; remove the key",
-                    config.dialect
-                ),
-            ),
-            (None, None) => {}
-            (Some(usual), given) => {
-                let label = given.as_deref().unwrap_or(usual);
-                match apex.child(label) {
-                    Ok(below) => datacenter = Some(below),
-                    Err(error) => refuse("datacenter", format!("datacenter: {error}")),
-                }
-            }
-        }
-    }
-    let mut addresses = None;
-    if let (Ok(apex), Ok(Dialect { addresses: Some(label), .. })) = (&apex, &dialect) {
-        addresses = apex.child(label).map_err(|error| refuse("", error)).ok();
-    }
-    match (apex, dialect) {
-        (Ok(apex), Ok(dialect)) if problems.is_empty() => Ok(ZoneSettings {
-            apex,
-            dialect,
-            registries: config
-                .registries
-                .as_ref()
-                .map(|names| names.iter().map(|name| Arc::from(name.as_str())).collect()),
-            ttl,
-            negative_ttl,
-            when_empty: config.when_empty,
-            datacenter,
-            addresses,
-        }),
-        _ => Err(problems),
     }
 }
 
@@ -262,21 +269,10 @@ fn check_forward(
                        the zones";
         refuse("upstreams", message.to_owned());
     }
-    let mut allow = Vec::new();
-    for text in &config.allow {
-        if text == "private" {
-            allow.extend(PRIVATE.iter().filter_map(|network| network.parse::<IpNet>().ok()));
-        } else if let Ok(network) = text.parse::<IpNet>() {
-            allow.push(network);
-        } else if let Ok(address) = text.parse::<IpAddr>() {
-            allow.push(IpNet::from(address));
-        } else {
-            let message = format!(
-                "allow: {text:?} is no network; write \"private\", or one such as \"10.0.0.0/8\""
-            );
-            refuse("allow", message);
-        }
-    }
+    let allow = networks(&config.allow).unwrap_or_else(|error| {
+        refuse("allow", format!("allow: {error}"));
+        Vec::new()
+    });
     if config.timeout.0.is_zero() {
         refuse("timeout", "timeout is zero; write at least \"100ms\"".to_owned());
     }
@@ -344,7 +340,8 @@ mod tests {
 
     fn compile(text: &str) -> Result<Settings, Vec<String>> {
         let config: DnsConfig = toml::from_str(text).unwrap();
-        Settings::compile_with(&config, "edge-1", || Ok(b"nameserver 10.9.9.9\n".to_vec()))
+        let around = (Path::new(""), &Arc::default());
+        Settings::compile_with(&config, "edge-1", around, || Ok(b"nameserver 10.9.9.9\n".to_vec()))
             .map_err(|problems| problems.into_iter().map(|unfit| unfit.message).collect())
     }
 

@@ -4,7 +4,7 @@
 //! end in the apex, and the apex is the end of the question: all three are pointers into it, so
 //! that one precompiled record serves every question of the zone.
 
-use super::node::{RR_HEAD, write_head};
+use super::set::{RR_HEAD, write_head};
 use super::wire::{HEADER, Name, put16, rtype, set16};
 
 /// Label of the zone's name server.

@@ -1,39 +1,91 @@
-//! One DNS connection by TCP (RFC 7766): queries one behind the other, replies as they come.
+//! DNS by TCP (RFC 7766, RFC 9210): queries one behind the other, replies as they come; how many
+//! connections there may be, and which one makes room when there are too many.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use super::full::{Inner, next_seed};
-use super::respond::{Action, Transport, respond};
+use super::express::next_seed;
+use super::full::Inner;
+use super::metrics::Way;
+use super::respond::{Action, Transport, failure};
+use super::wire::rcode;
 
-/// Replies of one connection that wait to be written, and queries of it under way upstream.
-const PIPELINE: usize = 16;
+/// Replies of one connection that wait to be written.
+const REPLIES: usize = 16;
 /// Bytes of a connection that are read ahead.
 const READ_AHEAD: usize = 2048;
+/// Bytes that leave together when replies are there already.
+const WRITE_TOGETHER: usize = 16 * 1024;
+/// One query in so many is timed.
+const TIMED: u64 = 64;
 
-/// One TCP connection, counted as long as it lives (RFC 7766).
-pub(super) struct Connection(Arc<Inner>);
+/// Who is connected.
+#[derive(Debug, Default)]
+pub(super) struct Places(Mutex<Seats>);
+
+#[derive(Debug, Default)]
+struct Seats {
+    open: usize,
+    clients: HashMap<IpAddr, usize>,
+    /// Connections that wait for their client, the one that has waited longest first.
+    idle: BTreeMap<u64, Arc<Notify>>,
+    next: u64,
+}
+
+impl Places {
+    fn lock(&self) -> MutexGuard<'_, Seats> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connections that wait for their client.
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.lock().idle.len()
+    }
+}
+
+/// One TCP connection, counted as long as it lives.
+pub(super) struct Connection {
+    inner: Arc<Inner>,
+    client: IpAddr,
+    /// Told when another connection needs the place.
+    evicted: Arc<Notify>,
+}
 
 impl Connection {
-    /// None, and counted, when too many are open.
-    pub(super) fn open(inner: &Arc<Inner>) -> Option<Self> {
-        let max = inner.table.load().settings().tcp_max_connections;
-        let open = inner.connections.fetch_add(1, Ordering::Relaxed);
-        inner.metrics.tcp_connections.inc();
-        let connection = Self(Arc::clone(inner));
-        if open >= max {
+    /// A place for a connection of `client`. When all are taken, the connection that has been idle
+    /// for longest leaves (RFC 7766 §6.2.3). None, and counted, when no one is idle, or when this
+    /// client has its share.
+    pub(super) fn open(inner: &Arc<Inner>, client: IpAddr) -> Option<Self> {
+        let table = inner.table.load();
+        let settings = table.settings();
+        let client = client.to_canonical();
+        let mut seats = inner.places.lock();
+        let own = seats.clients.get(&client).copied().unwrap_or(0);
+        if own >= settings.tcp_max_per_client {
             inner.metrics.tcp_refused.inc();
             return None;
         }
-        Some(connection)
+        if seats.open >= settings.tcp_max_connections {
+            let Some((_, longest)) = seats.idle.pop_first() else {
+                inner.metrics.tcp_refused.inc();
+                return None;
+            };
+            longest.notify_one();
+            inner.metrics.tcp_evicted.inc();
+        }
+        seats.open += 1;
+        seats.clients.insert(client, own + 1);
+        inner.metrics.tcp_connections.inc();
+        Some(Self { inner: Arc::clone(inner), client, evicted: Arc::default() })
     }
 
     /// Serves the connection to its end.
@@ -41,15 +93,37 @@ impl Connection {
         // Replies are small and written whole: waiting for more to send only delays them.
         let _ = stream.set_nodelay(true);
         let (reader, writer) = stream.into_split();
-        let (replies, queue) = mpsc::channel(PIPELINE);
-        let patience = self.0.table.load().settings().tcp_idle;
+        let (replies, queue) = mpsc::channel(REPLIES);
+        let patience = self.inner.table.load().settings().tcp_idle;
         let write = self.write(writer, queue, patience);
         let read = self.read(BufReader::with_capacity(READ_AHEAD, reader), peer, replies, patience);
-        tokio::join!(read, write);
+        tokio::pin!(write);
+        tokio::select! {
+            // Nobody reads what is said here any more.
+            () = &mut write => {}
+            // Nothing more is asked; what was is answered.
+            () = read => write.await,
+        }
     }
 
-    /// Reads queries one behind the other. Returns at the end of the stream, at a length of zero,
-    /// when it takes too long, or when nobody reads the replies any more.
+    /// Waits for the length of the next query. None: idle for too long, evicted, the end of the
+    /// stream, or a length of zero.
+    async fn next(
+        &self,
+        reader: &mut BufReader<OwnedReadHalf>,
+        patience: Duration,
+    ) -> Option<usize> {
+        let _idle = Idle::new(self);
+        tokio::select! {
+            () = self.evicted.notified() => None,
+            length = timeout(patience, reader.read_u16()) => match length {
+                Ok(Ok(length)) if length > 0 => Some(usize::from(length)),
+                _ => None,
+            },
+        }
+    }
+
+    /// Reads queries one behind the other, until there are no more, or one takes too long.
     async fn read(
         &self,
         mut reader: BufReader<OwnedReadHalf>,
@@ -57,17 +131,12 @@ impl Connection {
         replies: mpsc::Sender<Vec<u8>>,
         patience: Duration,
     ) {
-        let inner = &self.0;
+        let inner = &self.inner;
         let mut query = Vec::new();
         let mut out = Vec::new();
-        let mut seed = u64::from(peer.port()) << 1 | 1;
-        let upstream = Arc::new(Semaphore::new(PIPELINE));
-        loop {
-            let length = match timeout(patience, reader.read_u16()).await {
-                Ok(Ok(length)) if length > 0 => usize::from(length),
-                // Idle is no fault, the end neither, and a length of zero says nothing.
-                _ => return,
-            };
+        let mut seed = crate::random::bits() | 1;
+        let mut upstream = None;
+        while let Some(length) = self.next(&mut reader, patience).await {
             query.resize(length, 0);
             match timeout(patience, reader.read_exact(&mut query)).await {
                 Ok(Ok(_)) => {}
@@ -75,32 +144,42 @@ impl Connection {
                 Err(_) => return inner.metrics.tcp_timeouts.inc(),
             }
             seed = next_seed(seed);
+            let started = (seed >> 32).is_multiple_of(TIMED).then(Instant::now);
             let table = inner.table.load();
-            let action = respond(&table, &query, Transport::Tcp, peer.ip(), seed, &mut out);
+            let mut outcome = inner.respond(&table, &query, peer, seed, &mut out);
             let settings = Arc::clone(table.settings());
             drop(table);
-            match action {
-                Action::Reply => {
-                    inner.metrics.count(Transport::Tcp, &out);
-                    if replies.send(framed(&out)).await.is_err() {
-                        return;
-                    }
-                }
-                Action::Drop => return inner.count_drop(&query),
+            match outcome.action {
+                Action::Reply => {}
+                Action::Drop | Action::Limit => return inner.count_drop(&query),
                 Action::Forward => {
-                    let Ok(place) = Arc::clone(&upstream).acquire_owned().await else { return };
-                    let (inner, replies) = (Arc::clone(inner), replies.clone());
-                    let query = query.clone();
-                    // Others behind it may be answered first (RFC 7766 §6.2.1.1).
-                    tokio::spawn(async move {
-                        let reply =
-                            inner.forwarder.forward(&settings, &query, Transport::Tcp).await;
-                        inner.metrics.count(Transport::Tcp, &reply);
-                        // Fails when the connection has ended meanwhile: nobody waits for it.
-                        let _ = replies.send(framed(&reply)).await;
-                        drop(place);
-                    });
+                    let places = upstream
+                        .get_or_insert_with(|| Arc::new(Semaphore::new(settings.tcp_pipeline)));
+                    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+                        let (inner, replies) = (Arc::clone(inner), replies.clone());
+                        let query = query.clone();
+                        // What stands behind it is answered first (RFC 7766 §6.2.1.1).
+                        tokio::spawn(async move {
+                            let transport = Transport::Tcp;
+                            let reply = inner.forwarder.forward(&settings, &query, transport).await;
+                            inner.metrics.count(transport, &reply);
+                            // Fails when the connection has ended: nobody waits for it.
+                            let _ = replies.send(framed(&reply)).await;
+                            drop(place);
+                        });
+                        continue;
+                    }
+                    inner.metrics.forwards_refused.inc();
+                    failure(&query, rcode::SERVFAIL, None, &mut out);
+                    outcome.rcode = rcode::SERVFAIL;
                 }
+            }
+            inner.metrics.count_own(Way::Tcp, outcome);
+            if replies.send(framed(&out)).await.is_err() {
+                return;
+            }
+            if let Some(started) = started {
+                inner.metrics.latency_tcp.observe(started.elapsed().as_secs_f64());
             }
         }
     }
@@ -112,11 +191,16 @@ impl Connection {
         mut queue: mpsc::Receiver<Vec<u8>>,
         patience: Duration,
     ) {
-        while let Some(reply) = queue.recv().await {
-            match timeout(patience, writer.write_all(&reply)).await {
+        while let Some(mut bytes) = queue.recv().await {
+            while bytes.len() < WRITE_TOGETHER
+                && let Ok(more) = queue.try_recv()
+            {
+                bytes.extend_from_slice(&more);
+            }
+            match timeout(patience, writer.write_all(&bytes)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return,
-                Err(_) => return self.0.metrics.tcp_timeouts.inc(),
+                Err(_) => return self.inner.metrics.tcp_timeouts.inc(),
             }
         }
     }
@@ -124,8 +208,38 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.tcp_connections.dec();
+        let mut seats = self.inner.places.lock();
+        seats.open = seats.open.saturating_sub(1);
+        if let Some(own) = seats.clients.get_mut(&self.client) {
+            *own -= 1;
+            if *own == 0 {
+                seats.clients.remove(&self.client);
+            }
+        }
+        self.inner.metrics.tcp_connections.dec();
+    }
+}
+
+/// A connection's place in the line of those that wait for their client.
+struct Idle<'a> {
+    places: &'a Places,
+    number: u64,
+}
+
+impl<'a> Idle<'a> {
+    fn new(connection: &'a Connection) -> Self {
+        let places = &connection.inner.places;
+        let mut seats = places.lock();
+        let number = seats.next;
+        seats.next += 1;
+        seats.idle.insert(number, Arc::clone(&connection.evicted));
+        Self { places, number }
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.places.lock().idle.remove(&self.number);
     }
 }
 

@@ -9,6 +9,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+pub use super::codes::{rcode, rtype};
+
 /// Longest name on the wire, the root label included (RFC 1035 §2.3.4).
 pub const NAME_MAX: usize = 255;
 /// Longest label (RFC 1035 §2.3.4).
@@ -17,58 +19,6 @@ pub const LABEL_MAX: usize = 63;
 pub const HEADER: usize = 12;
 /// Largest offset that a compression pointer can hold (RFC 1035 §4.1.4).
 pub const POINTER_MAX: usize = 0x3fff;
-
-/// Types of records that have a meaning here.
-pub mod rtype {
-    /// IPv4 address (RFC 1035).
-    pub const A: u16 = 1;
-    /// Name server (RFC 1035).
-    pub const NS: u16 = 2;
-    /// Canonical name (RFC 1035).
-    pub const CNAME: u16 = 5;
-    /// Start of a zone (RFC 1035).
-    pub const SOA: u16 = 6;
-    /// Name of an address (RFC 1035).
-    pub const PTR: u16 = 12;
-    /// Mail exchanger; only counted, never served.
-    pub const MX: u16 = 15;
-    /// Text (RFC 1035).
-    pub const TXT: u16 = 16;
-    /// IPv6 address (RFC 3596).
-    pub const AAAA: u16 = 28;
-    /// Service (RFC 2782).
-    pub const SRV: u16 = 33;
-    /// Carrier of EDNS (RFC 6891).
-    pub const OPT: u16 = 41;
-    /// HTTPS binding; only counted, never served.
-    pub const HTTPS: u16 = 65;
-    /// Incremental transfer (RFC 1995).
-    pub const IXFR: u16 = 251;
-    /// Full transfer (RFC 5936).
-    pub const AXFR: u16 = 252;
-    /// Any type (RFC 8482).
-    pub const ANY: u16 = 255;
-}
-
-/// Response codes that are sent here.
-pub mod rcode {
-    /// All is well.
-    pub const NOERROR: u16 = 0;
-    /// The question cannot be read.
-    pub const FORMERR: u16 = 1;
-    /// The answer is not known now.
-    pub const SERVFAIL: u16 = 2;
-    /// There is no such name.
-    pub const NXDOMAIN: u16 = 3;
-    /// This kind of question is not served.
-    pub const NOTIMP: u16 = 4;
-    /// Not for you, or not here.
-    pub const REFUSED: u16 = 5;
-    /// This zone is not served here (RFC 2136 §2.2).
-    pub const NOTAUTH: u16 = 9;
-    /// Unknown EDNS version (RFC 6891 §9).
-    pub const BADVERS: u16 = 16;
-}
 
 /// Class Internet.
 pub const CLASS_IN: u16 = 1;
@@ -83,6 +33,71 @@ impl Name {
     #[must_use]
     pub fn root() -> Self {
         Self(Arc::from(&[0u8][..]))
+    }
+
+    /// The name of the one `label`, bytes of 1 to [`LABEL_MAX`] as they are; what is longer is cut.
+    #[must_use]
+    pub fn label(label: &[u8]) -> Self {
+        let label = &label[..label.len().min(LABEL_MAX)];
+        let mut wire = Vec::with_capacity(label.len() + 2);
+        wire.push(label.len() as u8);
+        wire.extend_from_slice(label);
+        wire.push(0);
+        Self(wire.into())
+    }
+
+    /// The bytes of its first label; none for the root.
+    #[must_use]
+    pub fn first_label(&self) -> &[u8] {
+        self.0.get(1..=usize::from(self.0[0])).unwrap_or_default()
+    }
+
+    /// The name of the one `label`, whatever its bytes, below this one; none when it does not fit.
+    #[must_use]
+    pub fn child_bytes(&self, label: &[u8]) -> Option<Self> {
+        let length = self.0.len() + label.len() + 1;
+        if label.is_empty() || label.len() > LABEL_MAX || length > NAME_MAX {
+            return None;
+        }
+        Some(Self([&[label.len() as u8], label, &*self.0].concat().into()))
+    }
+
+    /// This name with `suffix` in the place of the root.
+    ///
+    /// # Errors
+    /// When that is longer than a name can be.
+    pub fn onto(&self, suffix: &Self) -> Result<Self, String> {
+        let length = self.0.len() - 1 + suffix.0.len();
+        if length > NAME_MAX {
+            return Err(format!(
+                "{self} below {suffix} makes a name of {length} bytes; a DNS name has at most \
+                 {NAME_MAX}"
+            ));
+        }
+        Ok(Self([&self.0[..self.0.len() - 1], &suffix.0].concat().into()))
+    }
+
+    /// This name with `to` in the place of `from`, which it ends in; none when it does not.
+    #[must_use]
+    pub fn moved(&self, from: &Self, to: &Self) -> Option<Self> {
+        if !self.is_in(from) {
+            return None;
+        }
+        let head = &self.0[..self.0.len() - from.0.len()];
+        let moved: Arc<[u8]> = [head, &to.0].concat().into();
+        (moved.len() <= NAME_MAX).then_some(Self(moved))
+    }
+
+    /// Number of labels, the root left out.
+    #[must_use]
+    pub fn labels(&self) -> usize {
+        let mut labels = 0;
+        let mut rest = Some(&*self.0);
+        while let Some(more) = rest.and_then(parent) {
+            labels += 1;
+            rest = Some(more);
+        }
+        labels
     }
 
     /// The name that `text` spells, its labels parted by dots; a dot at its end changes nothing.
@@ -268,6 +283,12 @@ impl Question {
     #[must_use]
     pub fn key(&self) -> &[u8] {
         &self.key[..usize::from(self.key_len)]
+    }
+
+    /// The name in lower case.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        Name(Arc::from(self.key()))
     }
 
     /// Reads the one question behind the header. None when it is cut, when the name is longer than

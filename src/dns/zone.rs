@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::build::Build;
+use super::dialect::Stars;
 use super::node::Node;
 use super::settings::{Settings, ZoneSettings};
 use super::soa;
@@ -27,7 +28,9 @@ pub struct ZoneTable {
     zones: Vec<Zone>,
     index: Arc<Index>,
     pub(super) reverse: Shards<Name, Node>,
-    reverse_soa: Box<[u8]>,
+    /// What clients see besides; each view below a label of its own in the place of the root.
+    pub(super) views: Shards<Name, Node>,
+    pub(super) reverse_soa: Box<[u8]>,
     nsid: Box<[u8]>,
     pub(super) problems: Shards<Arc<str>, Vec<Arc<str>>>,
 }
@@ -35,11 +38,13 @@ pub struct ZoneTable {
 /// One zone of a table.
 #[derive(Debug)]
 pub(super) struct Zone {
-    nodes: Shards<Name, Node>,
+    pub(super) nodes: Shards<Name, Node>,
     /// SOA record whose names point into the question; see [`soa`].
     pub(super) soa: soa::Compiled,
     /// One of its registries has never spoken: what is not known may yet exist.
     pub(super) unheard: bool,
+    /// One of its registries does not answer now: what is known is what it said last.
+    pub(super) stale: bool,
 }
 
 /// Which zone a name is in.
@@ -105,6 +110,10 @@ impl ZoneTable {
             nodes,
             soa: soa::Compiled::new(zone.negative_ttl, serial),
             unheard: unheard(zone, snapshot),
+            stale: snapshot
+                .registries
+                .iter()
+                .any(|registry| registry.stale.is_some() && zone.shows(&registry.name)),
         });
         Self {
             generation: snapshot.generation,
@@ -114,6 +123,7 @@ impl ZoneTable {
                 |(table, _)| Arc::clone(&table.index),
             ),
             reverse: build.reverse,
+            views: build.views,
             reverse_soa: settings
                 .zones
                 .first()
@@ -177,13 +187,20 @@ impl ZoneTable {
         if !key.ends_with(b"\x04arpa\0") {
             return None;
         }
-        Some((self.reverse.get(key)?, &self.reverse_soa))
+        let node = self.reverse.get(key)?;
+        // `in-addr.arpa` and `ip6.arpa` themselves, and what is above, are others' matter.
+        let between = wire::parent(key).and_then(wire::parent).is_some_and(|above| above.len() > 1);
+        (between || !node.sets().is_empty()).then_some((&**node, &*self.reverse_soa))
     }
 
     #[cfg(test)]
     pub(super) fn all_keys(&self) -> Vec<Name> {
         let zones = self.zones.iter().flat_map(|zone| zone.nodes.iter());
-        zones.chain(self.reverse.iter()).map(|(name, _)| name.clone()).collect()
+        zones
+            .chain(self.reverse.iter())
+            .chain(self.views.iter())
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 }
 
@@ -214,8 +231,34 @@ impl Zone {
             Some(addresses) if wire::parent(key) == Some(addresses.wire()) => {
                 spelled_address(key).map_or(Found::Missing, Found::Address)
             }
-            _ => Found::Missing,
+            _ => self.starred(settings.dialect.stars, key),
         }
+    }
+
+    /// What stands under `key` once its stars mean what they mean in the dialect.
+    fn starred(&self, stars: Stars, key: &[u8]) -> Found<'_> {
+        let word: &[u8] = match stars {
+            Stars::Plain => return Found::Missing,
+            Stars::Dropped => b"\x01*",
+            Stars::Match => b"\x03any",
+        };
+        let mut other = [0; NAME_MAX];
+        let (mut read, mut length) = (0, 0);
+        while let Some(label) = key.get(read).map(|size| usize::from(*size) + 1) {
+            let Some(bytes) = key.get(read..read + label) else { return Found::Missing };
+            let bytes = match stars {
+                Stars::Dropped if bytes == word => &[],
+                Stars::Match if bytes == word => &b"\x01*"[..],
+                _ => bytes,
+            };
+            other[length..length + bytes.len()].copy_from_slice(bytes);
+            length += bytes.len();
+            read += label;
+        }
+        if &other[..length] == key {
+            return Found::Missing;
+        }
+        self.nodes.get(&other[..length]).map_or(Found::Missing, |node| Found::Node(node))
     }
 }
 

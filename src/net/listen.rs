@@ -1,8 +1,8 @@
 //! Binding sockets, so that an address may come later and a port is only held once.
 //!
-//! One socket per port: workers share it by `dup`, which is also the form in which systemd and an
-//! upgrade hand sockets over. (Of several `SO_REUSEPORT` listeners, closing one resets what waits
-//! in its queue.)
+//! One socket per TCP port: workers share it by `dup`, which is also the form in which systemd and
+//! an upgrade hand sockets over. (Of several `SO_REUSEPORT` listeners, closing one resets what waits
+//! in its queue.) A UDP port has a group of sockets, which stays together as long as it lives.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -94,6 +94,44 @@ pub fn udp(
     open().map_err(|source| refused("UDP", address, setting, source))
 }
 
+/// The group of up to `size` sockets that `first`, a socket of [`udp`], begins: first those that
+/// `adopted` holds for its address, all of them, then fresh ones beside it. The kernel shares out
+/// datagrams among them by their sender (`SO_REUSEPORT`).
+///
+/// `first` was bound alone, so that a port that another process holds is never shared with it by
+/// accident. Where the kernel refuses, as it does beside a socket that another user bound, the group
+/// stays smaller.
+pub fn group(first: UdpSocket, size: usize, adopted: &mut Adopted) -> Vec<UdpSocket> {
+    let mut group = vec![first];
+    let Some(address) = group.first().and_then(|first| first.local_addr().ok()) else {
+        return group;
+    };
+    while let Some(socket) = adopted.take_udp(address) {
+        group.push(socket);
+    }
+    while group.len() < size {
+        let join = || {
+            for socket in &group {
+                socket2::SockRef::from(socket).set_reuse_port(true)?;
+            }
+            let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+            socket.set_reuse_port(true)?;
+            let _ = socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER);
+            socket.bind(&address.into())?;
+            Ok::<UdpSocket, io::Error>(socket.into())
+        };
+        match join() {
+            Ok(socket) => group.push(socket),
+            Err(error) => {
+                let size = group.len();
+                tracing::debug!(%address, size, %error, "no more sockets beside these");
+                break;
+            }
+        }
+    }
+    group
+}
+
 fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
@@ -142,6 +180,22 @@ mod tests {
         let later = SocketAddr::from(([192, 0, 2, 77], 0));
         assert!(tcp(later, "test", &mut Adopted::none()).is_ok());
         assert!(udp(later, "test", &mut Adopted::none()).is_ok());
+    }
+
+    #[test]
+    fn a_group_shares_its_port_with_itself_and_with_nobody_else() {
+        let first = udp(localhost(), "test", &mut Adopted::none()).unwrap();
+        let address = first.local_addr().unwrap();
+        let whole = group(first, 3, &mut Adopted::none());
+        assert_eq!(whole.len(), 3);
+        assert!(whole.iter().all(|socket| socket.local_addr().unwrap() == address));
+        let error = udp(address, "test", &mut Adopted::none()).unwrap_err();
+        assert!(matches!(error, ListenError::InUse { .. }), "{error}");
+        // Handed over, all of it is taken, though it is larger than what is asked for.
+        let mut adopted = Adopted::of(whole.into_iter().map(Into::into).collect());
+        let first = udp(address, "test", &mut adopted).unwrap();
+        assert_eq!(group(first, 2, &mut adopted).len(), 3);
+        assert_eq!(adopted.left(), 0);
     }
 
     #[test]

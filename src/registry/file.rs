@@ -4,14 +4,14 @@
 //! file that does not parse changes nothing, and a file that is gone leaves what it said last.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
-use tokio::time::MissedTickBehavior;
 
 use super::Source;
 use super::file_format::{self, Decoded};
-use super::file_read::{self, Look, SETTLE, Seen, Watching};
 use super::file_tree::Notation;
+use super::follow::Followed;
 use super::outlet::Outlet;
 use crate::catalog::RegistryView;
 use crate::units::{Period, Size};
@@ -73,6 +73,11 @@ impl ServicesPath {
     pub fn as_path(&self) -> &Path {
         &self.path
     }
+
+    /// How it is written.
+    pub(super) const fn notation(&self) -> Notation {
+        self.notation
+    }
 }
 
 impl TryFrom<PathBuf> for ServicesPath {
@@ -107,68 +112,19 @@ const fn two_hundred_thousand() -> usize {
 }
 
 impl Source for FileConfig {
-    async fn run(self, base_dir: PathBuf, mut outlet: Outlet) {
-        let path = base_dir.join(&self.path.path);
-        let poll = self.poll.0.max(Period::from_millis(10).0);
-        let mut ticks = tokio::time::interval(poll);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut watching = self.renewed(Watching::new(&path), &path).await;
-        let mut seen = None;
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => watching = self.renewed(watching, &path).await,
-                () = watching.event() => tokio::time::sleep(SETTLE).await,
-            }
-            seen = self.look(&path, seen, &mut outlet).await;
-        }
-    }
-}
-
-impl FileConfig {
-    /// Watches anew if need be, away from the async threads: a dead mount would hold them up.
-    async fn renewed(&self, watching: Watching, path: &Path) -> Watching {
-        if !self.watch {
-            return watching;
-        }
-        let renewed = tokio::task::spawn_blocking(move || watching.renewed()).await;
-        renewed.unwrap_or_else(|_| Watching::new(path))
-    }
-
-    /// Looks at the file and tells what it finds; returns what is now known of its content.
-    async fn look(&self, path: &Path, seen: Option<Seen>, outlet: &mut Outlet) -> Option<Seen> {
-        match file_read::settled(path, self.max_size, seen).await {
-            Ok(Look::Unchanged(seen)) => Some(seen),
-            Ok(Look::Changed(seen, text)) => {
-                match self.decode(path, text, outlet).await {
-                    Ok(view) => outlet.live(view),
-                    Err(why) => outlet.failed(&why),
-                }
-                Some(seen)
-            }
-            Err(why) => {
-                outlet.failed(&why);
-                // Whatever comes next is news, even the same content under the same inode.
-                None
-            }
-        }
-    }
-
-    async fn decode(
-        &self,
-        path: &Path,
-        text: String,
-        outlet: &Outlet,
-    ) -> Result<RegistryView, String> {
+    async fn run(self, base_dir: PathBuf, outlet: Outlet) {
         let (notation, instances_max) = (self.path.notation, self.max_instances);
-        let (registry, last) = (outlet.name().clone(), outlet.last());
-        let file = path.display().to_string();
-        let decoded = tokio::task::spawn_blocking(move || {
-            file_format::decode(&registry, &file, &text, notation, instances_max)
-                .map(|Decoded { services, problems }| last.replaced(services, problems))
-        });
-        decoded
-            .await
-            .unwrap_or_else(|error| Err(format!("decoding {} failed: {error}", path.display())))
+        let followed = Followed {
+            path: base_dir.join(&self.path.path),
+            poll: self.poll,
+            watch: self.watch,
+            max_size: self.max_size,
+            decode: Arc::new(move |registry, file, text, last: &RegistryView| {
+                file_format::decode(registry, file, text, notation, instances_max)
+                    .map(|Decoded { services, problems }| last.replaced(services, problems))
+            }),
+        };
+        followed.run(outlet).await;
     }
 }
 

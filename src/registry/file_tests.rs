@@ -166,10 +166,7 @@ async fn an_unchanged_service_is_shared_with_the_view_before() {
     stage.rename_over(&format!("{text}[[service.db.instance]]\naddress = \"10.0.0.5\"\n"));
     stage.live_with(2).await;
     let now = stage.states.borrow().view().cloned().unwrap();
-    assert!(std::sync::Arc::ptr_eq(
-        before.services.get("web").unwrap(),
-        now.services.get("web").unwrap()
-    ));
+    assert!(Arc::ptr_eq(before.services.get("web").unwrap(), now.services.get("web").unwrap()));
 }
 
 #[tokio::test]

@@ -25,7 +25,9 @@ mod file_format;
 mod file_read;
 mod file_tree;
 mod file_value;
+mod follow;
 mod outlet;
+mod rancher_answers;
 mod secret;
 
 use std::future::Future;
@@ -46,6 +48,7 @@ pub use consul_config::ConsulConfig;
 pub use file::{FileConfig, ServicesPath};
 pub use outlet::Metrics;
 use outlet::{Meters, Mouth, Outlet};
+pub use rancher_answers::RancherAnswersConfig;
 pub use secret::Secret;
 
 /// What a kind of registry does: speak, until the process ends.
@@ -132,6 +135,8 @@ kinds! {
     Consul(ConsulConfig),
     /// A file that lists services.
     File(FileConfig),
+    /// The answers file of Rancher's DNS.
+    RancherAnswers(RancherAnswersConfig),
 }
 
 /// A registry that runs. Dropping it ends its task; receivers then keep the last state.

@@ -58,7 +58,7 @@ listen = "0.0.0.0:8611"
     let (code, told) = check(&file).await;
     assert_eq!(code, 78);
     let want = "\
-p.toml:2:1: unknown key `worker` in [node]; did you mean `workers`? Known keys: name, data_dir, workers
+p.toml:2:1: unknown key `worker` in [node]; did you mean `workers`? Known keys: name, data_dir, locality, workers
 p.toml:6:1: there is no [registry.locl]; there are: local
 p.toml:8:8: `path` in [registry.local.file]: services.txt does not tell how it is written; call it *.toml, *.yaml or *.json
 p.toml:10:1: 0.0.0.0:8080 is taken by listener.api.http.bind (127.0.0.1:8080); choose another port
@@ -68,7 +68,7 @@ p.toml:22:1: unknown policy \"fastest\"; known are p2c, round-robin
 p.toml:24:1: list.j2:2:15: syntax error: unexpected end of block
 p.toml:27:1: cannot read the template gone.j2 of [template.gone]: No such file or directory (os error 2); correct `source`
 p.toml:30:1: 0.0.0.0:8611 is reachable from outside: set `token_file`, or listen on 127.0.0.1
-p.toml:31:2: unknown table [lissener]; did you mean `listener`? Known tables: node, limits, guard, registry, health, service, dns, listener, route, template, admin
+p.toml:31:2: unknown table [lissener]; did you mean `listener`? Known tables: node, limits, guard, registry, locality, health, service, dns, listener, route, template, admin
 11 problems in the configuration
 ";
     assert_eq!(told, want);

@@ -13,7 +13,7 @@ use crate::peers::{own_address, start};
 use crate::rig::{Rig, instance, service, within};
 
 /// Starts unbound at `address` with more lines of configuration; returns once it answers.
-async fn unbound(directory: &Path, address: SocketAddr, more: &str) -> Child {
+pub(crate) async fn unbound(directory: &Path, address: SocketAddr, more: &str) -> Child {
     let config = format!(
         "server:\n\
          interface: {ip}@{port}\n\

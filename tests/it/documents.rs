@@ -266,10 +266,12 @@ fn every_value_that_is_known_by_name_is_documented() {
 }
 
 /// The smallest configuration in which each table stands; `@` is where one more key goes.
-const SMALLEST: [(&str, &str); 32] = [
+const SMALLEST: [(&str, &str); 35] = [
     ("[node]", "[node]\n@"),
     ("[limits]", "[limits]\n@"),
     ("[registry.NAME.file]", "[registry.NAME.file]\npath = \"a.toml\"\n@"),
+    ("[registry.NAME.rancher-answers]", "[registry.NAME.rancher-answers]\npath = \"a.json\"\n@"),
+    ("[locality.NAME]", "[locality.NAME]\nnetworks = [\"10.0.0.0/8\"]\n@"),
     ("[service.NAME]", "[service.NAME]\n@"),
     ("[service.NAME.outlier]", "[service.NAME.outlier]\n@"),
     ("[service.NAME.outlier.success_rate]", "[service.NAME.outlier.success_rate]\n@"),
@@ -277,6 +279,7 @@ const SMALLEST: [(&str, &str); 32] = [
     ("[service.NAME.on_failure]", "[service.NAME.on_failure]\n@"),
     ("[dns]", "[dns]\nlisten = [\"127.0.0.1:53\"]\n@"),
     ("[dns.zone.NAME]", "[dns]\nlisten = []\n[dns.zone.NAME]\n@"),
+    ("[dns.view.NAME]", "[dns]\nlisten = []\n[dns.view.NAME]\nnetworks = [\"10.0.0.0/8\"]\n@"),
     ("[dns.forward]", "[dns]\nlisten = []\n[dns.forward]\nupstreams = [\"127.0.0.1\"]\n@"),
     ("[listener.NAME.http]", "[listener.NAME.http]\nbind = [\"127.0.0.1:1\"]\n@"),
     (

@@ -45,6 +45,23 @@ impl Rig {
         rig
     }
 
+    /// Starts from a configuration with registries of its own; `mem` tells of nothing.
+    pub(crate) async fn start_beside(config: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = format!("{config}\n[admin]\nsocket = \"admin.sock\"\n");
+        let loaded = load(&config, directory.path());
+        let (registry, state) = watch::channel(RegistryState::Live(view(Vec::new())));
+        let feed = Feed::new("mem", 0, state);
+        let options = Options { feeds: vec![feed], ..Options::default() };
+        let app = within("start", App::start(loaded, options)).await.unwrap();
+        Self { app, registry, directory }
+    }
+
+    /// Where its files lie.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// One HTTP listener `web` whose every request goes to the service `web` at `origins`. `more`
     /// goes into the listener's table, and other tables behind it.
     pub(crate) async fn http(more: &str, origins: &[SocketAddr]) -> Self {

@@ -30,8 +30,10 @@ fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Troub
     };
     let face = match role {
         Role::Dns => format!(
-            "[dns]\nlisten = [\"{listen}\"]\n\
-             [dns.zone.\"{ZONE}\"]\ndialect = \"plain\"\nttl = \"{TTL}s\"\n"
+            "[dns]\nlisten = [\"{listen}\"]\nexpress_workers = 1\n\
+             [registry.changing.file]\npath = \"{}\"\n\
+             [dns.zone.\"{ZONE}\"]\ndialect = \"plain\"\nttl = \"{TTL}s\"\n",
+            site.zone.changing.display()
         ),
         Role::Http => format!(
             "[listener.bench.http]\nbind = [\"{listen}\"]\n\

@@ -5,21 +5,56 @@
 //! one file here and one line in [`DIALECTS`].
 
 mod consul;
+mod kubernetes;
+pub mod mesos;
 mod plain;
+mod rancher;
+mod skydns;
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::node::Data;
-use super::settings::ZoneSettings;
+use super::node::{Data, Mark, Record};
+use super::set::Rules;
 use super::wire::Name;
+use super::zone_settings::ZoneSettings;
 use crate::catalog::model::{Instance, Meta, Service};
 
 /// Every dialect, as `dialect = "…"` names it.
-pub const DIALECTS: &[&Dialect] = &[&plain::PLAIN, &consul::CONSUL];
+pub const DIALECTS: &[&Dialect] = &[
+    &plain::PLAIN,
+    &consul::CONSUL,
+    &mesos::MESOS,
+    &rancher::RANCHER,
+    &kubernetes::KUBERNETES,
+    &skydns::SKYDNS,
+];
 
 /// Most problems that are told of one service in one zone.
 const PROBLEMS_MAX: usize = 16;
+
+/// What a star in a question means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stars {
+    /// Nothing: it is a label like others.
+    Plain,
+    /// It is left out of the name.
+    Dropped,
+    /// It stands for one label, and `any` does too; the names with stars are listed.
+    Match,
+}
+
+/// What services belong to, in dialects whose names say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Belonging {
+    /// An environment, as in `rancher`.
+    Environment,
+    /// A namespace, as in `kubernetes`.
+    Namespace,
+    /// A framework, as in `mesos`.
+    Framework,
+}
 
 /// A naming scheme.
 #[derive(Debug)]
@@ -30,8 +65,51 @@ pub struct Dialect {
     pub datacenter: Option<&'static str>,
     /// Set when every address has a name in hexadecimal below this label.
     pub addresses: Option<&'static str>,
+    /// TTL of records where the configuration says none, in seconds.
+    pub ttl: u32,
+    /// TTL of negative answers where the configuration says none, in seconds.
+    pub negative_ttl: u32,
+    /// Other domains of a zone where the configuration says none.
+    pub alternatives: &'static [&'static str],
+    /// Set when services belong to something; what a service belongs to that does not tell.
+    pub belongs: Option<(Belonging, &'static str)>,
+    /// Whether clients have names of their own, by their address or an identity in the question.
+    pub scopes: bool,
+    /// What a star in a question means.
+    pub stars: Stars,
+    /// How the records of a name are compiled.
+    pub rules: Rules,
+    /// Lists the records of a zone that need no service. Pure.
+    pub own: fn(&ZoneSettings, &[SocketAddr], &mut Records),
     /// Lists the records of one service in one zone. Pure, and the same for the same arguments.
     pub list: fn(&ZoneSettings, &Service, &mut Records),
+}
+
+impl Dialect {
+    /// The dialect called `name` that lists the records of a service by `list`, and has nothing
+    /// else out of the ordinary. Answers are not kept, negative ones for five seconds.
+    #[must_use]
+    pub const fn new(name: &'static str, list: fn(&ZoneSettings, &Service, &mut Records)) -> Self {
+        Self {
+            name,
+            datacenter: None,
+            addresses: None,
+            ttl: 0,
+            negative_ttl: 5,
+            alternatives: &[],
+            belongs: None,
+            scopes: false,
+            stars: Stars::Plain,
+            rules: Rules { hundred: None, groups: false },
+            own: |_, _, _| {},
+            list,
+        }
+    }
+
+    /// Whether the dialect adds the domain `apex` of itself.
+    pub(super) fn is_usual(&self, apex: &Name) -> bool {
+        self.alternatives.iter().any(|usual| Name::parse(usual).is_ok_and(|usual| usual == *apex))
+    }
 }
 
 /// The dialect called `name`.
@@ -54,17 +132,58 @@ pub fn by_name(name: &str) -> Result<&'static Dialect, String> {
 #[derive(Debug, Default)]
 pub struct Records {
     /// Records below the apex of the zone.
-    pub zone: Vec<(Name, Data)>,
+    pub zone: Vec<(Name, Record)>,
     /// Records below `in-addr.arpa` and `ip6.arpa`.
-    pub reverse: Vec<(Name, Data)>,
+    pub reverse: Vec<(Name, Record)>,
+    /// What single clients see besides, below the label of their view.
+    pub views: Vec<(Name, Record)>,
     /// What was left out and why.
     pub problems: Vec<String>,
+    /// Goes with every record that is put from now on.
+    mark: Mark,
+    favoured: BTreeMap<Arc<str>, u16>,
 }
 
 impl Records {
+    /// Nothing yet; `mark` goes with every record.
+    #[must_use]
+    pub fn new(mark: Mark) -> Self {
+        Self { mark, ..Self::default() }
+    }
+
+    /// Instances in these localities count as near there.
+    pub(super) fn favour(&mut self, localities: BTreeMap<Arc<str>, u16>) {
+        self.favoured = localities;
+    }
+
+    /// What is put from now on tells of `instance`: its weight and its place go with it.
+    pub fn about(&mut self, instance: &Instance) {
+        self.mark.weight = instance.weight.value();
+        let locality = instance.locality.as_ref().and_then(|name| self.favoured.get(name));
+        self.mark.locality = locality.copied().unwrap_or(0);
+    }
+
+    /// Changes what goes with every record that is put from now on.
+    pub const fn mark(&mut self) -> &mut Mark {
+        &mut self.mark
+    }
+
     /// Puts `data` under `owner`.
     pub fn put(&mut self, owner: &Name, data: Data) {
-        self.zone.push((owner.clone(), data));
+        self.zone.push((owner.clone(), Record { data, mark: self.mark.clone() }));
+    }
+
+    /// Puts `data` under `owner`, to be kept for `ttl` seconds.
+    pub fn put_for(&mut self, ttl: u32, owner: &Name, data: Data) {
+        let mark = Mark { ttl, ..self.mark.clone() };
+        self.zone.push((owner.clone(), Record { data, mark }));
+    }
+
+    /// Puts `data` under `owner` for the clients of `view` only; see `lookup`.
+    pub fn put_in(&mut self, view: &Name, owner: &Name, data: Data) {
+        if let Some(owner) = self.checked(owner.onto(view)) {
+            self.views.push((owner, Record { data, mark: self.mark.clone() }));
+        }
     }
 
     /// Puts the address of `instance` under `owner`; a host name only when it stands `alone`.
@@ -103,7 +222,8 @@ impl Records {
     /// Says that `ip` is called `target`.
     pub fn put_reverse(&mut self, ip: IpAddr, target: Name) {
         if let Ok(owner) = reverse_name(ip) {
-            self.reverse.push((owner, Data::Ptr(target)));
+            let record = Record { data: Data::Ptr(target), mark: self.mark.clone() };
+            self.reverse.push((owner, record));
         }
     }
 
@@ -124,6 +244,25 @@ pub(super) fn shown<'a>(zone: &ZoneSettings, service: &'a Service) -> Vec<&'a Ar
 pub(super) fn concerns(zone: &ZoneSettings, service: &Service) -> bool {
     service.instances.is_empty()
         || service.instances.iter().any(|instance| zone.shows(&instance.registry))
+}
+
+/// The fact `key` of the service, or else of the first of its instances that tells it.
+pub(super) fn meta<'a>(service: &'a Service, key: &str) -> Option<&'a str> {
+    let of_instances = || service.instances.iter().find_map(|instance| instance.meta.get(key));
+    service.meta.get(key).or_else(of_instances).map(|told| &**told)
+}
+
+/// Whether `text` may be a label of a host name (RFC 1123 §2.1, and `_` inside as many use it).
+pub(super) fn is_host_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        && !text.starts_with(['-', '_'])
+        && !text.ends_with('-')
+}
+
+/// The address with dashes, as one label: `10-0-0-1`.
+pub(super) fn dashed(ip: IpAddr) -> String {
+    ip.to_string().replace(['.', ':'], "-")
 }
 
 /// The address in hexadecimal: 8 digits, or 32.
@@ -224,14 +363,13 @@ pub(crate) mod testing {
 
     /// What the first zone of `settings` lists of `service`, one sorted line per record.
     pub(crate) fn listed(settings: &Settings, service: &Service) -> (Vec<String>, Vec<String>) {
-        let zone = &settings.zones[0];
-        let mut records = Records::default();
-        (zone.dialect.list)(zone, service, &mut records);
+        let records = settings.zones[0].list(service);
         let mut lines: Vec<String> = records
             .zone
             .iter()
             .chain(&records.reverse)
-            .map(|(owner, data)| format!("{owner} {data}"))
+            .chain(&records.views)
+            .map(|(owner, record)| format!("{owner} {}", record.data))
             .collect();
         lines.sort();
         lines.dedup();
@@ -246,7 +384,12 @@ mod tests {
     #[test]
     fn an_unknown_dialect_is_refused_with_the_nearest() {
         let error = by_name("consol").unwrap_err();
-        assert!(error.contains("plain, consul; did you mean \"consul\"?"), "{error}");
+        assert!(
+            error.contains(
+                "plain, consul, mesos, rancher, kubernetes, skydns; did you mean \"consul\"?"
+            ),
+            "{error}"
+        );
         assert_eq!(by_name("consul").unwrap().name, "consul");
     }
 

@@ -9,16 +9,15 @@
 //! A dot in the name of a service parts labels. An id that is no host label (`10.0.0.1:80`) gives
 //! way to the address, as `ip-0a000001.service.zone`. Addresses point back to the latter names.
 
-use super::{Dialect, Records, concerns, hex, shown};
+use super::{Dialect, Records, concerns, hex, is_host_label, shown};
 use crate::catalog::model::{Instance, Service};
 use crate::dns::config::WhenEmpty;
 use crate::dns::node::{Data, Srv};
-use crate::dns::settings::ZoneSettings;
 use crate::dns::wire::Name;
+use crate::dns::zone_settings::ZoneSettings;
 
 /// The dialect `plain`.
-pub(super) const PLAIN: Dialect =
-    Dialect { name: "plain", datacenter: None, addresses: None, list };
+pub(super) const PLAIN: Dialect = Dialect::new("plain", list);
 
 fn list(zone: &ZoneSettings, service: &Service, out: &mut Records) {
     let Some(base) = out.checked(zone.apex.under(&service.name)) else { return };
@@ -31,6 +30,7 @@ fn list(zone: &ZoneSettings, service: &Service, out: &mut Records) {
     }
     out.put_meta(&base, &service.meta);
     for instance in &shown {
+        out.about(instance);
         out.put_address(&base, instance, shown.len() == 1);
         let Some(own) = own_name(&base, instance, out) else { continue };
         if let Some(ip) = instance.address.ip() {
@@ -69,14 +69,6 @@ fn own_name(base: &Name, instance: &Instance, out: &mut Records) -> Option<Name>
     out.put_address(&own, instance, true);
     out.put_meta(&own, &instance.meta);
     Some(own)
-}
-
-/// Whether `text` may be a label of a host name (RFC 1123 §2.1, and `_` inside as many use it).
-fn is_host_label(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-        && !text.starts_with(['-', '_'])
-        && !text.ends_with('-')
 }
 
 #[cfg(test)]

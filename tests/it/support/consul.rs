@@ -26,6 +26,7 @@ pub(crate) struct Consul {
     ip: IpAddr,
     http: u16,
     https: Option<u16>,
+    dns: Option<u16>,
     child: Option<Child>,
 }
 
@@ -96,28 +97,33 @@ fn program() -> PathBuf {
 impl Consul {
     /// Starts one that speaks plaintext, and returns once it leads itself.
     pub(crate) async fn start() -> Self {
-        Self::launch(false).await
+        Self::launch(false, false).await
+    }
+
+    /// Starts one that answers DNS too.
+    pub(crate) async fn start_with_dns() -> Self {
+        Self::launch(false, true).await
     }
 
     /// Starts one that speaks HTTPS too, with a certificate by an authority of its own.
     pub(crate) async fn start_with_tls() -> Self {
-        Self::launch(true).await
+        Self::launch(true, false).await
     }
 
-    async fn launch(tls: bool) -> Self {
+    async fn launch(tls: bool, dns: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ip = own_ip();
         // All are held until all are chosen, so that no two are the same.
-        let held: Vec<_> = (0..4).map(|_| TcpListener::bind((ip, 0)).unwrap()).collect();
-        let [http, https, server, serf] =
-            [0, 1, 2, 3].map(|n: usize| held[n].local_addr().unwrap().port());
+        let held: Vec<_> = (0..5).map(|_| TcpListener::bind((ip, 0)).unwrap()).collect();
+        let [http, https, server, serf, dns_port] =
+            [0, 1, 2, 3, 4].map(|n: usize| held[n].local_addr().unwrap().port());
         drop(held);
         let mut config = json!({
             "server": true, "bootstrap_expect": 1, "datacenter": DATACENTER, "node_name": "agent",
             "data_dir": directory.path().join("data"), "bind_addr": ip, "client_addr": ip,
             "log_level": "warn", "disable_update_check": true, "leave_on_terminate": false,
             "performance": {"raft_multiplier": 1}, "check_update_interval": "0s",
-            "ports": {"http": http, "https": if tls { i32::from(https) } else { -1 }, "dns": -1,
+            "ports": {"http": http, "https": if tls { i32::from(https) } else { -1 }, "dns": if dns { i32::from(dns_port) } else { -1 },
                 "grpc": -1, "serf_lan": serf, "serf_wan": -1, "server": server},
         });
         if tls {
@@ -127,7 +133,8 @@ impl Consul {
         }
         std::fs::write(directory.path().join("agent.json"), config.to_string()).unwrap();
         let https = tls.then_some(https);
-        let mut consul = Self { directory, ip, http, https, child: None };
+        let dns = dns.then_some(dns_port);
+        let mut consul = Self { directory, ip, http, https, dns, child: None };
         consul.come().await;
         consul
     }
@@ -135,6 +142,11 @@ impl Consul {
     /// Where it answers in plaintext, now or once it is back.
     pub(crate) const fn address(&self) -> SocketAddr {
         SocketAddr::new(self.ip, self.http)
+    }
+
+    /// Where it answers DNS.
+    pub(crate) fn dns(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.dns.unwrap())
     }
 
     /// The URL for Portolan: HTTPS when it was started with it.
