@@ -53,7 +53,8 @@
 //!
 //! # Threads
 //!
-//! Data workers, each a single-threaded runtime with its own proxy; one thread for DNS; one that
+//! Data workers, each a single-threaded runtime with its own proxy; pinned threads for plain DNS
+//! questions by UDP, and one for the rest of DNS; one that
 //! compiles and publishes; two of lower priority for registries, rendering and the admin face.
 //!
 //! # Where to add something

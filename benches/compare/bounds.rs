@@ -227,7 +227,27 @@ mod tests {
     #[test]
     fn the_file_beside_the_harness_can_be_read_and_names_real_tasks_and_peers() {
         let bounds = Bounds::read().unwrap();
-        assert_eq!(bounds.reference("dns-hit"), Some("knot"));
+        assert_eq!(bounds.reference("dns-hit"), Some(BEST));
+    }
+
+    #[test]
+    fn the_best_of_the_others_and_another_task_of_ones_own_are_references_too() {
+        let text = "[task.dns-hit]\nreference = \"best\"\nratio_max = 1.0\n\
+                    own = \"dns-nxdomain\"\nown_max = 1.1\n";
+        let bounds = Bounds::parse(Path::new("b"), text).unwrap();
+        let other = |cost| Outcome { task: "dns-nxdomain", ..outcome(&[("portolan", cost)]) };
+        for (case, own, misses, want) in [
+            ("both kept", 2.0, 2.0, [true, true]),
+            ("dearer than the best", 2.6, 2.5, [false, true]),
+            ("dearer than its own", 2.4, 2.0, [true, false]),
+        ] {
+            let costs = [("portolan", own), ("knot", 3.0), ("nsd", 2.5)];
+            let verdicts = bounds.judge(&[outcome(&costs), other(misses)], Measure::Full);
+            let kept: Vec<bool> = verdicts.iter().map(|verdict| verdict.kept).collect();
+            assert_eq!(kept, want, "{case}: {verdicts:?}");
+        }
+        let alone = bounds.judge(&[outcome(&[("portolan", 1.0), ("nsd", 2.0)])], Measure::Full);
+        assert!(!alone[1].kept, "a figure that is missing breaks its bound: {alone:?}");
     }
 
     #[test]
@@ -282,6 +302,7 @@ mod tests {
             ("task", "[task.dns-hot]\n", "dns-hot"),
             ("peer", "[task.dns-hit]\nreference = \"nginx\"\nratio_max = 1.0\n", "nginx"),
             ("half", "[task.dns-hit]\nreference = \"knot\"\n", "ratio_max"),
+            ("own", "[task.dns-hit]\nown = \"dns-hot\"\nown_max = 1.0\n", "`own`"),
             ("key", "[task.dns-hit]\nratio = 1.0\n", "ratio"),
         ] {
             let error = Bounds::parse(Path::new("b"), text).unwrap_err().to_string();
