@@ -31,7 +31,7 @@
 //!
 //! A room uses itself and the layers below it, never a sibling: what siblings share stands in layer
 //! 1, or `app` hands it over. `tests/architecture.rs` holds this, the fences around libraries
-//! (pingora in two files of the proxy, hickory in tests only so far), `unsafe` to one file, and
+//! (pingora in two files of the proxy, hickory in tests only so far), `unsafe` to two files, and
 //! files to 400 lines without their tests.
 //!
 //! # What is promised, as it is built

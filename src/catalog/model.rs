@@ -169,6 +169,17 @@ impl Health {
         !matches!(self, Self::Unhealthy)
     }
 
+    /// How bad it is: the worse, the larger; nobody's word is the least.
+    #[must_use]
+    pub const fn severity(self) -> u8 {
+        match self {
+            Self::Unknown => 0,
+            Self::Healthy => 1,
+            Self::Warning => 2,
+            Self::Unhealthy => 3,
+        }
+    }
+
     /// Lower-case word, as metrics and status write it.
     #[must_use]
     pub const fn word(self) -> &'static str {

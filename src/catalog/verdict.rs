@@ -86,13 +86,13 @@ pub fn judged(
     if let Some(own) = own {
         // A check that passes makes known what the registry does not know, and nothing better;
         // one that has yet to come adds nothing to a failure.
-        let (word, known) = (severity(own.0), severity(decided.0));
+        let (word, known) = (own.0.severity(), decided.0.severity());
         if word > known || (word == known && check.is_some()) {
             decided = own;
         }
     }
     if let Some(ejected) = ejected
-        && severity(decided.0) < severity(Health::Unhealthy)
+        && decided.0.severity() < Health::Unhealthy.severity()
     {
         decided = (Health::Unhealthy, Arc::clone(&ejected.cause));
     }
@@ -100,16 +100,6 @@ pub fn judged(
         return Arc::clone(instance);
     }
     Arc::new(Instance { health: decided.0, cause: decided.1, ..Instance::clone(instance) })
-}
-
-/// The worse, the larger; nobody's word is the least.
-const fn severity(health: Health) -> u8 {
-    match health {
-        Health::Unknown => 0,
-        Health::Healthy => 1,
-        Health::Warning => 2,
-        Health::Unhealthy => 3,
-    }
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ fn worst(findings: &[Finding]) -> Option<(Health, Arc<str>)> {
         match finding {
             Finding::Undecided => open = true,
             Finding::Decided { health, cause, .. } => {
-                if worst.is_none_or(|(known, _)| severity(*health) > severity(known)) {
+                if worst.is_none_or(|(known, _)| health.severity() > known.severity()) {
                     worst = Some((*health, cause));
                 }
             }
@@ -141,15 +141,6 @@ fn worst(findings: &[Finding]) -> Option<(Health, Arc<str>)> {
     }
     let worst = worst.filter(|(health, _)| !open || !health.serves());
     worst.map(|(health, cause)| (health, Arc::clone(cause)))
-}
-
-const fn severity(health: Health) -> u8 {
-    match health {
-        Health::Unknown => 0,
-        Health::Healthy => 1,
-        Health::Warning => 2,
-        Health::Unhealthy => 3,
-    }
 }
 
 #[cfg(test)]

@@ -60,7 +60,6 @@ impl Metrics {
 
 /// The channels that join one registry with the rest; they outlive its task.
 #[derive(Debug, Clone)]
-#[allow(dead_code, reason = "read by the kinds that hold connections")]
 pub(super) struct Mouth {
     pub(super) states: Arc<watch::Sender<RegistryState>>,
     pub(super) report: Arc<watch::Sender<Report>>,
@@ -82,7 +81,6 @@ pub(super) struct Outlet {
     meters: Meters,
 }
 
-#[allow(dead_code, reason = "used by the kinds that hold connections")]
 impl Outlet {
     pub(super) fn new(name: Arc<str>, mouth: Mouth, meters: Meters) -> Self {
         let mut heard_at = None;
