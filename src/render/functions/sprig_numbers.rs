@@ -17,9 +17,14 @@ pub(super) fn whole(value: &Value) -> i64 {
         Value::String(text) => {
             // A leading zero makes no octal number, as Go's cast package decided.
             let text = text.to_str();
+            // `1.00` is a whole number.
+            let text = text.split_once('.').map_or(&*text, |(whole, zeros)| {
+                let zero = !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0');
+                if zero { whole } else { &text }
+            });
             let trimmed = text.trim_start_matches('0');
             let decimal = trimmed.starts_with(|c: char| c.is_ascii_digit());
-            strconv::parse_any_base(if decimal { trimmed } else { &text }).unwrap_or(0)
+            strconv::parse_any_base(if decimal { trimmed } else { text }).unwrap_or(0)
         }
         _ => 0,
     }
@@ -42,7 +47,14 @@ const fn long(number: i64) -> Value {
 }
 
 pub(super) fn atoi(_: &mut Context<'_>, args: &[Value]) -> Outcome {
-    Ok(Value::int(strconv::parse_int("Atoi", &shown(&any(args, 0))).unwrap_or(0)))
+    let text = shown(&any(args, 0));
+    // What is too large is the largest there is.
+    let nearest = |why: String| match why.ends_with("out of range") {
+        true if text.starts_with('-') => i64::MIN,
+        true => i64::MAX,
+        false => 0,
+    };
+    Ok(Value::int(strconv::parse_int("Atoi", &text).unwrap_or_else(nearest)))
 }
 
 pub(super) fn int64(_: &mut Context<'_>, args: &[Value]) -> Outcome {
@@ -155,15 +167,14 @@ pub(super) fn floor(_: &mut Context<'_>, args: &[Value]) -> Outcome {
     Ok(Value::float(real(&any(args, 0)).floor()))
 }
 
-/// `round number places [from]`: up from the digit `from` × 10, .5 unless told.
+/// `round number places [from]`: up when what is cut off is at least `from`, .5 unless told, else
+/// down, also below zero.
 pub(super) fn round(_: &mut Context<'_>, args: &[Value]) -> Outcome {
     let (number, places) = (real(&any(args, 0)), int(args, 1).clamp(-300, 300));
     let from = args.get(2).map_or(0.5, real);
     let scale = 10f64.powi(places as i32);
     let digit = number * scale;
-    let (whole, rest) = (digit.trunc(), digit.fract());
-    let up = rest.abs() >= from;
-    let rounded = if up { whole + if number < 0.0 { -1.0 } else { 1.0 } } else { whole };
+    let rounded = if digit.fract() >= from { digit.ceil() } else { digit.floor() };
     Ok(Value::float(rounded / scale))
 }
 
@@ -211,6 +222,9 @@ pub(super) fn seq(context: &mut Context<'_>, args: &[Value]) -> Outcome {
         }
         3 => {
             let (start, step, stop) = (int(args, 0), int(args, 1), int(args, 2));
+            if (stop < start) != (step < 0) {
+                return Ok("".into());
+            }
             row(start, towards(stop, step), step)?
         }
         _ => return Ok("".into()),
