@@ -1,8 +1,8 @@
 //! Every function of every dialect has rows of each kind in `tests/go/functions/`: what it is for,
 //! its edge, its error.
 //!
-//! A file is named by its dialect. A section begins with `== name…`; in its rows `@` stands for
-//! the name, for each of them if there are several. A row is `example`, `edge` or `error`, a
+//! A file is named by its dialect. A section begins with `== name…`; in its rows `@` as a
+//! word stands for the name, for each of them if there are several. A row is `example`, `edge` or `error`, a
 //! template, ` => `, and what comes out: `⏎` for a line's end, `(nothing)` for no output, of an error
 //! what the function or the evaluator says. A function that takes whatever it is given has
 //! `error - => cannot fail: why` instead; that it does is tried with odd values.
@@ -36,8 +36,9 @@ struct Row {
 impl Row {
     /// Why the function cannot fail, if the row says so.
     fn cannot_fail(&self) -> Option<&str> {
-        (self.kind == "error" && self.template == "-")
-            .then(|| self.gives.strip_prefix(CANNOT_FAIL).unwrap_or_else(|| panic!("{}", self.place)))
+        (self.kind == "error" && self.template == "-").then(|| {
+            self.gives.strip_prefix(CANNOT_FAIL).unwrap_or_else(|| panic!("{}", self.place))
+        })
     }
 }
 
@@ -78,13 +79,20 @@ fn rows(prefix: &str) -> Vec<Row> {
     rows
 }
 
-/// `text` with `name` for each `@` that is not part of something else.
+/// `text` with `name` for each `@` that stands as a word of its own.
 fn called(text: &str, name: &str) -> String {
     let mut out = String::new();
+    let mut before = ' ';
     let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {
-        let stands = letter == '@' && !letters.peek().is_some_and(|next| next.is_ascii_lowercase());
-        if stands { out.push_str(name) } else { out.push(letter) }
+        let begins = matches!(before, ' ' | '{' | '(');
+        let ends = letters.peek().is_none_or(|next| " })|:".contains(*next));
+        if letter == '@' && begins && ends {
+            out.push_str(name)
+        } else {
+            out.push(letter)
+        }
+        before = letter;
     }
     out
 }
@@ -142,7 +150,8 @@ fn every_function_has_its_example_its_edge_and_its_error() {
             let lacks = KINDS.iter().filter(|kind| !has.contains(**kind));
             wrong.extend(lacks.map(|kind| format!("{prefix} {}: no {kind}", entry.name)));
         }
-        wrong.extend(kinds.keys().map(|name| format!("{prefix} {name}: there is no such function")));
+        wrong
+            .extend(kinds.keys().map(|name| format!("{prefix} {name}: there is no such function")));
     }
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -206,6 +215,48 @@ fn every_function_refuses_as_many_arguments_as_it_does_not_take() {
                 let (said, _) = told(&result);
                 let want = format!("wrong number of args for {name}: want {wanted} got {given}");
                 assert_eq!(said, want, "{dialect:?}: {result:?}");
+            }
+        }
+    }
+}
+
+/// No function panics or gives two answers, whatever it is called with: a few calls of each function
+/// with odd values, many with `PORTOLAN_FULL`.
+#[test]
+fn no_values_make_a_function_panic_or_waver() {
+    let calls = if std::env::var_os("PORTOLAN_FULL").is_some() { 300 } else { 3 };
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |count: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % count as u64) as usize
+    };
+    // What fits the type of a parameter now and then, so that calls get as far as the function.
+    let fitting = |of: Type| -> &[&str] {
+        match of {
+            Type::String => &["\"\"", "\"é\\x00\"", "\"(a[\"", "`{\"a\":[1e999]}`", "\"-9h\""],
+            Type::Int(_) => &["-1", "0", "9223372036854775807", "-9223372036854775807", "3"],
+            Type::Bool => &["true", "false"],
+            Type::Slice(_) => &[".words", ".list"],
+            _ => &ODD,
+        }
+    };
+    for (_, dialect, table) in SETS {
+        for entry in table {
+            for _ in 0..calls {
+                let mut call = entry.name.to_owned();
+                let params = entry.signature.params;
+                let more = if entry.signature.variadic { below(3) } else { 0 };
+                for at in 0..params.len() + more {
+                    let of = params.get(at).or(params.last()).copied().unwrap_or(Type::Any);
+                    let values = if below(8) == 0 { &ODD } else { fitting(of) };
+                    call.push(' ');
+                    call.push_str(values[below(values.len())]);
+                }
+                let template = format!("{{{{$x := {call}}}}}{{{{len (print $x)}}}}");
+                let first = render(dialect, &template);
+                assert_eq!(first, render(dialect, &template), "two answers to {template}");
             }
         }
     }

@@ -201,7 +201,12 @@ pub(super) static TABLE: &[Entry] = &[
     fixed("sprig_toDate", &[S, S], times::TIME_TYPE, misc::to_date),
     fixed("sprig_mustToDate", &[S, S], times::TIME_TYPE, misc::must_to_date),
     fixed("sprig_mustDateModify", &[S, times::TIME_TYPE], times::TIME_TYPE, misc::must_date_modify),
-    fixed("sprig_must_date_modify", &[S, times::TIME_TYPE], times::TIME_TYPE, misc::must_date_modify),
+    fixed(
+        "sprig_must_date_modify",
+        &[S, times::TIME_TYPE],
+        times::TIME_TYPE,
+        misc::must_date_modify,
+    ),
     fixed("sprig_fail", &[S], S, misc::fail),
     fixed("sprig_hello", &[], S, misc::hello),
     // Something else each time: refused.

@@ -8,9 +8,9 @@ use super::super::engine::go::function::{Context, FunctionError, Signature};
 use super::super::engine::go::types::{IntKind, Named, Type, UintKind};
 use super::super::engine::go::value::{Object, Value};
 use super::args::{Outcome, any, built, dict, failed, text};
-use super::sprig_maps::kind;
 use super::layout::Moment;
 use super::semver::{self, Version};
+use super::sprig_maps::kind;
 use super::times::{self, Time};
 use super::{host, layout, strconv, strings, urls};
 
@@ -192,8 +192,10 @@ pub(super) fn duration_round(context: &mut Context<'_>, args: &[Value]) -> Outco
     };
     let nanos = nanos.unsigned_abs();
     let unit = UNITS.iter().find(|(size, _)| nanos > size * SECOND);
-    let text = unit
-        .map_or_else(|| "0s".to_owned(), |(size, unit)| format!("{}{unit}", nanos / (size * SECOND)));
+    let text = unit.map_or_else(
+        || "0s".to_owned(),
+        |(size, unit)| format!("{}{unit}", nanos / (size * SECOND)),
+    );
     Ok(text.into())
 }
 

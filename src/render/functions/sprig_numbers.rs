@@ -147,8 +147,28 @@ pub(super) fn divf(_: &mut Context<'_>, args: &[Value]) -> Outcome {
     if args.iter().skip(1).any(|arg| real(arg) == 0.0) {
         return failed("decimal division by 0");
     }
-    // Sixteen digits behind the point, as Sprig's decimals have.
-    folded_real(args, |a, b| format!("{:.16}", a / b).parse().unwrap_or(a / b))
+    folded_real(args, |a, b| quotient(a, b).unwrap_or(a / b))
+}
+
+/// `a / b` with sixteen digits behind the point, as Sprig's decimals have; `None` for what is too large or
+/// too small for it.
+fn quotient(a: f64, b: f64) -> Option<f64> {
+    // The digits of a number, and how many of them stand behind the point.
+    let digits = |number: f64| {
+        let text = format!("{number:e}");
+        let (digits, exponent) = text.split_once('e')?;
+        let behind = digits.split_once('.').map_or(0, |(_, behind)| behind.len() as i32);
+        let all: i128 = digits.replace('.', "").parse().ok()?;
+        Some((all, behind - exponent.parse::<i32>().ok()?))
+    };
+    let ((a, behind_a), (b, behind_b)) = (digits(a)?, digits(b)?);
+    let shift = 16 + behind_b - behind_a;
+    let power = 10_i128.checked_pow(shift.unsigned_abs())?;
+    let (a, b) = if shift < 0 { (a, b.checked_mul(power)?) } else { (a.checked_mul(power)?, b) };
+    let half = b.abs() / 2 + (b.abs() % 2);
+    let up = i128::from((a % b).abs() >= half);
+    let rounded = a / b + if (a < 0) == (b < 0) { up } else { -up };
+    format!("{rounded}e-16").parse().ok()
 }
 
 pub(super) fn maxf(_: &mut Context<'_>, args: &[Value]) -> Outcome {

@@ -6,7 +6,11 @@ use super::args::{Failure, Outcome, built, failed, int, text};
 use super::regexes;
 
 /// The expression of `args`; without `must`, as Sprig panics with it.
-fn compiled(context: &mut Context<'_>, args: &[Value], must: bool) -> Result<regex::Regex, Failure> {
+fn compiled(
+    context: &mut Context<'_>,
+    args: &[Value],
+    must: bool,
+) -> Result<regex::Regex, Failure> {
     context.spend(1 + text(args, 1).len() as u64 / 10)?;
     let pattern = text(args, 0);
     regexes::compile(&pattern).or_else(|why| match must {

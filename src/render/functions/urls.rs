@@ -89,7 +89,8 @@ fn escaped(text: &str, kept: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         let c = char::from(byte);
-        if byte.is_ascii() && (c.is_ascii_alphanumeric() || "-_.~".contains(c) || kept.contains(c)) {
+        if byte.is_ascii() && (c.is_ascii_alphanumeric() || "-_.~".contains(c) || kept.contains(c))
+        {
             out.push(c);
         } else {
             // Writing to a string never fails.
@@ -132,7 +133,8 @@ fn unescaped(text: &str) -> Result<String, String> {
 /// In Go's words.
 pub(super) fn parse(whole: &str) -> Result<Url, String> {
     let (rest, fragment) = whole.split_once('#').unwrap_or((whole, ""));
-    let told = |whole: &str, why: String| format!("parse {}: {why}", quote(whole.as_bytes(), false));
+    let told =
+        |whole: &str, why: String| format!("parse {}: {why}", quote(whole.as_bytes(), false));
     let mut url = without_fragment(rest).map_err(|why| told(rest, why))?;
     url.fragment = unescaped(fragment).map_err(|why| told(whole, why))?;
     Ok(url)
