@@ -125,9 +125,10 @@ impl Sockets {
                 }
                 Carries::DnsUdp => Socket::Udp(vec![listen::udp(*address, DNS, adopted)?]),
                 Carries::DnsTcp => Socket::Tcp(beside_udp(*address, &mut fresh, adopted)?),
-                Carries::Metadata => {
-                    Socket::Tcp(listen::tcp(*address, "[metadata] listen", adopted)?)
-                }
+                Carries::Metadata => match self.passed_on(*address, &wanted) {
+                    Some(listener) => Socket::Tcp(listener),
+                    None => Socket::Tcp(listen::tcp(*address, "[metadata] listen", adopted)?),
+                },
                 Carries::Mesos => {
                     let setting = format!("[dns.zone.{name:?}] http_listen");
                     Socket::Tcp(listen::tcp(*address, &setting, adopted)?)

@@ -13,9 +13,7 @@ use serde_json::{Map, Value};
 use super::file_tree::{self, Notation};
 use super::rancher_answers::Limits;
 use crate::catalog::model::{META_VALUE_MAX, Meta, Node, Port, parse_name, parse_text};
-use crate::catalog::{
-    Address, Health, Instance, Presence, Problem, RegistryView, SourceService,
-};
+use crate::catalog::{Address, Health, Instance, Presence, Problem, RegistryView, SourceService};
 
 type Table = Map<String, Value>;
 
@@ -98,7 +96,8 @@ fn is_version(key: &str) -> bool {
 }
 
 fn newest(top: &Table) -> Option<&Table> {
-    let highest = || top.iter().filter(|(key, _)| is_version(key)).map(|(_, value)| value).next_back();
+    let highest =
+        || top.iter().filter(|(key, _)| is_version(key)).map(|(_, value)| value).next_back();
     top.get("latest").or_else(highest)?.as_object()
 }
 
@@ -198,8 +197,13 @@ impl Reading<'_> {
         let links: Vec<(String, String)> = links
             .filter_map(|(alias, target)| {
                 let (stack, service) = target.as_str()?.split_once('/')?;
-                Some((format!("rancher.link.{}", alias.split_once('/').map_or(&**alias, |(_, own)| own)),
-                    format!("{service}.{stack}").to_ascii_lowercase()))
+                Some((
+                    format!(
+                        "rancher.link.{}",
+                        alias.split_once('/').map_or(&**alias, |(_, own)| own)
+                    ),
+                    format!("{service}.{stack}").to_ascii_lowercase(),
+                ))
             })
             .collect();
         facts.extend(links.iter().map(|(alias, target)| (alias.clone(), &**target)));
@@ -240,7 +244,8 @@ impl Reading<'_> {
         facts.extend(index.as_deref().map(|index| ("rancher.create_index".to_owned(), index)));
         let meta = self.meta(own, facts);
         let node = host.and_then(|host| {
-            let name = parse_name("host", text(host, "name").or_else(|| text(host, "uuid"))?).ok()?;
+            let name =
+                parse_name("host", text(host, "name").or_else(|| text(host, "uuid"))?).ok()?;
             let address = text(host, "agent_ip").and_then(|ip| Address::parse(ip).ok());
             let facts = labels(host);
             Some(Node { name, address, meta: self.meta(own, facts) })

@@ -62,8 +62,7 @@ impl<'a> Told<'a> {
 impl Answers {
     /// Reads `text`, which is JSON; what is no table where one belongs is left out.
     pub(super) fn read(text: &Arc<str>) -> Self {
-        let mut answers =
-            Self { text: Arc::clone(text), versions: BTreeMap::new(), every: None };
+        let mut answers = Self { text: Arc::clone(text), versions: BTreeMap::new(), every: None };
         let Ok(Value::Object(top)) = serde_json::from_str(text) else { return answers };
         if top.keys().any(|key| is_version(key)) {
             let versions = top.into_iter().filter_map(|(version, value)| match value {

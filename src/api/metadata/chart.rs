@@ -44,11 +44,16 @@ pub(super) struct Placed {
     pub(super) name: Arc<str>,
     /// Places of those of its instances that are shown, in the order of their creation.
     shown: Box<[u32]>,
+    /// Environment, stack, name in lower case, and the name in the catalog: by this it is sorted.
+    order: Box<str>,
+    /// How much of the order tells the stack.
+    stack_end: usize,
 }
 
 impl Placed {
-    fn order(&self) -> (&str, &str, &str, &str) {
-        (&self.environment, &self.stack, &self.name, &self.service.name)
+    /// The same for all services of a stack, whatever their letter case.
+    fn stack_key(&self) -> &str {
+        self.order.get(..self.stack_end).unwrap_or_default()
     }
 
     /// How many containers it has.
@@ -96,7 +101,11 @@ pub(super) struct Chart {
 impl Chart {
     /// The chart of `snapshot`. Costs what changed since `before`, which counts only when it was
     /// made by the same sieve; and one pointer for each service.
-    pub(super) fn next(before: Option<&Self>, snapshot: &Arc<Snapshot>, sieve: &Arc<Sieve>) -> Self {
+    pub(super) fn next(
+        before: Option<&Self>,
+        snapshot: &Arc<Snapshot>,
+        sieve: &Arc<Sieve>,
+    ) -> Self {
         let answers = answers(before, snapshot, sieve);
         let files: Vec<&str> = snapshot.documents.iter().map(|(name, _)| &**name).collect();
         // Its answers stand for what such a file says, not the services made of it.
@@ -143,10 +152,10 @@ impl Chart {
         let services = &mut self.services;
         if gone.len() + come.len() > MENDED {
             *services = self.by_name.values().cloned().collect();
-            services.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
+            services.sort_unstable_by(|a, b| a.order.cmp(&b.order));
         } else {
             let find = |services: &[Arc<Placed>], placed: &Placed| {
-                services.binary_search_by(|known| known.order().cmp(&placed.order()))
+                services.binary_search_by(|known| known.order.cmp(&placed.order))
             };
             for placed in gone {
                 if let Ok(at) = find(services, placed) {
@@ -165,9 +174,7 @@ impl Chart {
             containers += placed.len() as u32;
             let same = |range: &&mut Range<u32>| {
                 let first = self.services.get(range.start as usize);
-                first.is_some_and(|first| {
-                    (&first.environment, &first.stack) == (&placed.environment, &placed.stack)
-                })
+                first.is_some_and(|first| first.stack_key() == placed.stack_key())
             };
             match self.stacks.last_mut().filter(same) {
                 Some(range) => range.end = number + 1,
@@ -254,7 +261,8 @@ impl Chart {
 
     /// The number of the host called `name`.
     pub(super) fn host_named(&self, name: &str) -> Option<u32> {
-        let called = |instance: &Arc<Instance>| instance.node.as_ref().map(|node| node.name.clone());
+        let called =
+            |instance: &Arc<Instance>| instance.node.as_ref().map(|node| node.name.clone());
         let found = self
             .hosts_by_name()
             .binary_search_by(|host| called(host).as_deref().unwrap_or_default().cmp(name));
@@ -278,7 +286,7 @@ impl Chart {
 
     fn number(&self, service: &str) -> Option<u32> {
         let placed = self.by_name.get(service)?;
-        let at = self.services.binary_search_by(|known| known.order().cmp(&placed.order()));
+        let at = self.services.binary_search_by(|known| known.order.cmp(&placed.order));
         at.ok().map(|at| at as u32)
     }
 
@@ -318,11 +326,7 @@ impl Chart {
 }
 
 /// The answers of the first registry that has some, read again only when they changed.
-fn answers(
-    before: Option<&Chart>,
-    snapshot: &Snapshot,
-    sieve: &Sieve,
-) -> Option<Arc<Answers>> {
+fn answers(before: Option<&Chart>, snapshot: &Snapshot, sieve: &Sieve) -> Option<Arc<Answers>> {
     let shown = |(name, _): &&(Arc<str>, Arc<str>)| sieve.shows(name);
     let (_, text) = snapshot.documents.iter().find(shown)?;
     let known = before.and_then(|before| before.answers.as_ref());
@@ -362,12 +366,19 @@ fn place(service: &Arc<Service>, sieve: &Sieve, shows: &dyn Fn(&str) -> bool) ->
     let group = || service.instances.first().and_then(|instance| instance.group.clone());
     let stack = meta("rancher.stack").or_else(|| stack.map(Into::into)).or_else(group);
     let environment = meta("rancher.environment").or_else(|| environment.map(Into::into));
+    let environment = environment.unwrap_or_else(|| Arc::clone(&sieve.environment));
+    let stack = stack.unwrap_or_else(|| STACK.into());
+    let mut order = format!("{environment}\0{stack}\0").to_lowercase();
+    let stack_end = order.len();
+    order.push_str(&format!("{}\0{}", name.to_lowercase(), service.name));
     Some(Placed {
         service: Arc::clone(service),
-        environment: environment.unwrap_or_else(|| Arc::clone(&sieve.environment)),
-        stack: stack.unwrap_or_else(|| STACK.into()),
+        environment,
+        stack,
         name,
         shown: shown.into(),
+        order: order.into(),
+        stack_end,
     })
 }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use crate::units::{Period, Size};
 
@@ -116,9 +116,8 @@ impl<'de> Deserialize<'de> for Addresses {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Addresses, E> {
-                let refused = |_| {
-                    E::custom(format!("{text:?} is no address such as \"127.0.0.1:8112\""))
-                };
+                let refused =
+                    |_| E::custom(format!("{text:?} is no address such as \"127.0.0.1:8112\""));
                 text.parse().map(|address| Addresses(vec![address])).map_err(refused)
             }
 

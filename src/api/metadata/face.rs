@@ -91,33 +91,32 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: String,
     pub(super) generation: u64,
-    /// Names this very body: `ETag`, and something short for `value`.
+    /// Names the value with all of its parts: `ETag`, and something short for `value`.
     pub(super) tag: String,
-    /// The value as text, when it has no parts.
-    plain: Option<String>,
+    /// What a client calls the value when it knows it: as text, or as JSON when it has parts.
+    known_as: Option<String>,
 }
 
 impl Answer {
-    fn new(status: u16, generation: u64, body: String, plain: Option<String>) -> Self {
-        let hash = Sha1::digest(body.as_bytes());
-        let tag = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self { status, body, generation, tag, plain }
-    }
-
     /// One that tells why there is none.
-    pub(super) fn refusal(status: u16, body: String) -> Self {
-        Self::new(status, 0, body, None)
+    pub(super) fn refusal(status: u16, generation: u64, body: String) -> Self {
+        Self { status, body, generation, tag: String::new(), known_as: None }
     }
 
-    /// Whether there is something else now than `value`: the value as text, else the whole body or
-    /// its tag. What is not found has not come yet.
+    /// Whether there is something else now than `value`: the value as text, or of what has parts
+    /// its tag or JSON. What is not found has not come yet.
     pub(super) fn is_news(&self, value: &str) -> bool {
-        match (&self.plain, self.status) {
+        match (&self.known_as, self.status) {
             (_, 404) => false,
-            (Some(plain), _) => plain != value,
-            (None, _) => self.body != value && self.tag != value.trim_matches('"'),
+            (Some(known), _) if known == value => false,
+            _ => self.tag.is_empty() || self.tag != value.trim_matches('"'),
         }
     }
+}
+
+/// Sixteen digits that stand for `text`.
+fn tag(text: &str) -> String {
+    Sha1::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One poll that waits; dropping it counts it out.
@@ -206,12 +205,7 @@ impl Face {
     }
 
     /// The answer to `client`, of the newest generation.
-    pub(super) async fn answer(
-        &self,
-        target: &Target,
-        form: Form,
-        client: IpAddr,
-    ) -> Arc<Answer> {
+    pub(super) async fn answer(&self, target: &Target, form: Form, client: IpAddr) -> Arc<Answer> {
         let page = self.page().await;
         let own = Look::new(&page.chart, &target.version, client)
             .is_some_and(|look| look.is_own(&target.path));
@@ -238,7 +232,7 @@ impl Face {
                 tokio::task::spawn_blocking(move || write(&page.chart, &key, client, max));
             written.await.unwrap_or_else(|error| {
                 tracing::error!(%error, "an answer of the metadata API could not be written");
-                Answer::refusal(500, form.error(500, "The answer could not be written"))
+                Answer::refusal(500, 0, form.error(500, "The answer could not be written"))
             })
         } else {
             write(&page.chart, &key, client, max)
@@ -303,7 +297,7 @@ impl Page {
 /// Writes the answer to one question; pure.
 fn write(chart: &Chart, key: &Key, client: IpAddr, max: u64) -> Answer {
     let (form, generation) = (key.form, chart.snapshot.generation);
-    let error = |code, message| Answer::new(code, generation, form.error(code, message), None);
+    let error = |code, message| Answer::refusal(code, generation, form.error(code, message));
     let (look, node) = if key.version.is_empty() {
         let all = versions(chart);
         let links: Record =
@@ -317,8 +311,16 @@ fn write(chart: &Chart, key: &Key, client: IpAddr, max: u64) -> Answer {
     };
     let Some(look) = look else { return error(404, "Invalid version") };
     let Some(node) = node else { return error(404, "Not found") };
-    match form.write(&look, &node, max) {
-        Ok(body) => Answer::new(200, generation, body, node.plain()),
-        Err(_) => error(500, "The answer is larger than [metadata] response_max"),
-    }
+    let Ok(body) = form.write(&look, &node, max) else {
+        return error(500, "The answer is larger than [metadata] response_max");
+    };
+    // A listing tells the names of parts only: what is in them counts too.
+    let deep = match (node.plain(), form) {
+        (Some(plain), _) => Some(plain),
+        (None, Form::Json) => None,
+        (None, _) => Form::Json.write(&look, &node, max).ok(),
+    };
+    let tag = tag(deep.as_ref().unwrap_or(&body));
+    let known_as = node.plain().or_else(|| (form == Form::Json).then(|| body.clone()));
+    Answer { status: 200, body, generation, tag, known_as }
 }

@@ -55,7 +55,9 @@ impl Form {
                     own = Some((exact, quality));
                 }
             }
-            let Some((exact, quality)) = own.filter(|(_, quality)| *quality > 0.0) else { continue };
+            let Some((exact, quality)) = own.filter(|(_, quality)| *quality > 0.0) else {
+                continue;
+            };
             if best.is_none_or(|(q, e, _)| quality > q || (quality >= q && exact > e)) {
                 best = Some((quality, exact, form));
             }

@@ -71,7 +71,7 @@ pub(super) fn service_uuid(placed: &Placed) -> Arc<str> {
 
 /// The identity of a stack.
 pub(super) fn stack_uuid(placed: &Placed) -> Arc<str> {
-    made("stack", &[&placed.environment, &placed.stack])
+    made("stack", &[&placed.environment.to_lowercase(), &placed.stack.to_lowercase()])
 }
 
 /// The identity of a host.
@@ -102,10 +102,9 @@ fn below(meta: &Meta, prefix: &str, value: impl Fn(&str) -> Node, version: Versi
 fn link(target: &str) -> Node {
     let mut parts = target.trim_end_matches('.').split('.');
     let service = parts.next().unwrap_or_default();
-    Node::text(&parts.next().map_or_else(
-        || service.to_owned(),
-        |stack| format!("{stack}/{service}"),
-    ))
+    Node::text(
+        &parts.next().map_or_else(|| service.to_owned(), |stack| format!("{stack}/{service}")),
+    )
 }
 
 fn tags(tags: &[Arc<str>]) -> Node {
@@ -117,7 +116,12 @@ fn record<const N: usize>(entries: [(&str, Node); N]) -> Record {
 }
 
 /// One container.
-pub(super) fn container(chart: &Chart, placed: &Placed, nth: u32, version: Version) -> Option<Record> {
+pub(super) fn container(
+    chart: &Chart,
+    placed: &Placed,
+    nth: u32,
+    version: Version,
+) -> Option<Record> {
     let instance = placed.container(nth)?;
     let name = version.cased(container_name(instance));
     let ip = instance.address.ip().map(|ip| ip.to_canonical().to_string());
@@ -183,9 +187,9 @@ pub(super) fn service(placed: &Placed, number: u32, version: Version) -> Record 
         .containers()
         .flat_map(|instance| instance.ports.iter().map(|port| port.number))
         .collect();
-    let last = (0..).zip(placed.containers()).map(|(nth, instance)| {
-        create_index(instance).unwrap_or_else(|| i64::from(nth) + 1)
-    });
+    let last = (0..)
+        .zip(placed.containers())
+        .map(|(nth, instance)| create_index(instance).unwrap_or_else(|| i64::from(nth) + 1));
     let name = version.cased(&placed.name);
     let kind = meta.get("rancher.kind").map_or("service", |told| &**told);
     record([

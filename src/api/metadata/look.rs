@@ -166,9 +166,7 @@ impl<'a> Look<'a> {
                     Live::Container(service, nth) => {
                         live::container(chart, chart.service(service)?, nth, version)?
                     }
-                    Live::Service(number) => {
-                        live::service(chart.service(number)?, number, version)
-                    }
+                    Live::Service(number) => live::service(chart.service(number)?, number, version),
                     Live::Stack(number) => live::stack(chart, number, version)?,
                     Live::Host(number) => live::host(chart.host(number)?, version),
                     _ => return None,
@@ -254,12 +252,14 @@ impl<'a> Look<'a> {
         let version = self.version;
         let same = |name: &Arc<str>| &*version.cased(name) == part;
         match item {
-            Node::Table(record) => ["name", "uuid"].into_iter().any(
-                |key| matches!(record.get(key), Some(Node::Text(own)) if &**own == part),
-            ),
-            Node::Live(Live::Service(number)) => self.chart.service(*number).is_some_and(|placed| {
-                same(&placed.name) || (is_uuid && &*live::service_uuid(placed) == part)
-            }),
+            Node::Table(record) => ["name", "uuid"]
+                .into_iter()
+                .any(|key| matches!(record.get(key), Some(Node::Text(own)) if &**own == part)),
+            Node::Live(Live::Service(number)) => {
+                self.chart.service(*number).is_some_and(|placed| {
+                    same(&placed.name) || (is_uuid && &*live::service_uuid(placed) == part)
+                })
+            }
             Node::Live(Live::Stack(number)) => self.first_of(*number).is_some_and(|placed| {
                 same(&placed.stack) || (is_uuid && &*live::stack_uuid(placed) == part)
             }),
@@ -286,12 +286,12 @@ impl<'a> Look<'a> {
     pub(super) fn called(&self, item: &Node) -> Option<Arc<str>> {
         let cased = |name: &Arc<str>| Some(self.version.cased(name));
         match item {
-            Node::Table(record) => ["name", "uuid"].into_iter().find_map(|key| {
-                match record.get(key) {
+            Node::Table(record) => {
+                ["name", "uuid"].into_iter().find_map(|key| match record.get(key) {
                     Some(Node::Text(name)) => Some(Arc::clone(name)),
                     _ => None,
-                }
-            }),
+                })
+            }
             Node::Live(Live::Service(number)) => cased(&self.chart.service(*number)?.name),
             Node::Live(Live::Stack(number)) => cased(&self.first_of(*number)?.stack),
             Node::Live(Live::Host(number)) => Some(Arc::clone(&self.chart.host(*number)?.name)),

@@ -215,9 +215,18 @@ mod tests {
                 "/latest/version?wait=true&value=a+b%26&maxWait=10",
                 "latest:version until not \"a b&\" for Some(10)",
             ),
-            ("/latest/version?wait=true&value=1&maxWait=0", "latest:version until not \"1\" for None"),
-            ("/latest/version?wait=true&value=1&maxWait=-1", "latest:version until not \"1\" for None"),
-            ("/latest/version?wait=true&value=1&maxWait=x", "latest:version until not \"1\" for None"),
+            (
+                "/latest/version?wait=true&value=1&maxWait=0",
+                "latest:version until not \"1\" for None",
+            ),
+            (
+                "/latest/version?wait=true&value=1&maxWait=-1",
+                "latest:version until not \"1\" for None",
+            ),
+            (
+                "/latest/version?wait=true&value=1&maxWait=x",
+                "latest:version until not \"1\" for None",
+            ),
             ("/?wait=true&value=1", ":"),
         ] {
             assert_eq!(target(text), want, "{text}");

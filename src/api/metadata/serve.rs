@@ -253,7 +253,7 @@ impl Connection {
 }
 
 fn refusal(form: Form, status: u16, why: &str) -> Answer {
-    Answer::refusal(status, form.error(status, why))
+    Answer::refusal(status, 0, form.error(status, why))
 }
 
 /// Reads what there is behind `read`; 0 at the end. The buffer is made when something came.
