@@ -8,69 +8,12 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::answers::Answers;
-use crate::catalog::model::{Instance, Node as Machine, Service};
+use super::place::{Placed, Sieve, place};
+use crate::catalog::model::{Instance, Node as Machine};
 use crate::catalog::{Shards, Snapshot};
 
-/// Stack of services that tell none.
-const STACK: &str = "default";
 /// Changed services beyond which the order is made anew instead of mended.
 const MENDED: usize = 64;
-
-/// What decides about a chart besides the snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sieve {
-    /// Registries that are shown; none: all.
-    pub(super) registries: Option<Vec<String>>,
-    /// Environment of services that tell none.
-    pub(super) environment: Arc<str>,
-}
-
-impl Sieve {
-    fn shows(&self, registry: &str) -> bool {
-        self.registries.as_ref().is_none_or(|shown| shown.iter().any(|name| name == registry))
-    }
-}
-
-/// A service in its place.
-#[derive(Debug)]
-pub(super) struct Placed {
-    /// As the catalog has it.
-    pub(super) service: Arc<Service>,
-    /// Its environment.
-    pub(super) environment: Arc<str>,
-    /// Its stack in that.
-    pub(super) stack: Arc<str>,
-    /// Its name in that.
-    pub(super) name: Arc<str>,
-    /// Places of those of its instances that are shown, in the order of their creation.
-    shown: Box<[u32]>,
-    /// Environment, stack, name in lower case, and the name in the catalog: by this it is sorted.
-    order: Box<str>,
-    /// How much of the order tells the stack.
-    stack_end: usize,
-}
-
-impl Placed {
-    /// The same for all services of a stack, whatever their letter case.
-    fn stack_key(&self) -> &str {
-        self.order.get(..self.stack_end).unwrap_or_default()
-    }
-
-    /// How many containers it has.
-    pub(super) const fn len(&self) -> usize {
-        self.shown.len()
-    }
-
-    /// Its `nth` container, from 0.
-    pub(super) fn container(&self, nth: u32) -> Option<&Arc<Instance>> {
-        self.service.instances.get(*self.shown.get(nth as usize)? as usize)
-    }
-
-    /// All of its containers.
-    pub(super) fn containers(&self) -> impl Iterator<Item = &Arc<Instance>> {
-        self.shown.iter().filter_map(|at| self.service.instances.get(*at as usize))
-    }
-}
 
 /// A container: name of its service in the catalog, and which one of that.
 type Member = (Arc<str>, u32);
@@ -94,6 +37,8 @@ pub(super) struct Chart {
     addresses: Shards<IpAddr, Vec<Member>>,
     machines: Shards<Arc<str>, Vec<Member>>,
     hosts: OnceLock<Vec<Arc<Instance>>>,
+    /// Services by name, as it is and in lower case.
+    named: [OnceLock<HashMap<Arc<str>, u32>>; 2],
     /// Containers by name, as it is and in lower case.
     containers: [OnceLock<HashMap<Arc<str>, (u32, u32)>>; 2],
 }
@@ -128,6 +73,7 @@ impl Chart {
             addresses: before.map(|b| b.addresses.clone()).unwrap_or_default(),
             machines: before.map(|b| b.machines.clone()).unwrap_or_default(),
             hosts: OnceLock::new(),
+            named: [OnceLock::new(), OnceLock::new()],
             containers: [OnceLock::new(), OnceLock::new()],
         };
         let mut gone = Vec::new();
@@ -290,6 +236,23 @@ impl Chart {
         at.ok().map(|at| at as u32)
     }
 
+    /// The first service that is called so by `name`: looked up as containers are.
+    pub(super) fn service_named(
+        &self,
+        wanted: &str,
+        lower: bool,
+        name: impl Fn(&Placed) -> Arc<str>,
+    ) -> Option<u32> {
+        let known = self.named[usize::from(lower)].get_or_init(|| {
+            let mut known = HashMap::with_capacity(self.services.len());
+            for (number, placed) in (0..).zip(&self.services) {
+                known.entry(name(placed)).or_insert(number);
+            }
+            known
+        });
+        known.get(wanted).copied()
+    }
+
     /// The first container that is called so by `name`: looked up in a list that is made when it is
     /// asked for first, one for names in `lower` case and one for others.
     pub(super) fn container_named(
@@ -334,57 +297,6 @@ fn answers(before: Option<&Chart>, snapshot: &Snapshot, sieve: &Sieve) -> Option
         Some(known) => Some(Arc::clone(known)),
         None => Some(Arc::new(Answers::read(text))),
     }
-}
-
-/// A service in its place, if it is shown. Where it belongs: `rancher.stack` and
-/// `rancher.environment` of its meta, else the parts of its name (`web.shop.prod`), else the group
-/// of its first instance.
-fn place(service: &Arc<Service>, sieve: &Sieve, shows: &dyn Fn(&str) -> bool) -> Option<Placed> {
-    if service.meta.contains_key("rancher.answers") {
-        return None;
-    }
-    let order = |at: &u32| {
-        let instance = service.instances.get(*at as usize);
-        instance.map_or(i64::MAX, |instance| create_index(instance).unwrap_or(i64::MAX))
-    };
-    let shown = (0..).zip(service.instances.iter());
-    let mut shown: Vec<u32> =
-        shown.filter(|(_, instance)| shows(&instance.registry)).map(|(at, _)| at).collect();
-    if shown.is_empty() && !service.instances.is_empty() {
-        return None;
-    }
-    shown.sort_by_key(order);
-    let meta = |key: &str| service.meta.get(key).cloned();
-    let parts: Vec<&str> = service.name.split('.').collect();
-    let (name, stack, environment): (Arc<str>, _, _) = match parts[..] {
-        [.., stack, environment] if parts.len() > 2 => {
-            (parts[..parts.len() - 2].join(".").into(), Some(stack), Some(environment))
-        }
-        [name, stack] => (name.into(), Some(stack), None),
-        _ => (Arc::clone(&service.name), None, None),
-    };
-    let group = || service.instances.first().and_then(|instance| instance.group.clone());
-    let stack = meta("rancher.stack").or_else(|| stack.map(Into::into)).or_else(group);
-    let environment = meta("rancher.environment").or_else(|| environment.map(Into::into));
-    let environment = environment.unwrap_or_else(|| Arc::clone(&sieve.environment));
-    let stack = stack.unwrap_or_else(|| STACK.into());
-    let mut order = format!("{environment}\0{stack}\0").to_lowercase();
-    let stack_end = order.len();
-    order.push_str(&format!("{}\0{}", name.to_lowercase(), service.name));
-    Some(Placed {
-        service: Arc::clone(service),
-        environment,
-        stack,
-        name,
-        shown: shown.into(),
-        order: order.into(),
-        stack_end,
-    })
-}
-
-/// `rancher.create_index` of an instance, if it is a number.
-pub(super) fn create_index(instance: &Instance) -> Option<i64> {
-    instance.meta.get("rancher.create_index")?.parse().ok()
 }
 
 /// Takes `member` into an index under `key`, or out of it.

@@ -9,12 +9,13 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use sha1::{Digest, Sha1};
 use tokio::sync::{Semaphore, watch};
 
-use super::chart::{Chart, Sieve};
+use super::chart::Chart;
 use super::config::MetadataConfig;
 use super::form::Form;
 use super::look::{Look, versions};
 use super::metrics::Metrics;
 use super::node::{Node, Record};
+use super::place::Sieve;
 use super::request::{Request, Target};
 use crate::catalog::Snapshot;
 use crate::catalog::publish::Current;

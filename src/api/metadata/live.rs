@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use sha1::{Digest, Sha1};
 
-use super::chart::{Chart, Placed, create_index};
+use super::chart::Chart;
 use super::node::{Live, Node, Record};
+use super::place::{Placed, create_index};
 use super::version::Version;
 use crate::catalog::model::{Health, Instance, Meta, Node as Machine, Presence};
 

@@ -7,6 +7,7 @@ use super::answers::{LATEST, Told};
 use super::chart::Chart;
 use super::live;
 use super::node::{Live, Node, Record};
+use super::place::Placed;
 use super::version::{KNOWN, Version};
 
 /// The tree as one client is told it, in one version of one generation.
@@ -242,6 +243,12 @@ impl<'a> Look<'a> {
         }
         // Identities are made when they are asked for: not for each name.
         let is_uuid = part.len() == 36 && part.matches('-').count() == 4;
+        if *node == Node::Live(Live::Services) && !is_uuid {
+            let version = self.version;
+            let name = |placed: &Placed| version.cased(&placed.name);
+            let found = self.chart.service_named(part, version.lower(), name);
+            return found.map(|number| Node::Live(Live::Service(number)));
+        }
         (0..self.len(node)).find_map(|index| {
             let item = self.item(node, index)?;
             self.is_called(&item, part, is_uuid).then_some(item)
@@ -278,7 +285,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn first_of(&self, stack: u32) -> Option<&'a Arc<super::chart::Placed>> {
+    fn first_of(&self, stack: u32) -> Option<&'a Arc<Placed>> {
         self.chart.service(self.chart.stack(stack)?.start)
     }
 

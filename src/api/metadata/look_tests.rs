@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::chart::Sieve;
 use super::super::form::Form;
+use super::super::place::Sieve;
 use super::*;
 use crate::catalog::model::{Address, Instance, Meta, Service};
 use crate::catalog::{RegistryStatus, Snapshot};

@@ -14,6 +14,7 @@ mod live;
 mod look;
 mod metrics;
 mod node;
+mod place;
 mod request;
 mod serve;
 mod version;
