@@ -528,6 +528,27 @@ async fn a_registry_that_is_not_shown_is_not_told() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_registry_has_spoken_of_yet_is_not_called_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (Memory::new("first"), Memory::new("second"));
+    first.tell("web", &[at(1)]);
+    second.tell("db", &[at(3)]);
+    let spoken = second.view();
+    second.say(RegistryState::Syncing);
+    let app = start_with(&format!("{METADATA}{FED}"), dir.path(), &[&first, &second]).await;
+    known(&app, "web", 1).await;
+    let server = address(&app, "metadata").await;
+    assert_eq!(get(server, "/latest/services/web/name").await.body, "web");
+    assert_eq!(get(server, "/latest/services/db/name").await.status, 503);
+    let mut waiting = poll(server, "/latest/services/db/name", "", "").await;
+    polls_at_rest(&app, 1).await;
+    second.say(RegistryState::Live(spoken));
+    assert_eq!(waiting.receive().await.unwrap().body, "db");
+    assert_eq!(get(server, "/latest/services/nobody/name").await.status, 404);
+    app.stop().await;
+}
+
 /// Polls at rest.
 const POLLS: usize = 10_000;
 /// Resident memory of the process with all of them.

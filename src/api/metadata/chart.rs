@@ -15,6 +15,9 @@ use crate::catalog::{Shards, Snapshot};
 /// Changed services beyond which the order is made anew instead of mended.
 const MENDED: usize = 64;
 
+/// What bears a name, for those who ask by name; made when asked for first.
+type Named<T> = OnceLock<HashMap<Arc<str>, T>>;
+
 /// A container: name of its service in the catalog, and which one of that.
 type Member = (Arc<str>, u32);
 
@@ -38,9 +41,9 @@ pub(super) struct Chart {
     machines: Shards<Arc<str>, Vec<Member>>,
     hosts: OnceLock<Vec<Arc<Instance>>>,
     /// Services by name, as it is and in lower case.
-    named: [OnceLock<HashMap<Arc<str>, u32>>; 2],
+    named: [Named<u32>; 2],
     /// Containers by name, as it is and in lower case.
-    containers: [OnceLock<HashMap<Arc<str>, (u32, u32)>>; 2],
+    containers: [Named<(u32, u32)>; 2],
 }
 
 impl Chart {
@@ -141,6 +144,11 @@ impl Chart {
                 enter(&mut self.machines, Arc::clone(&machine.name), &member, come);
             }
         }
+    }
+
+    /// Whether a registry that is shown has never spoken: what is not there may be there.
+    pub(super) fn lacks_a_registry(&self) -> bool {
+        self.snapshot.registries.iter().any(|r| !r.heard && self.sieve.shows(&r.name))
     }
 
     /// How many services there are.

@@ -105,10 +105,10 @@ impl Answer {
     }
 
     /// Whether there is something else now than `value`: the value as text, or of what has parts
-    /// its tag or JSON. What is not found has not come yet.
+    /// its tag or JSON. What is not found, or not known, has not come yet.
     pub(super) fn is_news(&self, value: &str) -> bool {
         match (&self.known_as, self.status) {
-            (_, 404) => false,
+            (_, 404 | 503) => false,
             (Some(known), _) if known == value => false,
             _ => self.tag.is_empty() || self.tag != value.trim_matches('"'),
         }
@@ -117,7 +117,9 @@ impl Answer {
 
 /// Sixteen digits that stand for `text`.
 fn tag(text: &str) -> String {
-    Sha1::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let hash = Sha1::digest(text.as_bytes());
+    let first = hash.iter().take(8).fold(0, |all: u64, byte| all << 8 | u64::from(*byte));
+    format!("{first:016x}")
 }
 
 /// One poll that waits; dropping it counts it out.
@@ -310,8 +312,15 @@ fn write(chart: &Chart, key: &Key, client: IpAddr, max: u64) -> Answer {
         let node = look.as_ref().and_then(|look| look.at(&key.path));
         (look, node)
     };
-    let Some(look) = look else { return error(404, "Invalid version") };
-    let Some(node) = node else { return error(404, "Not found") };
+    let missing = |message| {
+        if chart.lacks_a_registry() {
+            error(503, "Not found, and not every registry was heard yet")
+        } else {
+            error(404, message)
+        }
+    };
+    let Some(look) = look else { return missing("Invalid version") };
+    let Some(node) = node else { return missing("Not found") };
     let Ok(body) = form.write(&look, &node, max) else {
         return error(500, "The answer is larger than [metadata] response_max");
     };

@@ -222,13 +222,12 @@ impl Out {
                 self.push(&lead)?;
                 self.scalar(key);
                 self.push(":")?;
-                match value.has_parts() && !look.is_empty(value) {
-                    true => {
-                        self.push("\n")?;
-                        let deeper = if look.is_list(value) { indent } else { indent + 2 };
-                        self.yaml(look, value, deeper, false)?;
-                    }
-                    false => self.yaml(look, value, indent, true)?,
+                if value.has_parts() && !look.is_empty(value) {
+                    self.push("\n")?;
+                    let deeper = if value.is_list() { indent } else { indent + 2 };
+                    self.yaml(look, value, deeper, false)?;
+                } else {
+                    self.yaml(look, value, indent, true)?;
                 }
             }
             return Ok(());

@@ -59,7 +59,7 @@ impl<'a> Look<'a> {
         let Some(first) = path.next() else { return Some(Node::table(self.top_record())) };
         let mut node = self.top(first)?;
         for part in path {
-            node = if self.is_list(&node) {
+            node = if node.is_list() {
                 self.item_called(&node, part)?
             } else {
                 self.entry(&node, part)?
@@ -148,15 +148,6 @@ impl<'a> Look<'a> {
         Some(Node::table(record))
     }
 
-    /// Whether `node` is a list.
-    pub(super) const fn is_list(&self, node: &Node) -> bool {
-        match node {
-            Node::List(_) => true,
-            Node::Live(live) => live.is_list(),
-            _ => false,
-        }
-    }
-
     /// The entries of a table; none for all else.
     pub(super) fn record(&self, node: &Node) -> Option<Arc<Record>> {
         let (chart, version) = (self.chart, self.version);
@@ -199,7 +190,7 @@ impl<'a> Look<'a> {
     pub(super) fn is_empty(&self, node: &Node) -> bool {
         match node {
             Node::Table(record) => record.is_empty(),
-            node if self.is_list(node) => self.len(node) == 0,
+            node if node.is_list() => self.len(node) == 0,
             _ => false,
         }
     }

@@ -35,7 +35,11 @@ fn chart(answers: Option<&str>, live: bool) -> Chart {
         ] {
             services.insert(name, told);
         }
-        registries.push(RegistryStatus { name: "live".into(), ..RegistryStatus::default() });
+        registries.push(RegistryStatus {
+            name: "live".into(),
+            heard: true,
+            ..RegistryStatus::default()
+        });
     }
     if answers.is_some() {
         registries.push(RegistryStatus { name: "file".into(), ..RegistryStatus::default() });

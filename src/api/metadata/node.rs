@@ -15,7 +15,7 @@ pub(super) enum Node {
     Flag(bool),
     Number(Number),
     Text(Arc<str>),
-    List(Arc<[Node]>),
+    List(Arc<[Self]>),
     Table(Arc<Record>),
     /// Something of the catalog, put together when it is looked into.
     Live(Live),
@@ -105,6 +105,15 @@ impl Node {
     /// Whether it is a list or a table.
     pub(super) const fn has_parts(&self) -> bool {
         matches!(self, Self::List(_) | Self::Table(_) | Self::Live(_))
+    }
+
+    /// Whether it is a list.
+    pub(super) const fn is_list(&self) -> bool {
+        match self {
+            Self::List(_) => true,
+            Self::Live(live) => live.is_list(),
+            _ => false,
+        }
     }
 
     /// How a value without parts is written as text: nothing for null, numbers as C's `%f` writes

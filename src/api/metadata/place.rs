@@ -99,9 +99,9 @@ pub(super) fn place(
     let environment = meta("rancher.environment").or_else(|| environment.map(Into::into));
     let environment = environment.unwrap_or_else(|| Arc::clone(&sieve.environment));
     let stack = stack.unwrap_or_else(|| STACK.into());
-    let mut order = format!("{environment}\0{stack}\0").to_lowercase();
-    let stack_end = order.len();
-    order.push_str(&format!("{}\0{}", name.to_lowercase(), service.name));
+    let stack_key = format!("{environment}\0{stack}\0").to_lowercase();
+    let stack_end = stack_key.len();
+    let order = format!("{stack_key}{}\0{}", name.to_lowercase(), service.name);
     Some(Placed {
         service: Arc::clone(service),
         environment,

@@ -3,7 +3,7 @@
 //! HTTP is read and written here, without a library's buffers: ten thousand polls that wait are ten
 //! thousand connections at rest (docs/decisions/0034).
 
-use std::future::Future;
+use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::face::{Answer, Face, Metadata};
 use super::form::Form;
 use super::request::{Parsed, Request, Wait, parse};
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Phase, Phases};
 use crate::net::accept;
 
 /// Name of the listener in metrics.
@@ -283,20 +283,15 @@ async fn gone(stream: &TcpStream, read: &mut Vec<u8>, max: usize) {
             Ok(_) => {}
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Returns when the listener is no more, or the process drains.
-fn ended<'a>(
-    closed: &'a mut watch::Receiver<bool>,
-    phases: &'a mut crate::lifecycle::Phases,
-) -> impl Future<Output = ()> + 'a {
-    async move {
-        tokio::select! {
-            // An error means that nobody is left to close it: the process ends.
-            _ = closed.wait_for(|closed| *closed) => {}
-            () = phases.reached(Phase::Draining) => {}
-        }
+async fn ended(closed: &mut watch::Receiver<bool>, phases: &mut Phases) {
+    tokio::select! {
+        // An error means that nobody is left to close it: the process ends.
+        _ = closed.wait_for(|closed| *closed) => {}
+        () = phases.reached(Phase::Draining) => {}
     }
 }
 
@@ -318,10 +313,11 @@ fn head(answer: &Answer, form: Form, keep: bool) -> String {
          Access-Control-Allow-Origin: *\r\nVary: Accept\r\n"
     );
     if answer.generation > 0 {
-        head.push_str(&format!("X-Portolan-Generation: {}\r\n", answer.generation));
+        // Writing to a String cannot fail.
+        let _ = write!(head, "X-Portolan-Generation: {}\r\n", answer.generation);
     }
     match answer.status {
-        200 => head.push_str(&format!("ETag: \"{}\"\r\n", answer.tag)),
+        200 => drop(write!(head, "ETag: \"{}\"\r\n", answer.tag)),
         405 => head.push_str("Allow: GET, HEAD\r\n"),
         503 => head.push_str("Retry-After: 1\r\n"),
         _ => {}
