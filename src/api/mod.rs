@@ -1,5 +1,5 @@
 //! The admin face: health, readiness, metrics, status, services, and the one thing that can be
-//! done by it so far, a reload.
+//! done by it so far, a reload. And the metadata API, for the containers themselves.
 
 mod admin;
 mod collect;
@@ -8,6 +8,8 @@ mod explain;
 mod mesos;
 mod push;
 mod why;
+
+pub mod metadata;
 
 pub use admin::{Admin, Reload, Report};
 pub use collect::Services;

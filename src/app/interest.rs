@@ -80,7 +80,8 @@ impl Interests {
     }
 }
 
-/// What zones, listeners and routes want of each registry. Zones want all of theirs.
+/// What zones, listeners and routes want of each registry. Zones want all of theirs, and so does the
+/// metadata API.
 fn fixed(config: &Config) -> BTreeMap<String, Interest> {
     let listeners = config.listeners.values().filter_map(ListenerConfig::service);
     let routes = config.routes.values().filter_map(|route| route.service.as_deref());
@@ -102,7 +103,8 @@ fn fixed(config: &Config) -> BTreeMap<String, Interest> {
         let shown = |registries: &Option<Vec<String>>| {
             registries.as_ref().is_none_or(|wanted| wanted.contains(registry))
         };
-        if zones.iter().any(|zone| shown(&zone.registries)) {
+        let told = config.metadata.iter().any(|metadata| shown(&metadata.registries));
+        if told || zones.iter().any(|zone| shown(&zone.registries)) {
             interest.add(&Interest::everything());
         }
         interest

@@ -3,7 +3,7 @@
 use crate::catalog::store::writer;
 use crate::health::OutlierMetrics;
 use crate::health::deliver::EventMetrics;
-use crate::{dns, health, proxy, registry, render};
+use crate::{api, dns, health, proxy, registry, render};
 
 /// The metrics of every room, registered once.
 pub(super) struct Meters {
@@ -12,6 +12,7 @@ pub(super) struct Meters {
     pub(super) events: EventMetrics,
     pub(super) outliers: OutlierMetrics,
     pub(super) health: health::Metrics,
+    pub(super) metadata: api::metadata::Metrics,
     pub(super) proxy: proxy::metrics::Metrics,
     pub(super) registry: registry::Metrics,
     pub(super) render: render::Metrics,
@@ -32,6 +33,7 @@ impl Meters {
             events: EventMetrics::register(registry)?,
             outliers: OutlierMetrics::register(registry)?,
             health: health::Metrics::register(registry)?,
+            metadata: api::metadata::Metrics::register(registry)?,
             proxy: proxy::metrics::Metrics::register(registry)?,
             registry: registry::Metrics::register(registry)?,
             render: render::Metrics::register(registry)?,

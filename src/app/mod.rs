@@ -6,6 +6,7 @@ mod admin;
 mod error;
 mod health;
 mod interest;
+mod metadata;
 mod meters;
 mod names;
 mod publish;
@@ -191,6 +192,8 @@ impl App {
             Workers::start(&config, &tables, &lifecycle, &readiness, &connections, &meters)
                 .map_err(system)?;
         sockets.faces(names::mesos_faces(&tables));
+        let metadata = metadata::face(&tables, &published, &lifecycle.phases(), &meters);
+        sockets.metadata(metadata, &config);
         sockets.commit(prepared_sockets, &workers);
         let templates = reload::checksums(&prepared.resources);
         let renderer = Renderer::start(
@@ -286,7 +289,8 @@ impl App {
         self.reloads.clone()
     }
 
-    /// The addresses that the listener called `name` is bound to; DNS is called `dns`.
+    /// The addresses that the listener called `name` is bound to; DNS is called `dns`, the metadata
+    /// API `metadata`.
     pub async fn addresses(&self, name: &str) -> Vec<SocketAddr> {
         self.running.lock().await.sockets.addresses(name)
     }

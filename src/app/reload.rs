@@ -120,6 +120,7 @@ impl Running {
         let compiled = |_: &_| Arc::ptr_eq(self.tables.load().dns.settings(), &settings);
         let published = self.published.wait_for(compiled).await;
         let generation = published.map_or(0, |snapshot| snapshot.generation);
+        self.sockets.follow(&config);
         self.sockets.commit(bound, &self.workers);
         self.connections.set_max(config.limits.connections);
         if other_templates {
@@ -268,6 +269,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     }
     if before.guard != now.guard {
         changed.push("guard".to_owned());
+    }
+    if before.metadata != now.metadata {
+        changed.push("metadata".to_owned());
     }
     if before.limits != now.limits {
         changed.push("limits".to_owned());

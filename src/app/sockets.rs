@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::metadata::MetadataFace;
 use super::workers::{DnsSocket, Workers, express_workers};
 use crate::config::Config;
 use crate::net::adopt::Adopted;
@@ -30,6 +31,8 @@ enum Carries {
     DnsTcp,
     /// The HTTP API of Mesos-DNS.
     Mesos,
+    /// The metadata API.
+    Metadata,
 }
 
 /// Gives the HTTP API of Mesos-DNS for a zone.
@@ -40,6 +43,7 @@ pub(super) type Faces = Arc<dyn Fn(&str) -> axum::Router + Send + Sync>;
 pub(super) struct Sockets {
     open: BTreeMap<Key, Open>,
     faces: Option<Faces>,
+    metadata: Option<MetadataFace>,
 }
 
 #[derive(Debug)]
@@ -121,6 +125,10 @@ impl Sockets {
                 }
                 Carries::DnsUdp => Socket::Udp(vec![listen::udp(*address, DNS, adopted)?]),
                 Carries::DnsTcp => Socket::Tcp(beside_udp(*address, &mut fresh, adopted)?),
+                Carries::Metadata => match self.passed_on(*address, &wanted) {
+                    Some(listener) => Socket::Tcp(listener),
+                    None => Socket::Tcp(listen::tcp(*address, "[metadata] listen", adopted)?),
+                },
                 Carries::Mesos => {
                     let setting = format!("[dns.zone.{name:?}] http_listen");
                     Socket::Tcp(listen::tcp(*address, &setting, adopted)?)
@@ -155,6 +163,19 @@ impl Sockets {
         self.faces = Some(faces);
     }
 
+    /// From now on the metadata API is `face`, by what `config` says.
+    pub(super) fn metadata(&mut self, face: MetadataFace, config: &Config) {
+        self.metadata = Some(face);
+        self.follow(config);
+    }
+
+    /// From now on the metadata API does what `config` says.
+    pub(super) fn follow(&mut self, config: &Config) {
+        if let (Some(face), Some(config)) = (&mut self.metadata, &config.metadata) {
+            face.follow(config);
+        }
+    }
+
     /// Lets go of our own hold on the sockets, before the workers let go of theirs in a drain.
     pub(super) fn let_go(&mut self) {
         for open in self.open.values_mut() {
@@ -175,9 +196,16 @@ impl Sockets {
             let (close, closed) = watch::channel(false);
             let served = socket.local_addr().and_then(|address| {
                 let held = socket.hold()?;
-                match (&self.faces, socket) {
-                    (Some(faces), Socket::Tcp(listener)) if key.1 == Carries::Mesos => {
-                        serve_mesos(faces(&key.0), listener, closed)?;
+                match (key.1, socket) {
+                    (Carries::Mesos, Socket::Tcp(listener)) => {
+                        if let Some(faces) = &self.faces {
+                            serve_mesos(faces(&key.0), listener, closed)?;
+                        }
+                    }
+                    (Carries::Metadata, Socket::Tcp(listener)) => {
+                        if let Some(face) = &self.metadata {
+                            face.serve(listener, closed)?;
+                        }
                     }
                     (_, socket) => serve(&key, socket, bound.express_workers, &closed, workers)?,
                 }
@@ -196,7 +224,7 @@ impl Sockets {
         }
     }
 
-    /// Where the listener called `name` is bound; DNS is called `dns`.
+    /// Where the listener called `name` is bound; DNS is called `dns`, the metadata API `metadata`.
     pub(super) fn addresses(&self, name: &str) -> Vec<SocketAddr> {
         let own = self
             .open
@@ -214,6 +242,9 @@ fn wanted(config: &Config) -> Vec<Key> {
     }
     for (name, zone) in config.dns.iter().flat_map(|dns| &dns.zone) {
         wanted.extend(zone.http_listen.map(|listen| (name.clone(), Carries::Mesos, listen)));
+    }
+    for address in config.metadata.iter().flat_map(|metadata| &metadata.listen.0) {
+        wanted.push(("metadata".to_owned(), Carries::Metadata, *address));
     }
     for address in config.dns.iter().flat_map(|dns| &dns.listen) {
         // UDP first: with port 0 TCP then takes the port that UDP was given.

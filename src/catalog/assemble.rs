@@ -79,7 +79,12 @@ pub fn assemble(
         let keys = &source.view()?.keys;
         (!keys.is_empty()).then(|| (Arc::clone(&source.name), keys.clone()))
     });
-    let mut next = Snapshot { generation, registries, keys: keys.collect(), ..Snapshot::default() };
+    let documents = now.sources.iter().filter_map(|source| {
+        let document = source.view()?.document.as_ref()?;
+        Some((Arc::clone(&source.name), Arc::clone(document)))
+    });
+    let (keys, documents) = (keys.collect(), documents.collect());
+    let mut next = Snapshot { generation, registries, keys, documents, ..Snapshot::default() };
     let Some((inputs, snapshot)) = before else {
         for name in now.settings.in_order(all_names(now)) {
             refresh(&mut next, &name, now);
@@ -96,7 +101,8 @@ pub fn assemble(
         && next.keys.iter().zip(&snapshot.keys).all(|(a, b)| a.0 == b.0 && a.1.same(&b.1));
     let same_registries = next.registries.len() == snapshot.registries.len()
         && next.registries.iter().zip(snapshot.registries.iter()).all(|(a, b)| says_the_same(a, b));
-    if same_services && same_keys && same_registries { None } else { Some(next) }
+    let same_rest = same_keys && same_registries && next.same_documents(snapshot);
+    if same_services && same_rest { None } else { Some(next) }
 }
 
 /// Puts the united service under `name` into `snapshot`, or takes it out when nobody tells of it.

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub registries: Arc<[RegistryStatus]>,
     /// Keys of those registries that have some, by priority.
     pub keys: Vec<(Arc<str>, Keys)>,
+    /// What registries say word for word, of those that have such, by priority.
+    pub documents: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// How one registry stood when the snapshot was taken.
@@ -71,6 +73,17 @@ impl Snapshot {
         found: impl FnMut(Change<'a, Arc<str>, Service>),
     ) {
         self.services.changes_since(&before.services, found);
+    }
+
+    /// Whether the documents are the same as in `other`; compares allocations.
+    #[must_use]
+    pub fn same_documents(&self, other: &Self) -> bool {
+        self.documents.len() == other.documents.len()
+            && self
+                .documents
+                .iter()
+                .zip(&other.documents)
+                .all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(&a.1, &b.1))
     }
 
     /// Whether the registry called `name` ever spoke; one that is not configured never did.

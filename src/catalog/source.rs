@@ -46,6 +46,8 @@ pub struct RegistryView {
     pub services: Shards<Arc<str>, SourceService>,
     /// Keys by path, as far as they are wanted.
     pub keys: Keys,
+    /// What it says word for word, as JSON, for a face that gives just that back.
+    pub document: Option<Arc<str>>,
     /// What was refused beyond single services.
     pub problems: Arc<[Problem]>,
     /// Why all of this may lack what is there, while it may: the registry has just come back, has

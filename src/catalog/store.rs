@@ -118,6 +118,8 @@ struct Registry<S> {
     problems: Vec<(Arc<str>, Arc<str>)>,
     #[serde(default)]
     keys: Vec<Arc<Key>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    document: Option<Arc<str>>,
 }
 
 impl Store {
@@ -191,6 +193,7 @@ fn encode(state: &StateToSave) -> Result<Vec<u8>, serde_json::Error> {
             services,
             problems: stored.view.problems.iter().map(problem).collect(),
             keys: sorted(stored.view.keys.values().map(Arc::clone), |key| &key.path),
+            document: stored.view.document.clone(),
         }
     };
     let registries =
@@ -253,6 +256,7 @@ fn decode(bytes: &[u8]) -> Result<Loaded, String> {
             services: services.map(|service| (Arc::clone(&service.name), service)).collect(),
             problems: registry.problems.into_iter().map(problem).collect(),
             keys: registry.keys.into_iter().map(|key| (Arc::clone(&key.path), key)).collect(),
+            document: registry.document,
             ..RegistryView::default()
         };
         let heard_at = UNIX_EPOCH.checked_add(Duration::from_millis(registry.heard_at));

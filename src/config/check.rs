@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::document::{Document, Problem};
 use super::tables::Config;
 use crate::api::AdminConfig;
+use crate::api::metadata::MetadataConfig;
 use crate::catalog::assemble::{ServiceSettings, Settings};
 use crate::catalog::locality::Localities;
 use crate::dns;
@@ -46,6 +47,9 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     zones(document, config, &mut problems);
     for unsafe_admin in config.admin.iter().filter_map(AdminConfig::problem) {
         problems.push(document.problem(&["admin", "listen"], unsafe_admin));
+    }
+    if let Some((key, message)) = config.metadata.as_ref().and_then(MetadataConfig::problem) {
+        problems.push(document.problem(&["metadata", key], message));
     }
     if config.node.workers == Some(0) {
         let message = "workers = 0 would carry nothing; leave it out for one per core";
@@ -159,6 +163,9 @@ fn ports_twice(document: &Document<'_>, config: &Config, problems: &mut Vec<Prob
             asked.push((listen, vec!["dns", "zone", name, "http_listen"]));
         }
     }
+    for listen in config.metadata.iter().flat_map(|metadata| &metadata.listen.0) {
+        asked.push((*listen, vec!["metadata", "listen"]));
+    }
     if let Some(listen) = config.admin.as_ref().and_then(|admin| admin.listen) {
         asked.push((listen, vec!["admin", "listen"]));
     }
@@ -216,11 +223,16 @@ fn circle(config: &Config, name: &str) -> Option<String> {
     }
 }
 
-/// A zone shows registries that are there.
+/// Zones and the metadata API show registries that are there.
 fn zones(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) {
-    let zones = config.dns.iter().flat_map(|dns| &dns.zone);
-    for (name, zone) in zones {
-        for wanted in zone.registries.iter().flatten() {
+    let mut shown: Vec<(Vec<&str>, &Vec<String>)> = Vec::new();
+    for (name, zone) in config.dns.iter().flat_map(|dns| &dns.zone) {
+        shown.extend(zone.registries.iter().map(|r| (vec!["dns", "zone", name, "registries"], r)));
+    }
+    let metadata = config.metadata.iter().flat_map(|metadata| &metadata.registries);
+    shown.extend(metadata.map(|registries| (vec!["metadata", "registries"], registries)));
+    for (path, registries) in shown {
+        for wanted in registries {
             if !document.has(&["registry", wanted]) {
                 let known: Vec<String> =
                     document.names("registry").into_iter().map(|(name, _)| name).collect();
@@ -228,7 +240,6 @@ fn zones(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) 
                     "there is no [registry.{wanted}]; there are: {}",
                     if known.is_empty() { "none".to_owned() } else { known.join(", ") }
                 );
-                let path = ["dns", "zone", name, "registries"];
                 problems.push(document.problem(&path, message));
             }
         }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::document::{Document, Problem};
 use crate::api::AdminConfig;
+use crate::api::metadata::MetadataConfig;
 use crate::catalog::guard::GuardConfig;
 use crate::catalog::health::WhenNoneHealthy;
 use crate::catalog::locality::LocalityConfig;
@@ -45,6 +46,8 @@ pub struct Config {
     pub routes: BTreeMap<String, RouteConfig>,
     /// `[template.NAME]`, by name.
     pub templates: BTreeMap<String, ResourceConfig>,
+    /// `[metadata]`.
+    pub metadata: Option<MetadataConfig>,
     /// `[admin]`.
     pub admin: Option<AdminConfig>,
 }
@@ -121,6 +124,7 @@ impl Config {
             listeners: each(document, "listener", problems),
             routes: each(document, "route", problems),
             templates: each(document, "template", problems),
+            metadata: one(document, "metadata", problems),
             admin: one(document, "admin", problems),
         }
     }

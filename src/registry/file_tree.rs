@@ -93,16 +93,22 @@ pub(super) fn parse(notation: Notation, file: &str, text: &str) -> Result<Tree, 
             let message = message.split(" at line ").next().unwrap_or(&message);
             format!("{file}:{}:{}: {message}", error.line(), error.column().max(1))
         }),
-        Notation::Yaml => serde_saphyr::from_str_with_options(text, yaml_options())
-            .map(from_json)
-            .map_err(|error| {
-                let place = error
-                    .location()
-                    .map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
-                let message = error.without_snippet().to_string();
-                format!("{file}{place}: {}", message.lines().next().unwrap_or_default())
-            }),
+        Notation::Yaml => yaml(file, text).map(from_json),
     }
+}
+
+/// Reads `text`, the content of `file`, which is YAML.
+///
+/// # Errors
+/// As [`parse`].
+pub(super) fn yaml(file: &str, text: &str) -> Result<serde_json::Value, String> {
+    serde_saphyr::from_str_with_options(text, yaml_options()).map_err(|error| {
+        let place = error
+            .location()
+            .map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
+        let message = error.without_snippet().to_string();
+        format!("{file}{place}: {}", message.lines().next().unwrap_or_default())
+    })
 }
 
 /// The first byte of each line of `text`, in order; there is at least one.

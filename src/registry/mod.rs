@@ -28,6 +28,7 @@ mod file_value;
 mod follow;
 mod outlet;
 mod rancher_answers;
+mod rancher_metadata;
 mod secret;
 
 use std::future::Future;
@@ -48,7 +49,7 @@ pub use consul_config::ConsulConfig;
 pub use file::{FileConfig, ServicesPath};
 pub use outlet::Metrics;
 use outlet::{Meters, Mouth, Outlet};
-pub use rancher_answers::RancherAnswersConfig;
+pub use rancher_answers::{AnswersKind, RancherAnswersConfig};
 pub use secret::Secret;
 
 /// What a kind of registry does: speak, until the process ends.
@@ -135,7 +136,7 @@ kinds! {
     Consul(ConsulConfig),
     /// A file that lists services.
     File(FileConfig),
-    /// The answers file of Rancher's DNS.
+    /// The answers file of Rancher's DNS, or of its metadata service.
     RancherAnswers(RancherAnswersConfig),
 }
 

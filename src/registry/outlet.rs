@@ -155,6 +155,7 @@ impl Outlet {
             if let RegistryState::Live(known) = state
                 && known.services.same(&view.services)
                 && known.keys.same(&view.keys)
+                && known.document == view.document
                 && known.problems == view.problems
                 && known.suspect == view.suspect
                 && known.known == view.known

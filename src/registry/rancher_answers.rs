@@ -1,4 +1,5 @@
-//! The registry `rancher-answers`: the `answers.json` or `answers.yaml` of Rancher's DNS.
+//! The registry `rancher-answers`: the `answers.json` or `answers.yaml` of Rancher's DNS, or of its
+//! metadata service (`rancher_metadata.rs`).
 //!
 //! Each entry of a section becomes a service whose meta the dialect `rancher` reads: the kind of
 //! the entry (`rancher.answers`), whose section it is (`rancher.client`; none for `default`), its
@@ -17,6 +18,7 @@ use super::file::ServicesPath;
 use super::file_tree::{self, Entry, Notation, Shape, Tree};
 use super::follow::Followed;
 use super::outlet::Outlet;
+use super::rancher_metadata;
 use crate::catalog::model::{META_VALUE_MAX, Meta, parse_name, parse_text};
 use crate::catalog::{Address, Instance, Problem, RegistryView, SourceService};
 use crate::units::{Period, Size};
@@ -27,6 +29,9 @@ use crate::units::{Period, Size};
 pub struct RancherAnswersConfig {
     /// The file; `.json`, `.yaml` or `.yml`. A relative path begins at the configuration.
     pub path: ServicesPath,
+    /// Whose answers they are.
+    #[serde(default)]
+    pub kind: AnswersKind,
     /// Who wins for the same instance id in two registries: the higher one.
     #[serde(default)]
     pub priority: i32,
@@ -48,6 +53,17 @@ pub struct RancherAnswersConfig {
     /// Most entries over all sections; with more the file is refused as a whole.
     #[serde(default = "two_hundred_thousand")]
     pub max_entries: usize,
+}
+
+/// What a file of answers was written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswersKind {
+    /// Rancher's DNS.
+    #[default]
+    Dns,
+    /// Rancher's metadata service.
+    Metadata,
 }
 
 const fn yes() -> bool {
@@ -77,12 +93,16 @@ impl Source for RancherAnswersConfig {
     async fn run(self, base_dir: PathBuf, outlet: Outlet) {
         let notation = self.path.notation();
         let limits = Limits { clients: self.max_clients, entries: self.max_entries };
+        let kind = self.kind;
         let followed = Followed {
             path: base_dir.join(self.path.as_path()),
             poll: self.poll,
             watch: self.watch,
             max_size: self.max_size,
             decode: Arc::new(move |registry, file, text, last: &RegistryView| {
+                if kind == AnswersKind::Metadata {
+                    return rancher_metadata::decode(registry, file, text, notation, limits, last);
+                }
                 let (services, problems) = decode(registry, file, text, notation, limits)?;
                 Ok(last.replaced(services, problems))
             }),
@@ -93,9 +113,9 @@ impl Source for RancherAnswersConfig {
 
 /// How much a file may hold.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    clients: usize,
-    entries: usize,
+pub(super) struct Limits {
+    pub(super) clients: usize,
+    pub(super) entries: usize,
 }
 
 /// What a file holds, and what was refused of it.

@@ -217,6 +217,37 @@ async fn the_sidecar_renders_what_haproxy_accepts_and_reloads_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_metadata_service_tells_a_container_who_it_is_and_what_a_file_says() {
+    let dir = copy(
+        "config/metadata",
+        &[
+            ("/var/lib/portolan", "HERE/state"),
+            ("169.254.169.250:80", "127.0.0.1:0"),
+            ("172.17.0.1/32", "127.0.0.1/32"),
+            ("\"127.0.0.1:8611\"", "\"127.0.0.1:0\""),
+        ],
+    );
+    let app = start(&dir, "web.shop").await;
+    let answers = |snapshot: &Snapshot| !snapshot.documents.is_empty();
+    within("the answers", app.published(answers)).await;
+    let server = address(&app, "metadata").await;
+    for (client, path, want) in [
+        ("172.17.0.11", "self/container/name", "web-1"),
+        ("172.17.0.11", "self/host/agent_ip", "192.0.2.10"),
+        ("172.17.0.11", "role", "primary"),
+        ("172.17.0.12", "role", "Not found\n"),
+        ("172.17.0.12", "licence/seats", "25"),
+        ("172.17.0.12", "services/web/containers", "0=web-1\n1=web-2\n"),
+    ] {
+        // The host is the last line of the request's head but one.
+        let host = format!("a\r\nX-Forwarded-For: {client}");
+        let (_, body) = get(server, &host, &format!("/latest/{path}")).await;
+        assert_eq!(body, want, "{client} {path}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_container_serves_the_backends_of_its_compose_file() {
     let backend = backend().await;
     let port = format!("port = {}", backend.port());

@@ -38,6 +38,7 @@ mod http_idle;
 mod http_limits;
 mod http_messages;
 mod http_tunnel;
+mod metadata;
 mod metrics;
 mod origin;
 mod outlier;
