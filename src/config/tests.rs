@@ -249,7 +249,7 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
         (
             "template of nothing",
             "[template.t]\ndestination = \"t\"\n",
-            "p.toml:1:1: [template.t] has no template; add `source`, or `contents`",
+            "p.toml:1:11: [template.t] has no template; add `source`, or `contents`",
         ),
         (
             "template twice",
