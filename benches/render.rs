@@ -8,7 +8,6 @@
 // A benchmark that cannot set up its input has nothing to go on with.
 #![allow(clippy::expect_used, clippy::print_stdout)]
 
-use std::any::Any;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,8 +16,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group};
 use portolan::catalog::model::{Address, Health, Instance, Port};
 use portolan::catalog::{Service, Snapshot};
-use portolan::render::engine::go::{Items, Limits, Named, Object, Options, Templates, Type, Value};
-use portolan::render::{Resource, ResourceConfig};
+use portolan::render::{Evaluation, Resource, ResourceConfig};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Most CPU for 10,000 services of five instances by a Go template.
@@ -78,73 +76,6 @@ fn bench(criterion: &mut Criterion) {
     }
 }
 
-const SERVICE: Type = Type::Named(&Named { name: "Service", underlying: Type::Struct("struct") });
-const INSTANCE: Type = Type::Named(&Named { name: "Instance", underlying: Type::Struct("struct") });
-
-/// Services as a Go template sees them: each becomes a value when the template gets to it.
-struct All(Vec<Arc<Service>>);
-struct OneService(Arc<Service>);
-struct Instances(Arc<Service>);
-struct OneInstance(Arc<Service>, usize);
-
-impl Items for All {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn at(&self, index: usize) -> Value {
-        Value::object(OneService(Arc::clone(&self.0[index])))
-    }
-}
-
-impl Items for Instances {
-    fn len(&self) -> usize {
-        self.0.eligible.len()
-    }
-
-    fn at(&self, index: usize) -> Value {
-        Value::object(OneInstance(Arc::clone(&self.0), index))
-    }
-}
-
-impl Object for OneService {
-    fn type_of(&self) -> Type {
-        SERVICE
-    }
-
-    fn field(&self, name: &str) -> Option<Value> {
-        match name {
-            "Name" => Some(Value::from(&self.0.name)),
-            "Instances" => Some(Value::list(&INSTANCE, Instances(Arc::clone(&self.0)))),
-            _ => None,
-        }
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-impl Object for OneInstance {
-    fn type_of(&self) -> Type {
-        INSTANCE
-    }
-
-    fn field(&self, name: &str) -> Option<Value> {
-        let instance = &self.0.eligible[self.1];
-        match name {
-            "ID" => Some(Value::from(&instance.id)),
-            "Address" => Some(Value::from(instance.address.to_string())),
-            "Port" => Some(Value::int(instance.port("").map_or(0, i64::from))),
-            _ => None,
-        }
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
 /// CPU time of this thread so far.
 fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -169,16 +100,6 @@ fn with_languages<T>(measure: impl FnOnce(&dyn Fn(), &dyn Fn()) -> T) -> T {
     let all = names.iter().cloned().zip(services.iter().cloned()).collect();
     let snapshot = Arc::new(Snapshot { generation: 1, services: all, ..Snapshot::default() });
 
-    let text = "{{range .Services}}{{$name := .Name}}upstream {{$name}} {\n\
-        {{range .Instances}}{{if ne .Port 443}}  server {{.Address}}:{{.Port}} id={{.ID}}; # {{$name}}\n\
-        {{end}}{{end}}}\n{{end}}";
-    let templates = Templates::parse("all", text, &Options::default()).expect("it parses");
-    let go = || {
-        let all = Value::list(&SERVICE, All(services.clone()));
-        let data = Value::dict([("Services", all)]);
-        templates.execute(data, &(), Limits::default()).expect("it renders")
-    };
-
     let dir = tempfile::tempdir().expect("a temporary directory");
     let source = dir.path().join("all.j2");
     let text = "{% for name in services() %}upstream {{ name }} {\n\
@@ -189,7 +110,17 @@ fn with_languages<T>(measure: impl FnOnce(&dyn Fn(), &dyn Fn()) -> T) -> T {
     let resource = Resource::load("all", &config, dir.path()).expect("the template parses");
     let jinja = || resource.evaluate(&snapshot);
 
-    assert_eq!(Some(go()), jinja().output.ok(), "both say the same");
+    let source = dir.path().join("all.ctmpl");
+    let text = "{{range services}}{{$name := .Name}}upstream {{$name}} {\n\
+        {{range service $name}}{{if ne .Port 443}}  server {{.Address}}:{{.Port}} id={{.ID}}; # {{$name}}\n\
+        {{end}}{{end}}}\n{{end}}";
+    std::fs::write(&source, text).expect("the template is written");
+    let config = ResourceConfig::new(source, PathBuf::from("out"));
+    let template = Resource::load("all", &config, dir.path()).expect("the template parses");
+    let go = || template.evaluate(&snapshot);
+
+    let said = |evaluation: Evaluation| evaluation.output.expect("it renders");
+    assert!(said(go()) == said(jinja()), "both say the same");
     measure(&|| drop(go()), &|| drop(jinja()))
 }
 

@@ -110,10 +110,14 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
             );
             problems.push(document.problem(&["template", name, "destination"], message));
         }
+        if let Some(wanted) = &template.registry {
+            known_registry(document, wanted, &["template", name, "registry"], &mut problems);
+        }
+        let key = if template.contents.is_some() { "contents" } else { "source" };
         match Resource::load(name, template, &config.base_dir) {
             Ok(resource) => resources.push(resource),
             Err(error) => {
-                problems.push(document.problem(&["template", name, "source"], error.to_string()));
+                problems.push(document.problem(&["template", name, key], error.to_string()));
             }
         }
     }
@@ -233,15 +237,25 @@ fn zones(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) 
     shown.extend(metadata.map(|registries| (vec!["metadata", "registries"], registries)));
     for (path, registries) in shown {
         for wanted in registries {
-            if !document.has(&["registry", wanted]) {
-                let known: Vec<String> =
-                    document.names("registry").into_iter().map(|(name, _)| name).collect();
-                let message = format!(
-                    "there is no [registry.{wanted}]; there are: {}",
-                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
-                );
-                problems.push(document.problem(&path, message));
-            }
+            known_registry(document, wanted, &path, problems);
         }
+    }
+}
+
+/// The registry that is named at `path` is there.
+fn known_registry(
+    document: &Document<'_>,
+    wanted: &str,
+    path: &[&str],
+    problems: &mut Vec<Problem>,
+) {
+    if !document.has(&["registry", wanted]) {
+        let known: Vec<String> =
+            document.names("registry").into_iter().map(|(name, _)| name).collect();
+        let message = format!(
+            "there is no [registry.{wanted}]; there are: {}",
+            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        );
+        problems.push(document.problem(path, message));
     }
 }

@@ -7,6 +7,7 @@
 mod data;
 pub mod engine;
 pub mod functions;
+mod language;
 mod resource;
 mod status;
 mod task;
@@ -17,16 +18,17 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use data::Asked;
+pub use data::{Asked, Scope, Want};
+pub use language::{Delimiters, Language};
 pub use resource::{Evaluation, Mode, RenderError, Resource, ResourceConfig, Wait};
 pub use status::{Metrics, ReloadStatus, ResourceStatus};
 use task::Task;
 
-use crate::catalog::{Interest, Snapshot};
+use crate::catalog::Snapshot;
 use crate::lifecycle::{self, Phase, Phases};
 
 /// What each template asks the registries for, by its name, as far as it has been evaluated.
-pub type Wants = Arc<watch::Sender<BTreeMap<Arc<str>, Interest>>>;
+pub type Wants = Arc<watch::Sender<BTreeMap<Arc<str>, Want>>>;
 
 /// All resources, rendering. Dropping it ends their tasks; files stay as they are.
 #[derive(Debug)]

@@ -45,6 +45,7 @@ mod outlier;
 mod peers;
 mod process;
 mod reload;
+mod render_catalog;
 mod restart;
 mod rig;
 mod support;

@@ -6,7 +6,7 @@ use super::super::engine::go::types::Type;
 use super::super::engine::go::value::Value;
 use super::args::{Entry, Outcome, any, built, elements, entries, failed, fixed, int, many};
 use super::args::{shown, strings as texts, text};
-use super::{case, confd_store, confd_text, effects, encoding, json, math, numbers};
+use super::{case, catalog, confd_store, confd_text, effects, encoding, json, math, numbers};
 use super::{sprig_lists, sprig_maps, sprig_regex, sprig_text, strconv, strings, times};
 
 const S: Type = Type::String;
@@ -27,6 +27,8 @@ pub(super) static TABLE: &[Entry] = &[
     fixed("reverse", &[A], A, confd_store::reverse),
     fixed("sortByLength", &[Type::STRINGS], Type::STRINGS, confd_store::sort_by_length),
     fixed("sortKVByLength", &[A], A, confd_store::sort_by_length),
+    fixed("generation", &[], N, catalog::generation),
+    fixed("stale", &[], B, catalog::stale),
     // Strings.
     fixed("base", &[S], S, base),
     fixed("dir", &[S], S, dir),
