@@ -138,6 +138,32 @@ fn explained(told: &Value) -> String {
             line(2, format!("refused: {}", word(&problem)));
         }
     }
+    let forward = &told["forward"];
+    if forward.is_object() {
+        line(1, format!("forwarded: domain {}", word(&forward["domain"])));
+        for upstream in list(&forward["upstreams"]) {
+            let state = match upstream["suspected_since"].as_str() {
+                Some(since) => format!("does not answer since {since}"),
+                None => match upstream["mean_ms"].as_f64() {
+                    Some(mean) => format!("answers in {mean} ms"),
+                    None => "was not asked yet".to_owned(),
+                },
+            };
+            line(2, format!("upstream {}: {state}", word(&upstream["address"])));
+        }
+        for kept in list(&forward["cached"]) {
+            let (state, code) = (word(&kept["state"]), word(&kept["code"]));
+            let (age, left, hits) =
+                (&kept["age_seconds"], &kept["left_seconds"], &kept["hits"]);
+            line(2, format!("kept: {state} {code}, {age} s old, {left} s left, given {hits} times"));
+            for answer in list(&kept["answers"]) {
+                line(3, format!("= {}", word(&answer)));
+            }
+        }
+        if list(&forward["cached"]).is_empty() {
+            line(2, "nothing of it is kept".to_owned());
+        }
+    }
     for note in list(&told["notes"]) {
         line(1, word(&note));
     }

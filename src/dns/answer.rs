@@ -30,12 +30,21 @@ pub(super) struct OptReply<'a> {
     pub(super) cookie: Option<[u8; cookie::CLIENT + cookie::SERVER]>,
     /// How long the connection may be idle, in tenths of a second.
     pub(super) keepalive: Option<u16>,
+    /// Options that say why, as an upstream gave them.
+    pub(super) reasons: &'a [u8],
 }
 
 impl OptReply<'_> {
     /// Nothing but that EDNS is spoken here.
     pub(super) const fn plain(edns: Edns) -> Self {
-        Self { edns, payload: QUERY_MAX as u16, nsid: None, cookie: None, keepalive: None }
+        Self {
+            edns,
+            payload: QUERY_MAX as u16,
+            nsid: None,
+            cookie: None,
+            keepalive: None,
+            reasons: &[],
+        }
     }
 }
 
@@ -45,10 +54,16 @@ impl OptReply<'_> {
         OPT + option(self.nsid.map(<[u8]>::len))
             + option(self.cookie.map(|cookie| cookie.len()))
             + option(self.keepalive.map(|_| 2))
+            + self.reasons.len()
+    }
+
+    /// Bytes that it takes at most.
+    pub(super) fn room(&self) -> usize {
+        self.len() + EXTENDED
     }
 
     /// Appends the record, with the high bits of `rcode` and the reason `extended`.
-    fn write(&self, out: &mut Vec<u8>, rcode: u16, extended: Option<u16>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>, rcode: u16, extended: Option<u16>) {
         let reason = extended.map_or(0, |_| EXTENDED);
         out.push(0);
         put16(out, rtype::OPT);
@@ -74,6 +89,7 @@ impl OptReply<'_> {
         if let Some(extended) = extended {
             option(option::EXTENDED_ERROR, &extended.to_be_bytes());
         }
+        out.extend_from_slice(self.reasons);
     }
 }
 
@@ -178,6 +194,8 @@ pub(super) struct Reply<'a> {
     counts: [u16; 4],
     opt: Option<OptReply<'a>>,
     extended: Option<u16>,
+    /// Whether the answer ends in an alias of a name that is not ours.
+    leaves: bool,
     /// Where the EDNS record has to start at the latest.
     limit: usize,
     question: &'a Question,
@@ -195,7 +213,7 @@ impl<'a> Reply<'a> {
         out.clear();
         out.extend_from_slice(query.get(..question.end).unwrap_or(query));
         let asked = Header::read(query).map_or(0, |header| header.flags);
-        let limit = limit - opt.as_ref().map_or(0, |opt| opt.len() + EXTENDED);
+        let limit = limit - opt.as_ref().map_or(0, OptReply::room);
         let flags = Header::QR | (asked & (Header::RD | 0x7800));
         Self {
             out,
@@ -204,6 +222,7 @@ impl<'a> Reply<'a> {
             counts: [1, 0, 0, 0],
             opt,
             extended: None,
+            leaves: false,
             limit,
             question,
         }
@@ -222,6 +241,16 @@ impl<'a> Reply<'a> {
     /// Whether this is the response code now.
     pub(super) const fn is(&self, rcode: u16) -> bool {
         self.rcode == rcode
+    }
+
+    /// The answer ends in an alias of a name that is not ours.
+    pub(super) const fn leave(&mut self) {
+        self.leaves = true;
+    }
+
+    /// Whether it does.
+    pub(super) const fn leaves(&self) -> bool {
+        self.leaves
     }
 
     /// Says why, to clients with EDNS (RFC 8914).
