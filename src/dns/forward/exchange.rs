@@ -70,9 +70,12 @@ impl Ask<'_> {
     }
 
     async fn once(&self, upstream: SocketAddr, edns: bool) -> Result<Stored, Trouble> {
-        match self.by_udp(upstream, edns).await? {
-            Some(told) if !self.whole || told.worth() != Worth::Truncated => Ok(told),
-            _ => self.by_tcp(upstream, edns).await,
+        match self.by_udp(upstream, edns).await {
+            Ok(Some(told)) if !self.whole || told.worth() != Worth::Truncated => Ok(told),
+            Ok(_) => self.by_tcp(upstream, edns).await,
+            // Perhaps only datagrams do not get there.
+            Err(Trouble::Network(_)) if self.whole => self.by_tcp(upstream, edns).await,
+            Err(trouble) => Err(trouble),
         }
     }
 

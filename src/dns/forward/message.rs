@@ -274,6 +274,7 @@ impl Reading {
     /// Reads all records, up to EDNS: what stands behind that is not needed. None when one cannot
     /// be read. Ends behind the last record that is kept.
     fn records(&mut self, header: Header, qtype: u16, ttls: Ttls) -> Option<()> {
+        let mut spelled = Vec::new();
         for section in 1..4u8 {
             for _ in 0..header.counts[usize::from(section)] {
                 let owner = self.at;
@@ -282,6 +283,9 @@ impl Reading {
                 let data = head + 10;
                 let end = data + usize::from(be16(&self.bytes, head + 8)?);
                 self.bytes.get(data..end)?;
+                // Its names are seen to be names, or else clients would have to.
+                spelled.clear();
+                spell_data(&self.bytes, kind, data, end, &mut spelled)?;
                 if kind == rtype::OPT {
                     return (section == 3).then(|| self.edns(head, data..end))?;
                 }
