@@ -153,9 +153,11 @@ fn explained(told: &Value) -> String {
         }
         for kept in list(&forward["cached"]) {
             let (state, code) = (word(&kept["state"]), word(&kept["code"]));
-            let (age, left, hits) =
-                (&kept["age_seconds"], &kept["left_seconds"], &kept["hits"]);
-            line(2, format!("kept: {state} {code}, {age} s old, {left} s left, given {hits} times"));
+            let (age, left, hits) = (&kept["age_seconds"], &kept["left_seconds"], &kept["hits"]);
+            line(
+                2,
+                format!("kept: {state} {code}, {age} s old, {left} s left, given {hits} times"),
+            );
             for answer in list(&kept["answers"]) {
                 line(3, format!("= {}", word(&answer)));
             }

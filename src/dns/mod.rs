@@ -31,6 +31,7 @@ pub mod mesos_api;
 pub mod metrics;
 mod mmsg;
 pub mod node;
+mod opt;
 #[cfg(test)]
 mod oracle;
 pub mod rate;

@@ -8,10 +8,11 @@
 
 use std::net::IpAddr;
 
-use super::answer::{OptReply, Reply, Serving, bare, cookie_only};
+use super::answer::{Reply, Serving, bare, cookie_only};
 use super::asked::Asked;
 use super::cookie::{self, Cookie, Secret};
 use super::edns::{Edns, extended, read_edns};
+use super::opt::OptReply;
 use super::rate::{Kind, Rates, Verdict};
 use super::settings::Settings;
 use super::wire::{CLASS_IN, Header, Question, rcode, rtype};

@@ -180,7 +180,8 @@ impl Does {
                 reply[3] |= code;
                 reply
             }
-            Self::Silence | Self::WrongPort => return None,
+            // By TCP nobody is a stranger.
+            Self::WrongId if tcp => return None,
             Self::WrongId => {
                 let mut reply = answer(query, 300, &[6, 6, 6, 6], 1);
                 reply[0] ^= 0x55;
@@ -203,7 +204,7 @@ impl Does {
                 reply
             }
             Self::Cut => answer(query, 300, &[10, 0, 0, 1], 100),
-            Self::CutAndClosed => return None,
+            Self::Silence | Self::WrongPort | Self::CutAndClosed => return None,
             Self::Referral => {
                 let mut reply = answer(query, 0, &[], 0);
                 reply[9] = 1;

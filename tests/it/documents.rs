@@ -266,7 +266,7 @@ fn every_value_that_is_known_by_name_is_documented() {
 }
 
 /// The smallest configuration in which each table stands; `@` is where one more key goes.
-const SMALLEST: [(&str, &str); 35] = [
+const SMALLEST: [(&str, &str); 36] = [
     ("[node]", "[node]\n@"),
     ("[limits]", "[limits]\n@"),
     ("[registry.NAME.file]", "[registry.NAME.file]\npath = \"a.toml\"\n@"),
@@ -280,6 +280,11 @@ const SMALLEST: [(&str, &str); 35] = [
     ("[dns]", "[dns]\nlisten = [\"127.0.0.1:53\"]\n@"),
     ("[dns.zone.NAME]", "[dns]\nlisten = []\n[dns.zone.NAME]\n@"),
     ("[dns.view.NAME]", "[dns]\nlisten = []\n[dns.view.NAME]\nnetworks = [\"10.0.0.0/8\"]\n@"),
+    (
+        "[dns.forward.zone.NAME]",
+        "[dns]\nlisten = []\n[dns.forward]\nupstreams = []\n\
+         [dns.forward.zone.NAME]\nupstreams = []\n@",
+    ),
     ("[dns.forward]", "[dns]\nlisten = []\n[dns.forward]\nupstreams = [\"127.0.0.1\"]\n@"),
     ("[listener.NAME.http]", "[listener.NAME.http]\nbind = [\"127.0.0.1:1\"]\n@"),
     (

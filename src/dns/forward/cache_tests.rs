@@ -94,10 +94,7 @@ fn what_is_asked_for_often_is_fetched_anew_once_before_it_runs_out() {
     let (mut cache, start) = (Cache::default(), Instant::now());
     let key = key(0);
     let fetch = |cache: &mut Cache, keep: &Keep, at: f64| {
-        matches!(
-            cache.look(&key, keep, start + seconds(at)),
-            Known::Fresh { prefetch: true, .. }
-        )
+        matches!(cache.look(&key, keep, start + seconds(at)), Known::Fresh { prefetch: true, .. })
     };
     cache.put(&key, &answer(&key, 100), &KEEP, start);
     assert!(!fetch(&mut cache, &KEEP, 95.0), "nobody asked before");

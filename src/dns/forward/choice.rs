@@ -203,7 +203,9 @@ mod tests {
     fn who_fails_again_and_again_is_suspected_asked_last_and_back_with_its_first_answer() {
         let (mut all, now) = (three(), Instant::now());
         let how = how();
-        for (n, want) in [Turned::Not, Turned::Not, Turned::Suspected, Turned::Not].iter().enumerate() {
+        for (n, want) in
+            [Turned::Not, Turned::Not, Turned::Suspected, Turned::Not].iter().enumerate()
+        {
             assert_eq!(all[0].went(Went::Badly, &how, now), *want, "{n}");
         }
         for _ in 0..1000 {

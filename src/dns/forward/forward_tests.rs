@@ -20,10 +20,7 @@ fn client(last: u8) -> Asking<'static> {
 
 fn forwarding(upstreams: &[SocketAddr], more: &str) -> Arc<Settings> {
     let upstreams: Vec<String> = upstreams.iter().map(|address| format!("\"{address}\"")).collect();
-    settings(&format!(
-        "listen = []\n[forward]\nupstreams = [{}]\n{more}",
-        upstreams.join(", ")
-    ))
+    settings(&format!("listen = []\n[forward]\nupstreams = [{}]\n{more}", upstreams.join(", ")))
 }
 
 /// An upstream that answers every question with 10.0.0.1 once it was let, and counts them.
@@ -120,9 +117,7 @@ async fn each_limit_is_servfail_at_once_and_counted() {
         let over = (&metrics.over_in_flight, &metrics.over_waiting, &metrics.over_per_client);
         (over.0.get(), over.1.get(), over.2.get())
     };
-    for (n, (name, last)) in
-        [("a", 1), ("a", 1), ("b", 2), ("b", 3)].into_iter().enumerate()
-    {
+    for (n, (name, last)) in [("a", 1), ("a", 1), ("b", 2), ("b", 3)].into_iter().enumerate() {
         let (asking, with) = (forwarder.clone(), Arc::clone(&settings));
         waiting.spawn(async move { asking.resolve(&with, &key(name), client(last)).await });
         while metrics.waiting.get() <= n as i64 {
@@ -152,7 +147,8 @@ async fn the_next_upstream_is_asked_and_when_all_fail_it_is_servfail_and_remembe
     let told = forwarder_one.resolve(&settings, &key("a.example"), client(1)).await;
     assert_eq!(told.unwrap().1, Age::Fresh(0));
 
-    let (settings, forwarder) = (forwarding(&[closed(), closed()], "failure_ttl = \"1h\""), forwarder());
+    let (settings, forwarder) =
+        (forwarding(&[closed(), closed()], "failure_ttl = \"1h\""), forwarder());
     for (want, failures) in [(extended::NETWORK_ERROR, 0), (extended::CACHED_ERROR, 1)] {
         let told = forwarder.resolve(&settings, &key("a.example"), client(1)).await.unwrap_err();
         assert_eq!((told.rcode, told.reason), (rcode::SERVFAIL, Some(want)));

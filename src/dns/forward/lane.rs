@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::key::{CD, Key};
-use super::message::{Age, Stored, records};
+use super::message::{Age, Stored};
+use super::names::records;
 use super::{Asking, Failure, Resolved};
-use crate::dns::answer::{OptReply, Reply, bare};
+use crate::dns::answer::{Reply, bare};
 use crate::dns::edns::{Edns, extended, read_edns};
 use crate::dns::express::now;
 use crate::dns::full::Inner;
+use crate::dns::opt::OptReply;
 use crate::dns::respond::{Action, Asker, Transport, respond_to};
 use crate::dns::settings::Settings;
 use crate::dns::wire::{
@@ -60,8 +62,7 @@ impl Inner {
             let (client, seed) = (peer.ip(), crate::random::bits());
             // What is ours comes whole; what is left of it depends on what it is put beside.
             let whole = Transport::Tcp;
-            let asker =
-                Asker { transport: whole, client, seed, now: now(), secrets, rates: None };
+            let asker = Asker { transport: whole, client, seed, now: now(), secrets, rates: None };
             let action = respond_to(&table, query, &asker, &mut own).action;
             let asker = Asker { transport, ..asker };
             let Some(client) = Client::read(&table, query, peer, &asker) else {
@@ -77,7 +78,10 @@ impl Inner {
         let key = Key::of(&client.question, client.edns, client.flags);
         let rcode = Header::read(&own).map_or(rcode::NOERROR, |header| header.flags & 0xf);
         if action == Action::Chase && rcode != rcode::NXDOMAIN {
-            return self.alias(&settings, &client, &key, &own).await;
+            return match self.follow(&settings, &client, &key, &own).await {
+                Ok(whole) => client.compose(&whole),
+                Err(failure) => client.failure(&failure),
+            };
         }
         if action == Action::Chase {
             return match self.search(&settings, &client, &key).await {
@@ -99,12 +103,7 @@ impl Inner {
         }
     }
 
-    async fn resolve(
-        &self,
-        settings: &Arc<Settings>,
-        key: &Key,
-        asking: Asking<'_>,
-    ) -> Resolved {
+    async fn resolve(&self, settings: &Arc<Settings>, key: &Key, asking: Asking<'_>) -> Resolved {
         let resolved = self.forwarder.resolve(settings, key, asking).await;
         match &resolved {
             Ok(_) => self.metrics.forwards_answered.inc(),
@@ -114,30 +113,25 @@ impl Inner {
         resolved
     }
 
-    /// Follows the alias that `own`, our part of the answer, ends in.
-    async fn alias(
+    /// Our part of the answer, `own`, and where the alias leads that it ends in.
+    async fn follow(
         &self,
         settings: &Arc<Settings>,
         client: &Client<'_>,
         key: &Key,
         own: &[u8],
-    ) -> Vec<u8> {
+    ) -> Result<Composed, Failure> {
         let mut whole = Composed::of(own);
         let Some(target) = whole.answer.last().and_then(|record| target(record)) else {
-            return client.compose(&whole);
+            return Ok(whole);
         };
         let asking = Asking { whole: true, query: &[], ..client.asking() };
-        match self.resolve(settings, &key.about(&target), asking).await {
-            Ok((reply, age)) => {
-                self.forwarder.0.metrics.aliases.inc();
-                let reason = stale(&reply, age);
-                whole.append(&reply.plain(age));
-                whole.reason = reason;
-                client.compose(&whole)
-            }
-            // A stub would take the alias alone for the word that there is nothing.
-            Err(failure) => client.failure(&failure),
-        }
+        // A stub would take the alias alone for the word that there is nothing.
+        let (reply, age) = self.resolve(settings, &key.about(&target), asking).await?;
+        self.forwarder.0.metrics.aliases.inc();
+        whole.append(&reply.plain(age));
+        whole.reason = stale(&reply, age);
+        Ok(whole)
     }
 
     /// Looks for the name of `key`, which is not there, further down the client's search list.
@@ -166,8 +160,10 @@ impl Inner {
                     found.reason = stale(&reply, age);
                     found
                 }
-                // An alias that leads outside: the client follows it.
-                Some((Action::Chase, own)) => Composed::of(&own),
+                Some((Action::Chase, own)) => {
+                    let about = key.about(&candidate);
+                    self.follow(settings, client, &about, &own).await.ok()?
+                }
                 _ => return None,
             };
             match found.rcode {

@@ -18,7 +18,10 @@ fn what_is_put_together_ends_as_its_last_part_does() {
     assert_eq!((whole.rcode, whole.answer.len(), whole.authority.len()), (3, 1, 1));
     assert!(whole.authoritative, "the first name is ours");
     let a = record(rtype::A, 9, &[10, 0, 0, 1]);
-    assert_eq!(target(Composed::of(&reply(&ours, 0, [&[a], &[], &[]])).answer.last().unwrap()), None);
+    assert_eq!(
+        target(Composed::of(&reply(&ours, 0, [&[a], &[], &[]])).answer.last().unwrap()),
+        None
+    );
 }
 
 #[test]
@@ -27,7 +30,8 @@ fn a_name_from_down_the_list_is_an_alias_that_lives_as_long_as_its_shortest_reco
     let query = Key::new(name("x.example.svc").wire(), rtype::A, false, false).query(1, false);
     let question = Question::read(&query).unwrap();
     for (ttl, want) in [(300, 5), (2, 2), (0, 0)] {
-        let records = [record(rtype::A, ttl, &[10, 0, 0, 1]), record(rtype::A, 900, &[10, 0, 0, 2])];
+        let records =
+            [record(rtype::A, ttl, &[10, 0, 0, 1]), record(rtype::A, 900, &[10, 0, 0, 2])];
         let found = Composed::of(&reply(&key, 0, [&records, &[], &[]]));
         let told = found.below(&question, &name("x.example"));
         assert_eq!(told.answer.len(), 3);

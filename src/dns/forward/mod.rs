@@ -12,6 +12,7 @@ mod key;
 mod lane;
 mod message;
 pub mod metrics;
+mod names;
 pub mod settings;
 mod state;
 pub mod told;
@@ -112,7 +113,7 @@ impl Forwarder {
         let refused = || Failure::new(rcode::REFUSED, Some(extended::NOT_AUTHORITATIVE));
         let forward = settings.forward.as_ref().ok_or_else(refused)?;
         let zone = forward.zone_of(key.name()).ok_or_else(refused)?;
-        let (stale, patience, mut told, _waiting) = {
+        let (stale, lost, told, _waiting) = {
             let mut state = self.0.state.lock(forward);
             let stale = match state.cache.look(key, &forward.keep, now()) {
                 Known::Fresh { reply, age, prefetch } => {
@@ -134,16 +135,17 @@ impl Forwarder {
                 Known::Stale { reply, age, .. } => Some((reply, age)),
                 Known::Nothing => None,
             };
-            let Some(told) = self.join(&mut state, settings, key, asking)? else {
-                return stale.ok_or_else(Failure::limited);
+            // Who has its share starts no more queries either. The place outlives the lock, which
+            // it takes when it is given back.
+            let waiting = self.0.state.wait(&mut state, forward, asking.client);
+            let told = match &waiting {
+                Some(_) => self.join(&mut state, settings, key, asking),
+                None => Ok(None),
             };
-            let Some(waiting) = self.0.state.wait(&mut state, forward, asking.client) else {
-                return stale.ok_or_else(Failure::limited);
-            };
-            let lost = state.all_suspected(zone);
-            let patience = if lost { Duration::ZERO } else { forward.stale_after };
-            (stale, patience, told, waiting)
+            (stale, state.all_suspected(zone), told, waiting)
         };
+        let Some(mut told) = told? else { return stale.ok_or_else(Failure::limited) };
+        let patience = if lost { Duration::ZERO } else { forward.stale_after };
         // An error means that the one who asks is gone without a word.
         let waited = async { told.wait_for(Option::is_some).await.ok().and_then(|o| o.clone()) };
         let outcome = match &stale {
@@ -198,7 +200,7 @@ impl Forwarder {
             metrics.over_in_flight.inc();
             return Ok(None);
         }
-        Ok(self.take_off(state, settings, key, asking.whole))
+        Ok(Some(self.take_off(state, settings, key, asking.whole)))
     }
 
     /// Sends a query for `key`, unless it is under way.
@@ -208,10 +210,10 @@ impl Forwarder {
         settings: &Arc<Settings>,
         key: &Key,
         whole: bool,
-    ) -> Option<watch::Receiver<Option<Outcome>>> {
+    ) -> watch::Receiver<Option<Outcome>> {
         let flight = if whole { key.by_tcp() } else { key.clone() };
         if let Some(flight) = state.flights.get(&flight) {
-            return Some(flight.told.clone());
+            return flight.told.clone();
         }
         let (tell, told) = watch::channel(None);
         let outstanding = Arc::new(AtomicU32::new(NO_ID));
@@ -226,7 +228,7 @@ impl Forwarder {
             landing.land(&settings, &key, &outcome, now());
             tell.send_replace(Some(outcome));
         });
-        Some(told)
+        told
     }
 
     /// Asks one upstream after the other.
@@ -242,8 +244,7 @@ impl Forwarder {
         let zone = forward.zone_of(key.name()).ok_or_else(refused)?;
         let (ttls, listen, metrics) = (forward.ttls, &settings.listen[..], &self.0.metrics);
         let ask = Ask { key, whole, ttls, listen, metrics, outstanding };
-        let mut failure =
-            Failure::new(rcode::SERVFAIL, Some(extended::NO_REACHABLE_AUTHORITY));
+        let mut failure = Failure::new(rcode::SERVFAIL, Some(extended::NO_REACHABLE_AUTHORITY));
         let mut tried: Vec<SocketAddr> = Vec::new();
         for _ in 0..zone.upstreams.len().clamp(2, TRIES_MAX) {
             if tried.len() >= zone.upstreams.len() {
@@ -301,7 +302,8 @@ impl Forwarder {
             (Turned::Suspected, since) => {
                 self.0.metrics.up(upstream, false);
                 tracing::warn!(%upstream, failures = forward.suspicion.fall, "a DNS upstream does not answer");
-                let probing = self.clone().probe(Arc::clone(settings), apex.clone(), upstream, since);
+                let probing =
+                    self.clone().probe(Arc::clone(settings), apex.clone(), upstream, since);
                 tokio::spawn(probing);
             }
         }
@@ -319,8 +321,7 @@ impl Forwarder {
         let key = Key::new(apex.wire(), rtype::SOA, false, false);
         let outstanding = AtomicU32::new(NO_ID);
         let (ttls, listen, metrics) = (forward.ttls, &settings.listen[..], &self.0.metrics);
-        let ask =
-            Ask { key: &key, whole: false, ttls, listen, metrics, outstanding: &outstanding };
+        let ask = Ask { key: &key, whole: false, ttls, listen, metrics, outstanding: &outstanding };
         while let Some(pause) = self.0.state.pause(upstream, since, &forward.suspicion) {
             sleep(pause).await;
             let started = Instant::now();

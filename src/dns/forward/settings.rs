@@ -65,8 +65,7 @@ impl ForwardSettings {
     /// The zone with the longest domain that the name `key`, in lower case, is in.
     #[must_use]
     pub fn zone_of(&self, key: &[u8]) -> Option<&ForwardZone> {
-        let zone =
-            self.zones.iter().find(|zone| wire::ends_with_labels(key, zone.apex.wire()))?;
+        let zone = self.zones.iter().find(|zone| wire::ends_with_labels(key, zone.apex.wire()))?;
         (!zone.upstreams.is_empty()).then_some(zone)
     }
 
