@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 7] = [
 /// A library, where it may be named, and whether tests may name it everywhere.
 const FENCES: [(&str, &[&str], bool); 2] = [
     ("pingora", &["src/proxy/http/full.rs", "src/proxy/http/carrier.rs"], false),
-    ("hickory", &["src/dns/full.rs", "src/dns/forward.rs", "src/dns/transfer.rs"], true),
+    ("hickory", &["src/dns/full.rs", "src/dns/transfer.rs"], true),
 ];
 
 /// Files that make system calls for which there is no safe form.

@@ -222,11 +222,12 @@ impl App {
                 checks: health.checks().clone(),
                 events: health.tell_events(&config, &published, &meters),
                 reports: Arc::clone(&reports),
+                forwarder: workers.forwarder(),
                 last_reload: Arc::clone(&last_reload),
             }),
             why: status::reasons(&sight, health.checks()),
             push: health::push(health.checks()),
-            explain: names::explainer(&tables, &sight),
+            explain: names::explainer(&tables, &sight, workers.forwarder()),
             reloads: reloads.clone(),
             token,
         };

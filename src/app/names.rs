@@ -8,14 +8,20 @@ use serde_json::Value;
 use super::publish::Tables;
 use super::sight::Sight;
 use crate::api::{self, MesosQuestion};
+use crate::dns::Forwarder;
 use crate::dns::explain::explain;
 use crate::dns::inquire::type_of;
 use crate::dns::mesos_api;
 use crate::dns::wire::Name;
 
 /// A function that tells why a name is answered as it is. What the catalog decided about an
-/// instance, and since when, comes from `sight`.
-pub(super) fn explainer(tables: &Arc<ArcSwap<Tables>>, sight: &Sight) -> api::Explain {
+/// instance, and since when, comes from `sight`; what is known of names that are not ours, from
+/// `forwarder`.
+pub(super) fn explainer(
+    tables: &Arc<ArcSwap<Tables>>,
+    sight: &Sight,
+    forwarder: Forwarder,
+) -> api::Explain {
     let (tables, sight) = (Arc::clone(tables), sight.clone());
     Arc::new(move |name, word, client| {
         let word = word.to_ascii_uppercase();
@@ -23,6 +29,10 @@ pub(super) fn explainer(tables: &Arc<ArcSwap<Tables>>, sight: &Sight) -> api::Ex
         let tables = tables.load_full();
         let told = explain(&tables.dns, &tables.snapshot, &name, (&word, qtype), client);
         let mut value = serde_json::to_value(&told).map_err(|error| error.to_string())?;
+        if told.code == "forwarded" {
+            let forward = forwarder.told_of(tables.dns.settings(), &name, qtype);
+            value["forward"] = serde_json::to_value(forward).unwrap_or_default();
+        }
         let services = value["services"].as_array_mut();
         for service in services.into_iter().flatten() {
             let why = service["service"].as_str().and_then(|name| sight.why(name));

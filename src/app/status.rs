@@ -15,6 +15,7 @@ use super::sight::Sight;
 use crate::api;
 use crate::catalog::snapshot::Staleness;
 use crate::catalog::{RegistryState, RegistryStatus, Snapshot};
+use crate::dns::Forwarder;
 use crate::health::Checks;
 use crate::health::recreate::Events;
 use crate::lifecycle::{Phase, Phases};
@@ -99,13 +100,14 @@ pub(super) struct Asked {
     pub(super) checks: Checks,
     pub(super) events: Events,
     pub(super) reports: Reports,
+    pub(super) forwarder: Forwarder,
     pub(super) last_reload: Arc<Mutex<Option<LastReload>>>,
 }
 
 /// A function that tells the status of this moment.
 pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
-    let Asked { node, phases, connections, tables, renderer, checks, events, reports, last_reload } =
-        asked;
+    let Asked { node, phases, connections, tables, renderer, checks, events, reports, .. } = asked;
+    let (forwarder, last_reload) = (asked.forwarder, asked.last_reload);
     let started = units::rfc3339(&SystemTime::now(), value::Serializer).unwrap_or_default();
     Arc::new(move || {
         let phase = match phases.now() {
@@ -131,7 +133,11 @@ pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
             "templates": templates,
             "checks": checks.status(),
             "events": events.status(),
-            "dns": { "names": tables.dns.names(), "problems": refused_names },
+            "dns": {
+                "names": tables.dns.names(),
+                "problems": refused_names,
+                "forward": forwarder.told(tables.dns.settings()),
+            },
             "registries": registries(&tables.snapshot, &reports),
             "registry_work": work(&reports),
             "last_reload": reload,

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::publish::Tables;
 use super::{Meters, current};
 use crate::config::Config;
-use crate::dns::DnsServer;
+use crate::dns::{DnsServer, Forwarder};
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
 use crate::proxy::serve::{Share, Worker};
@@ -32,6 +32,7 @@ pub(super) enum DnsSocket {
 pub(super) struct Workers {
     data: Vec<mpsc::UnboundedSender<Share>>,
     dns: mpsc::UnboundedSender<DnsSocket>,
+    forwarder: Forwarder,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -47,7 +48,11 @@ impl Workers {
     ) -> io::Result<Self> {
         let count = config.node.workers.map_or_else(cores, usize::from);
         let (dns, dns_sockets) = mpsc::unbounded_channel();
-        let mut workers = Self { data: Vec::new(), dns, threads: Vec::new() };
+        let table = current(tables, |tables| Arc::clone(&tables.dns));
+        let (metrics, phases) = (meters.dns.clone(), lifecycle.phases());
+        let server = DnsServer::new(table, metrics, phases.clone());
+        let forwarder = server.forwarder();
+        let mut workers = Self { data: Vec::new(), dns, forwarder, threads: Vec::new() };
         for number in 0..count {
             let (shares, receiver) = mpsc::unbounded_channel();
             let current = current(tables, |tables| Arc::clone(&tables.proxy));
@@ -73,9 +78,6 @@ impl Workers {
                 }
             })?;
         }
-        let table = current(tables, |tables| Arc::clone(&tables.dns));
-        let (metrics, phases) = (meters.dns.clone(), lifecycle.phases());
-        let server = DnsServer::new(table, metrics, phases.clone());
         workers.spawn("dns".into(), async move || {
             serve_dns(server, dns_sockets, phases).await;
         })?;
@@ -88,6 +90,11 @@ impl Workers {
             worker.send(share()?).map_err(|_| io::Error::other("a data worker has ended"))?;
         }
         Ok(())
+    }
+
+    /// What forwards names of DNS.
+    pub(super) fn forwarder(&self) -> Forwarder {
+        self.forwarder.clone()
     }
 
     /// Gives the DNS thread a socket.

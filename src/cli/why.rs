@@ -138,6 +138,34 @@ fn explained(told: &Value) -> String {
             line(2, format!("refused: {}", word(&problem)));
         }
     }
+    let forward = &told["forward"];
+    if forward.is_object() {
+        line(1, format!("forwarded: domain {}", word(&forward["domain"])));
+        for upstream in list(&forward["upstreams"]) {
+            let state = match upstream["suspected_since"].as_str() {
+                Some(since) => format!("does not answer since {since}"),
+                None => match upstream["mean_ms"].as_f64() {
+                    Some(mean) => format!("answers in {mean} ms"),
+                    None => "was not asked yet".to_owned(),
+                },
+            };
+            line(2, format!("upstream {}: {state}", word(&upstream["address"])));
+        }
+        for kept in list(&forward["cached"]) {
+            let (state, code) = (word(&kept["state"]), word(&kept["code"]));
+            let (age, left, hits) = (&kept["age_seconds"], &kept["left_seconds"], &kept["hits"]);
+            line(
+                2,
+                format!("kept: {state} {code}, {age} s old, {left} s left, given {hits} times"),
+            );
+            for answer in list(&kept["answers"]) {
+                line(3, format!("= {}", word(&answer)));
+            }
+        }
+        if list(&forward["cached"]).is_empty() {
+            line(2, "nothing of it is kept".to_owned());
+        }
+    }
     for note in list(&told["notes"]) {
         line(1, word(&note));
     }
@@ -241,5 +269,31 @@ mod tests {
         assert!(subject("web").unwrap_err().contains("say what it is: service/web"));
         assert!(subject("node/a").unwrap_err().contains("service/NAME"));
         assert_eq!(coded("a b/ü"), "a%20b%2F%C3%BC");
+    }
+
+    #[test]
+    fn of_a_forwarded_name_it_is_told_who_is_asked_and_what_is_kept() {
+        let told = serde_json::json!({
+            "name": "a.example.", "type": "A", "code": "forwarded", "client": "127.0.0.1",
+            "forward": {
+                "domain": ".",
+                "upstreams": [
+                    { "address": "10.0.0.2:53", "up": true, "mean_ms": 1.5 },
+                    { "address": "10.0.0.3:53", "up": false, "suspected_since": "then", "mean_ms": 9 },
+                    { "address": "10.0.0.4:53", "up": true, "mean_ms": null },
+                ],
+                "cached": [{
+                    "state": "fresh", "code": "NOERROR", "age_seconds": 1, "left_seconds": 2,
+                    "hits": 3, "answers": ["a.example. 2 A 10.0.0.1"],
+                }],
+            },
+        });
+        let want = "a.example. A: forwarded\n  asked by 127.0.0.1\n  forwarded: domain .\n    \
+                    upstream 10.0.0.2:53: answers in 1.5 ms\n    \
+                    upstream 10.0.0.3:53: does not answer since then\n    \
+                    upstream 10.0.0.4:53: was not asked yet\n    \
+                    kept: fresh NOERROR, 1 s old, 2 s left, given 3 times\n      \
+                    = a.example. 2 A 10.0.0.1";
+        assert_eq!(explained(&told), want);
     }
 }

@@ -3,79 +3,11 @@
 use std::net::IpAddr;
 
 use super::config::Near;
-use super::cookie;
-use super::edns::{Edns, option};
-use super::mmsg::QUERY_MAX;
+use super::opt::OptReply;
 use super::set::{OWNER, RR_HEAD, Set, write_head};
 use super::soa;
 use super::wire::{HEADER, Header, Name, POINTER_MAX, Question, put16, rcode, rtype, set16};
 use super::zone_settings::ZoneSettings;
-
-/// Bytes of an EDNS record without options (RFC 6891 §6.1.2).
-const OPT: usize = 11;
-/// Bytes of an option before its data.
-const OPTION_HEAD: usize = 4;
-/// Bytes of the option that says why, which every reply with EDNS has room for.
-const EXTENDED: usize = OPTION_HEAD + 2;
-
-/// Who speaks EDNS, and what is told back.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct OptReply<'a> {
-    pub(super) edns: Edns,
-    /// What we can take by UDP, in bytes.
-    pub(super) payload: u16,
-    /// Set when the client asked for it.
-    pub(super) nsid: Option<&'a [u8]>,
-    /// The client's part of its cookie and ours.
-    pub(super) cookie: Option<[u8; cookie::CLIENT + cookie::SERVER]>,
-    /// How long the connection may be idle, in tenths of a second.
-    pub(super) keepalive: Option<u16>,
-}
-
-impl OptReply<'_> {
-    /// Nothing but that EDNS is spoken here.
-    pub(super) const fn plain(edns: Edns) -> Self {
-        Self { edns, payload: QUERY_MAX as u16, nsid: None, cookie: None, keepalive: None }
-    }
-}
-
-impl OptReply<'_> {
-    fn len(&self) -> usize {
-        let option = |length: Option<usize>| length.map_or(0, |length| OPTION_HEAD + length);
-        OPT + option(self.nsid.map(<[u8]>::len))
-            + option(self.cookie.map(|cookie| cookie.len()))
-            + option(self.keepalive.map(|_| 2))
-    }
-
-    /// Appends the record, with the high bits of `rcode` and the reason `extended`.
-    fn write(&self, out: &mut Vec<u8>, rcode: u16, extended: Option<u16>) {
-        let reason = extended.map_or(0, |_| EXTENDED);
-        out.push(0);
-        put16(out, rtype::OPT);
-        put16(out, self.payload);
-        out.push((rcode >> 4) as u8);
-        out.push(0);
-        put16(out, if self.edns.dnssec_ok { 0x8000 } else { 0 });
-        put16(out, (self.len() - OPT + reason) as u16);
-        let mut option = |code, data: &[u8]| {
-            put16(out, code);
-            put16(out, data.len() as u16);
-            out.extend_from_slice(data);
-        };
-        if let Some(nsid) = self.nsid {
-            option(option::NSID, nsid);
-        }
-        if let Some(cookie) = &self.cookie {
-            option(option::COOKIE, cookie);
-        }
-        if let Some(keepalive) = self.keepalive {
-            option(option::KEEPALIVE, &keepalive.to_be_bytes());
-        }
-        if let Some(extended) = extended {
-            option(option::EXTENDED_ERROR, &extended.to_be_bytes());
-        }
-    }
-}
 
 /// Which records of a set are given to a client, and in which order.
 #[derive(Debug, Clone, Copy)]
@@ -178,6 +110,8 @@ pub(super) struct Reply<'a> {
     counts: [u16; 4],
     opt: Option<OptReply<'a>>,
     extended: Option<u16>,
+    /// Whether the answer ends in an alias of a name that is not ours.
+    leaves: bool,
     /// Where the EDNS record has to start at the latest.
     limit: usize,
     question: &'a Question,
@@ -195,7 +129,7 @@ impl<'a> Reply<'a> {
         out.clear();
         out.extend_from_slice(query.get(..question.end).unwrap_or(query));
         let asked = Header::read(query).map_or(0, |header| header.flags);
-        let limit = limit - opt.as_ref().map_or(0, |opt| opt.len() + EXTENDED);
+        let limit = limit - opt.as_ref().map_or(0, OptReply::room);
         let flags = Header::QR | (asked & (Header::RD | 0x7800));
         Self {
             out,
@@ -204,6 +138,7 @@ impl<'a> Reply<'a> {
             counts: [1, 0, 0, 0],
             opt,
             extended: None,
+            leaves: false,
             limit,
             question,
         }
@@ -222,6 +157,16 @@ impl<'a> Reply<'a> {
     /// Whether this is the response code now.
     pub(super) const fn is(&self, rcode: u16) -> bool {
         self.rcode == rcode
+    }
+
+    /// The answer ends in an alias of a name that is not ours.
+    pub(super) const fn leave(&mut self) {
+        self.leaves = true;
+    }
+
+    /// Whether it does.
+    pub(super) const fn leaves(&self) -> bool {
+        self.leaves
     }
 
     /// Says why, to clients with EDNS (RFC 8914).

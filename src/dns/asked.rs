@@ -95,7 +95,13 @@ impl Asked<'_> {
             let name = set.record(0).get(RR_HEAD..).unwrap_or_default();
             match self.table.node(&self.view, name) {
                 Some(next) if !std::ptr::eq(next, node) => node = next,
-                _ => return true,
+                Some(_) => return true,
+                None => {
+                    if self.table.zone_of(name).is_none() && self.table.reverse(name).is_none() {
+                        reply.leave();
+                    }
+                    return true;
+                }
             }
             owner = 0xc000 | target as u16;
         }

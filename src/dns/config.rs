@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::forward::ForwardConfig;
 use crate::units::{Period, Share};
 
 /// `[dns]`: where questions are taken, which zones are answered, and who may ask for the rest.
@@ -140,6 +141,10 @@ pub struct ViewConfig {
     /// How long they may be kept. Default: `0s`.
     #[serde(default = "ttl")]
     pub ttl: Period,
+    /// The search list that these clients have: what they ask for below one of these domains and
+    /// is not there is looked for further down the list. Default: none.
+    #[serde(default)]
+    pub search: Vec<String>,
 }
 
 /// What is done with instances that are near to the client.
@@ -164,25 +169,6 @@ pub enum WhenEmpty {
     Nxdomain,
     /// The name exists and has nothing to show.
     Nodata,
-}
-
-/// `[dns.forward]`: who is asked for names outside the zones, and for whom.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ForwardConfig {
-    /// `"system"` (those of `/etc/resolv.conf`), `"address"` or `"address:port"`, asked in turn.
-    #[serde(default = "system")]
-    pub upstreams: Vec<String>,
-    /// Who may ask: `"private"` (loopback and private networks, the default) or networks such as
-    /// `"10.0.0.0/8"`.
-    #[serde(default = "private")]
-    pub allow: Vec<String>,
-    /// How long one upstream has to answer before the next is asked. Default: `2s`.
-    #[serde(default = "forward_timeout")]
-    pub timeout: Period,
-    /// Most questions that wait for upstreams at a time; beyond it SERVFAIL. Default: 1000.
-    #[serde(default = "forward_max_in_flight")]
-    pub max_in_flight: usize,
 }
 
 impl Default for DnsConfig {
@@ -262,20 +248,8 @@ const fn half() -> Share {
     Share(0.5)
 }
 
-fn system() -> Vec<String> {
-    vec!["system".to_owned()]
-}
-
 fn private() -> Vec<String> {
     vec!["private".to_owned()]
-}
-
-const fn forward_timeout() -> Period {
-    Period::from_secs(2)
-}
-
-const fn forward_max_in_flight() -> usize {
-    1000
 }
 
 #[cfg(test)]
@@ -300,6 +274,7 @@ mod tests {
             ("dns", "listen = []\nnope = 1"),
             ("zone", "listen = []\n[zone.a]\nnope = 1"),
             ("forward", "listen = []\n[forward]\nnope = 1"),
+            ("a forwarded zone", "listen = []\n[forward.zone.a]\nupstreams = []\nnope = 1"),
         ] {
             let error = toml::from_str::<DnsConfig>(text).unwrap_err().to_string();
             assert!(error.contains("nope"), "{case}: {error}");

@@ -17,13 +17,15 @@ pub mod option {
 
 /// Codes that say why (RFC 8914 §4).
 pub mod extended {
-    /// The registry that told this does not answer now.
+    /// The registry or the upstream that told this does not answer now.
     pub const STALE: u16 = 3;
+    /// All upstreams failed a moment ago.
+    pub const CACHED_ERROR: u16 = 13;
     /// Nothing is known yet.
     pub const NOT_READY: u16 = 14;
     /// This client may not ask for that.
     pub const PROHIBITED: u16 = 18;
-    /// The registry that told of no such name does not answer now.
+    /// The one that told of no such name does not answer now.
     pub const STALE_NXDOMAIN: u16 = 19;
     /// There is no such zone here.
     pub const NOT_AUTHORITATIVE: u16 = 20;
@@ -31,6 +33,8 @@ pub mod extended {
     pub const NOT_SUPPORTED: u16 = 21;
     /// No upstream answered.
     pub const NO_REACHABLE_AUTHORITY: u16 = 22;
+    /// The network said that no upstream can be reached.
+    pub const NETWORK_ERROR: u16 = 23;
 }
 
 /// What EDNS says of the client (RFC 6891 §6.1).

@@ -198,7 +198,7 @@ impl Lane {
                     inner.metrics.dropped_rate.inc();
                     continue;
                 }
-                Action::Forward => {
+                Action::Forward | Action::Chase => {
                     let (copy, socket) = (query.to_vec(), Arc::clone(socket));
                     let handed = Handed::Forward { query: copy, peer, route, socket };
                     if inner.queue.try_send(handed).is_ok() {

@@ -65,7 +65,7 @@ impl DnsServer {
         });
         Self(Arc::new(Inner {
             table,
-            forwarder: Forwarder::new(metrics.clone()),
+            forwarder: Forwarder::new(metrics.forward.clone()),
             metrics,
             phases,
             places: Places::default(),
@@ -74,6 +74,12 @@ impl DnsServer {
             queue,
             handed: Mutex::new(Some(handed)),
         }))
+    }
+
+    /// The part that forwards; for the status and explanations.
+    #[must_use]
+    pub fn forwarder(&self) -> Forwarder {
+        self.0.forwarder.clone()
     }
 
     pub(super) const fn inner(&self) -> &Arc<Inner> {
@@ -95,10 +101,8 @@ impl DnsServer {
                     Handed::Forward { query, peer, route, socket } => {
                         let inner = Arc::clone(&self.0);
                         tasks.spawn(async move {
-                            let settings = Arc::clone(inner.table.load().settings());
                             let transport = Transport::Udp;
-                            let mut reply =
-                                inner.forwarder.forward(&settings, &query, transport).await;
+                            let mut reply = inner.forwarded(&query, peer, transport).await;
                             match send_one(&socket, &route, &mut reply) {
                                 Ok(()) => inner.metrics.count(transport, &reply),
                                 Err(error) => {

@@ -70,13 +70,13 @@ pub fn inquire(table: &ZoneTable, name: &Name, qtype: u16, client: IpAddr) -> To
     put16(&mut query, super::wire::CLASS_IN);
     let mut reply = Vec::new();
     match respond(table, &query, Transport::Tcp, client, 0, &mut reply) {
-        Action::Reply => read(&reply).unwrap_or_default(),
+        Action::Reply | Action::Chase => read(&reply).unwrap_or_default(),
         Action::Drop | Action::Limit | Action::Forward => Told::default(),
     }
 }
 
-/// Reads a reply of ours. None when it is cut or no reply, which does not happen.
-fn read(reply: &[u8]) -> Option<Told> {
+/// Reads a reply. None when it is cut or no reply.
+pub(super) fn read(reply: &[u8]) -> Option<Told> {
     let header = Header::read(reply)?;
     let mut told = Told { rcode: Some(header.flags & 0xf), ..Told::default() };
     let mut at = super::wire::HEADER;

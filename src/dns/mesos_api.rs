@@ -34,7 +34,7 @@ pub fn config(table: &ZoneTable, apex: &str) -> Value {
         "Port": listen.map(std::net::SocketAddr::port),
         "Listener": listen.map(|listen| listen.ip().to_string()),
         "Resolvers": table.settings().forward.as_ref().map(|forward| {
-            forward.upstreams.iter().map(ToString::to_string).collect::<Vec<_>>()
+            forward.upstreams().map(ToString::to_string).collect::<Vec<_>>()
         }),
         "DNSOn": true,
         "HTTPOn": true,

@@ -64,6 +64,8 @@ pub struct Metrics {
     pub(super) forwards_answered: IntCounter,
     pub(super) forwards_failed: IntCounter,
     pub(super) forwards_refused: IntCounter,
+    /// Those of forwarding.
+    pub(super) forward: super::forward::Metrics,
     pub(super) tcp_connections: IntGauge,
     pub(super) tcp_refused: IntCounter,
     pub(super) tcp_evicted: IntCounter,
@@ -137,6 +139,7 @@ impl Metrics {
             forwards_answered: forwards.with_label_values(&["answered"]),
             forwards_failed: forwards.with_label_values(&["failed"]),
             forwards_refused: forwards.with_label_values(&["over_limit"]),
+            forward: super::forward::Metrics::register(registry)?,
             tcp_connections,
             tcp_refused: counter(
                 "portolan_dns_tcp_refused_total",

@@ -31,6 +31,7 @@ pub mod mesos_api;
 pub mod metrics;
 mod mmsg;
 pub mod node;
+mod opt;
 #[cfg(test)]
 mod oracle;
 pub mod rate;
@@ -44,7 +45,8 @@ pub mod wire;
 pub mod zone;
 mod zone_settings;
 
-pub use config::{DnsConfig, ForwardConfig, WhenEmpty, ZoneConfig};
+pub use config::{DnsConfig, WhenEmpty, ZoneConfig};
+pub use forward::{ForwardConfig, Forwarder};
 pub use full::DnsServer;
 pub use metrics::Metrics;
 pub use respond::{Action, Asker, Outcome, Transport, respond, respond_to};

@@ -8,10 +8,11 @@
 
 use std::net::IpAddr;
 
-use super::answer::{OptReply, Reply, Serving, bare, cookie_only};
+use super::answer::{Reply, Serving, bare, cookie_only};
 use super::asked::Asked;
 use super::cookie::{self, Cookie, Secret};
 use super::edns::{Edns, extended, read_edns};
+use super::opt::OptReply;
 use super::rate::{Kind, Rates, Verdict};
 use super::settings::Settings;
 use super::wire::{CLASS_IN, Header, Question, rcode, rtype};
@@ -46,6 +47,9 @@ pub enum Action {
     Limit,
     /// Ask an upstream: the name is not ours, and this client may.
     Forward,
+    /// What was written is all that is ours, and an upstream may know how it goes on: an alias leads
+    /// outside, or the client's search list does. This client may ask.
+    Chase,
 }
 
 /// Who asks, and what is at hand to tell friend from foe.
@@ -96,7 +100,7 @@ pub fn respond(
 /// can take (RFC 6891 §6.2.3), at least 512, at most `udp_payload_max`; 512 without EDNS. Allocates
 /// nothing once `out` has that capacity. Infallible: bytes that are no query give [`Action::Drop`],
 /// a broken question FORMERR. With [`Action::Forward`] `out` is empty, with [`Action::Limit`] it means
-/// nothing.
+/// nothing; with [`Action::Chase`] it holds the part that is ours.
 pub fn respond_to(
     table: &ZoneTable,
     query: &[u8],
@@ -141,20 +145,8 @@ pub fn respond_to(
     };
 
     let settings = table.settings();
-    let opt = edns.map(|edns| OptReply {
-        nsid: edns.nsid.then(|| table.nsid()),
-        keepalive: (edns.keepalive && asker.transport == Transport::Tcp)
-            .then(|| u16::try_from(settings.tcp_idle.as_millis() / 100).unwrap_or(u16::MAX)),
-        cookie: asker.cookie(&edns),
-        ..OptReply::plain(edns)
-    });
-    let limit = match (asker.transport, edns) {
-        (Transport::Tcp, _) => TCP_MAX,
-        (Transport::Udp, None) => UDP_PLAIN,
-        (Transport::Udp, Some(edns)) => {
-            usize::from(edns.payload.min(settings.udp_payload_max)).max(UDP_PLAIN)
-        }
-    };
+    let opt = edns.map(|edns| asker.opt(table, edns));
+    let limit = asker.limit(settings, edns);
     let may_recurse = header.flags & Header::RD != 0 && may_recurse(settings, asker.client);
     let mut reply = Reply::new(out, query, &question, opt, limit);
     if may_recurse {
@@ -164,6 +156,13 @@ pub fn respond_to(
     if !answer(&mut reply, table, &question, edns, asker, may_recurse) {
         out.clear();
         return Outcome { action: Action::Forward, qtype, rcode: rcode::NOERROR };
+    }
+    if may_recurse
+        && (reply.leaves()
+            || reply.is(rcode::NXDOMAIN) && settings.searches(asker.client, question.key()))
+    {
+        let code = reply.finish();
+        return Outcome { action: Action::Chase, qtype, rcode: code };
     }
     let code = reply.finish();
     let known = edns.is_some_and(|edns| asker.is_known(&edns));
@@ -251,6 +250,29 @@ fn answer(
 }
 
 impl Asker<'_> {
+    /// What this client is told by EDNS.
+    pub(super) fn opt<'t>(&self, table: &'t ZoneTable, edns: Edns) -> OptReply<'t> {
+        let idle = table.settings().tcp_idle.as_millis() / 100;
+        OptReply {
+            nsid: edns.nsid.then(|| table.nsid()),
+            keepalive: (edns.keepalive && self.transport == Transport::Tcp)
+                .then(|| u16::try_from(idle).unwrap_or(u16::MAX)),
+            cookie: self.cookie(&edns),
+            ..OptReply::plain(edns)
+        }
+    }
+
+    /// Largest reply that this client takes, in bytes.
+    pub(super) fn limit(&self, settings: &Settings, edns: Option<Edns>) -> usize {
+        match (self.transport, edns) {
+            (Transport::Tcp, _) => TCP_MAX,
+            (Transport::Udp, None) => UDP_PLAIN,
+            (Transport::Udp, Some(edns)) => {
+                usize::from(edns.payload.min(settings.udp_payload_max)).max(UDP_PLAIN)
+            }
+        }
+    }
+
     /// The client's part of its cookie and a fresh one of ours.
     fn cookie(&self, edns: &Edns) -> Option<[u8; cookie::CLIENT + cookie::SERVER]> {
         let (secret, Cookie::Told { client, .. }) = (self.secrets.first()?, edns.cookie) else {

@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::config::{DnsConfig, ForwardConfig};
-use super::limits::{Limits, networks};
+use super::config::DnsConfig;
+use super::forward::settings::{ForwardSettings, RESOLV_CONF};
+use super::limits::Limits;
 use super::node::{Mark, Record};
 use super::stated::record;
-use super::wire::Name;
+use super::wire::{self, Name};
 pub use super::zone_settings::ZoneSettings;
 use super::zone_settings::check_zone;
 use crate::catalog::locality::Localities;
 use crate::catalog::networks::Networks;
 
-/// Where the system's own upstreams are listed.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Most configured views.
 const VIEWS_MAX: usize = 10_000;
+/// Most domains of a search list: as many as stub resolvers use.
+const SEARCH_MAX: usize = 32;
 
 /// A checked `[dns]` table. Never changes; a reload makes another one.
 #[derive(Debug, Default)]
@@ -39,8 +40,10 @@ pub struct Settings {
     pub view_names: Vec<Name>,
     /// What stands in the configured views.
     pub view_records: Vec<(Name, Record)>,
+    /// The search list of each configured view's clients.
+    pub view_search: Vec<Box<[Name]>>,
     /// Set when names outside the zones are forwarded.
-    pub forward: Option<ForwardSettings>,
+    pub forward: Option<Arc<ForwardSettings>>,
     /// Most TCP connections at a time.
     pub tcp_max_connections: usize,
     /// Of those, most from one address.
@@ -57,27 +60,6 @@ pub struct Settings {
     pub express_queue: usize,
     /// One in so many queries by UDP is logged; 0: none.
     pub query_log_sample: u32,
-}
-
-/// Checked forwarding.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ForwardSettings {
-    /// Who is asked, in turn.
-    pub upstreams: Vec<SocketAddr>,
-    /// Who may ask.
-    pub allow: Vec<IpNet>,
-    /// How long one upstream has.
-    pub timeout: Duration,
-    /// Most questions under way at a time.
-    pub max_in_flight: usize,
-}
-
-impl ForwardSettings {
-    /// Whether `client` may have its questions forwarded.
-    #[must_use]
-    pub fn allows(&self, client: IpAddr) -> bool {
-        holds(&self.allow, client)
-    }
 }
 
 pub(super) fn holds(networks: &[IpNet], client: IpAddr) -> bool {
@@ -102,6 +84,19 @@ impl Unfit {
 }
 
 impl Settings {
+    /// The search list that `client` has, as far as that is told.
+    #[must_use]
+    pub fn search_of(&self, client: IpAddr) -> &[Name] {
+        let view = self.views.of(client);
+        view.and_then(|view| self.view_search.get(usize::from(view))).map_or(&[], |list| list)
+    }
+
+    /// Whether the name `key` may stem from the search list of `client`.
+    pub(super) fn searches(&self, client: IpAddr, key: &[u8]) -> bool {
+        let mut list = self.search_of(client).iter();
+        list.any(|domain| wire::ends_with_labels(key, domain.wire()))
+    }
+
     /// Checks `config` for the node called `node`. Reads `/etc/resolv.conf` when an upstream is
     /// `"system"`.
     ///
@@ -158,6 +153,7 @@ impl Settings {
         }
         let mut views = Networks::default();
         let (mut view_names, mut view_records) = (Vec::new(), Vec::new());
+        let mut view_search: Vec<Box<[Name]>> = Vec::new();
         if config.view.len() > VIEWS_MAX {
             let message = format!("[dns.view] has more than {VIEWS_MAX} views");
             problems.push(Unfit::new(&["view"], message));
@@ -190,6 +186,19 @@ impl Settings {
                 }
             }
             view_names.push(label);
+            let search = view.search.iter().filter_map(|domain| {
+                let told = |error| {
+                    let message = format!("[dns.view.{name}] search: {error}");
+                    problems.push(Unfit::new(&["view", name, "search"], message));
+                };
+                Name::parse(domain).map_err(told).ok()
+            });
+            view_search.push(search.collect());
+            if view.search.len() > SEARCH_MAX {
+                let message =
+                    format!("[dns.view.{name}] search has more than {SEARCH_MAX} domains");
+                problems.push(Unfit::new(&["view", name, "search"], message));
+            }
         }
         if !(512..=4096).contains(&config.udp_payload_max) {
             let message = format!(
@@ -220,9 +229,11 @@ impl Settings {
             Limits::default()
         });
         let forward = config.forward.as_ref().and_then(|forward| {
-            check_forward(forward, &config.listen, &resolv_conf)
+            let own: Vec<Name> = zones.iter().map(|zone| zone.apex.clone()).collect();
+            ForwardSettings::compile(forward, &own, &config.listen, &resolv_conf)
                 .map_err(|found| problems.extend(found))
                 .ok()
+                .map(Arc::new)
         });
         if !problems.is_empty() {
             return Err(problems);
@@ -235,6 +246,7 @@ impl Settings {
             views,
             view_names,
             view_records,
+            view_search,
             forward,
             tcp_max_connections: config.tcp_max_connections,
             tcp_max_per_client: config.tcp_max_per_client,
@@ -246,84 +258,6 @@ impl Settings {
             query_log_sample: config.query_log_sample,
         })
     }
-}
-
-fn check_forward(
-    config: &ForwardConfig,
-    listen: &[SocketAddr],
-    resolv_conf: &impl Fn() -> Result<Vec<u8>, String>,
-) -> Result<ForwardSettings, Vec<Unfit>> {
-    let mut problems = Vec::new();
-    let mut refuse = |key: &str, message: String| {
-        problems.push(Unfit::new(&["forward", key], format!("[dns.forward] {message}")));
-    };
-    let mut upstreams = Vec::new();
-    for text in &config.upstreams {
-        match upstream(text, listen, resolv_conf) {
-            Ok(found) => upstreams.extend(found),
-            Err(error) => refuse("upstreams", format!("upstreams: {error}")),
-        }
-    }
-    if config.upstreams.is_empty() {
-        let message = "upstreams is empty; name one, or remove the table to refuse names outside \
-                       the zones";
-        refuse("upstreams", message.to_owned());
-    }
-    let allow = networks(&config.allow).unwrap_or_else(|error| {
-        refuse("allow", format!("allow: {error}"));
-        Vec::new()
-    });
-    if config.timeout.0.is_zero() {
-        refuse("timeout", "timeout is zero; write at least \"100ms\"".to_owned());
-    }
-    if config.max_in_flight == 0 {
-        refuse("max_in_flight", "max_in_flight is 0; write at least 1".to_owned());
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    Ok(ForwardSettings {
-        upstreams,
-        allow,
-        timeout: config.timeout.0,
-        max_in_flight: config.max_in_flight,
-    })
-}
-
-fn upstream(
-    text: &str,
-    listen: &[SocketAddr],
-    resolv_conf: &impl Fn() -> Result<Vec<u8>, String>,
-) -> Result<Vec<SocketAddr>, String> {
-    let own = |addr: &SocketAddr| listen.iter().any(|listen| is_own(*addr, *listen));
-    if text != "system" {
-        let addr = text
-            .parse()
-            .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)))
-            .map_err(|_| {
-                format!("{text:?} is neither \"system\" nor an address such as \"10.0.0.2:53\"")
-            })?;
-        if own(&addr) {
-            return Err(format!(
-                "{text:?} is an address of [dns] listen: questions would go round"
-            ));
-        }
-        return Ok(vec![addr]);
-    }
-    let parsed = resolv_conf::Config::parse(resolv_conf()?)
-        .map_err(|error| format!("{RESOLV_CONF}: {error}; name upstreams instead of \"system\""))?;
-    let found: Vec<_> = parsed
-        .nameservers
-        .iter()
-        .map(|server| SocketAddr::new(IpAddr::from(server), 53))
-        .filter(|addr| !own(addr))
-        .collect();
-    if found.is_empty() {
-        return Err(format!(
-            "{RESOLV_CONF} names no server but Portolan itself; name upstreams instead of \"system\""
-        ));
-    }
-    Ok(found)
 }
 
 /// Whether what is sent to `addr` comes in at `listen`, as far as the two addresses tell.
@@ -372,22 +306,6 @@ mod tests {
     #[test]
     fn the_upstreams_of_the_system_are_those_of_its_resolv_conf() {
         let forward = compile("listen = []\n[forward]").unwrap().forward.unwrap();
-        assert_eq!(forward.upstreams, ["10.9.9.9:53".parse().unwrap()]);
-    }
-
-    #[test]
-    fn private_clients_may_recurse_and_the_world_may_not() {
-        let forward = compile("listen = []\n[forward]").unwrap().forward.unwrap();
-        for (client, want) in [
-            ("127.0.0.1", true),
-            ("10.1.2.3", true),
-            ("::ffff:192.168.1.1", true),
-            ("fd00::1", true),
-            ("8.8.8.8", false),
-            ("172.32.0.1", false),
-            ("2001:db8::1", false),
-        ] {
-            assert_eq!(forward.allows(client.parse().unwrap()), want, "{client}");
-        }
+        assert_eq!(forward.upstreams().collect::<Vec<_>>(), [&"10.9.9.9:53".parse().unwrap()]);
     }
 }

@@ -152,7 +152,7 @@ impl Connection {
             match outcome.action {
                 Action::Reply => {}
                 Action::Drop | Action::Limit => return inner.count_drop(&query),
-                Action::Forward => {
+                Action::Forward | Action::Chase => {
                     let places = upstream
                         .get_or_insert_with(|| Arc::new(Semaphore::new(settings.tcp_pipeline)));
                     if let Ok(place) = Arc::clone(places).try_acquire_owned() {
@@ -161,7 +161,7 @@ impl Connection {
                         // What stands behind it is answered first (RFC 7766 §6.2.1.1).
                         tokio::spawn(async move {
                             let transport = Transport::Tcp;
-                            let reply = inner.forwarder.forward(&settings, &query, transport).await;
+                            let reply = inner.forwarded(&query, peer, transport).await;
                             inner.metrics.count(transport, &reply);
                             // Fails when the connection has ended: nobody waits for it.
                             let _ = replies.send(framed(&reply)).await;

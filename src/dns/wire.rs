@@ -148,6 +148,11 @@ impl Name {
         text.rsplit('.').try_fold(self.clone(), |name, label| name.child(label))
     }
 
+    /// The name of these bytes: a whole name in wire format and lower case.
+    pub(super) fn from_wire(wire: &[u8]) -> Self {
+        Self(Arc::from(wire))
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn wire(&self) -> &[u8] {

@@ -63,7 +63,7 @@ async fn names_outside_the_zones_are_asked_of_the_upstream_for_those_who_may() {
     }
     let _unbound = unbound(directory.path(), upstream, &zone).await;
     let web = service("web", &["10.0.0.1:80".parse().unwrap()]);
-    let rig = Rig::start(&config(upstream, ""), vec![web.clone()]).await;
+    let rig = Rig::start(&config(upstream, "cache_size = 0\n"), vec![web.clone()]).await;
     let dns = rig.address("dns").await;
     for tool in ["dig", "kdig"] {
         for options in ["", "+tcp", "+noedns"] {

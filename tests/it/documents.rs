@@ -286,6 +286,11 @@ const SMALLEST: [(&str, &str); 36] = [
     ("[dns]", "[dns]\nlisten = [\"127.0.0.1:53\"]\n@"),
     ("[dns.zone.NAME]", "[dns]\nlisten = []\n[dns.zone.NAME]\n@"),
     ("[dns.view.NAME]", "[dns]\nlisten = []\n[dns.view.NAME]\nnetworks = [\"10.0.0.0/8\"]\n@"),
+    (
+        "[dns.forward.zone.NAME]",
+        "[dns]\nlisten = []\n[dns.forward]\nupstreams = []\n\
+         [dns.forward.zone.NAME]\nupstreams = []\n@",
+    ),
     ("[dns.forward]", "[dns]\nlisten = []\n[dns.forward]\nupstreams = [\"127.0.0.1\"]\n@"),
     ("[listener.NAME.http]", "[listener.NAME.http]\nbind = [\"127.0.0.1:1\"]\n@"),
     (

@@ -21,6 +21,8 @@ mod dns_beside_consul;
 mod dns_dialects;
 mod dns_express;
 mod dns_forward;
+mod dns_forwarder;
+mod dns_scripted;
 mod dns_wire;
 mod documents;
 mod examples;
