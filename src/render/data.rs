@@ -52,6 +52,12 @@ impl Asked {
         named.or_else(|| missing.find_map(|name| snapshot.unsure_of(name)))
     }
 
+    /// How many things it asked for.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        self.services.len() + usize::from(self.names) + usize::from(self.generation)
+    }
+
     /// What registries have to follow for these answers.
     #[must_use]
     pub fn interest(&self) -> Interest {

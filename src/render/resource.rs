@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::action::Action;
 use super::data::{Asked, View};
 use super::engine::{self, Engine, Limits};
 use super::writing::{OutputFormat, Owner, ReloadHttp, ReloadSignal, WriteMode};
@@ -222,6 +223,19 @@ pub enum RenderError {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// The output is not what it is meant to be.
+    #[error(
+        "[template.{name}]: {problem}; the old file stays, the refused one is {}",
+        kept.display()
+    )]
+    Format {
+        /// Name of the resource.
+        name: Arc<str>,
+        /// What is wrong, and where.
+        problem: String,
+        /// Where the refused file is.
+        kept: PathBuf,
+    },
     /// The check refuses the staged file.
     #[error(
         "the check of [template.{name}] {outcome}; the old file stays, the refused one is {kept}"
@@ -248,6 +262,8 @@ pub struct Resource {
     pub destination: PathBuf,
     /// Checksum of the template's text: another one is another template.
     pub checksum: u32,
+    /// How the reader of the file is told, if it has to be.
+    pub(super) reload: Option<Action>,
     engine: Box<dyn Engine>,
 }
 
@@ -283,7 +299,19 @@ impl Resource {
         let checksum = crc32fast::hash(text.as_bytes());
         let engine = engine::parse(&path, text, limits).map_err(RenderError::Template)?;
         let destination = base_dir.join(&config.destination);
-        Ok(Self { name, config: config.clone(), source: path, destination, checksum, engine })
+        let reload = Action::of(config, &destination, base_dir);
+        let config = config.clone();
+        Ok(Self { name, config, source: path, destination, checksum, reload, engine })
+    }
+
+    /// Whether `other` makes the same of the same snapshots, in the same place.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.config == other.config
+            && self.source == other.source
+            && self.destination == other.destination
+            && self.checksum == other.checksum
+            && self.reload == other.reload
     }
 
     /// What the file should say at `snapshot`. Pure, and not cheap: not for an async thread.

@@ -7,14 +7,14 @@ use std::str::FromStr;
 
 use http::{HeaderName, HeaderValue, Method};
 use rustix::process::Signal;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::functions::id_of;
 use crate::net::http::Origin;
 use crate::suggest;
 
 /// How a file takes the place of the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteMode {
     /// By `rename`; where something is mounted on the file, or its directory cannot be written,
