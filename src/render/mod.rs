@@ -22,6 +22,7 @@ mod journal;
 mod place;
 mod recover;
 mod reload;
+mod language;
 mod resource;
 mod stage;
 mod status;
@@ -35,14 +36,15 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use data::Asked;
+pub use data::{Asked, Scope, Want};
+pub use language::{Delimiters, Language};
 pub use resource::{Evaluation, Mode, RenderError, Resource, ResourceConfig, Wait};
 pub use status::{CheckStatus, Metrics, ReloadStatus, ResourceStatus};
 pub use writing::{
     GroupConfig, OutputFormat, Owner, ReloadHttp, ReloadSignal, SignalName, Url, WriteMode,
 };
 
-use crate::catalog::{Interest, Snapshot};
+use crate::catalog::Snapshot;
 use crate::lifecycle::{self, Phase, Phases};
 use action::Action;
 use debt::{Debt, Ledger};
@@ -52,7 +54,7 @@ use task::Task;
 use unit::{Member, Unit};
 
 /// What each template asks the registries for, by its name, as far as it has been evaluated.
-pub type Wants = Arc<watch::Sender<BTreeMap<Arc<str>, Interest>>>;
+pub type Wants = Arc<watch::Sender<BTreeMap<Arc<str>, Want>>>;
 
 /// What rendering takes from the process around it.
 #[derive(Debug, Clone)]

@@ -31,6 +31,8 @@ pub struct ResourceStatus {
     pub render_microseconds: Option<u64>,
     /// How many things it asked for then.
     pub inputs: usize,
+    /// The first of them.
+    pub asked_for: Vec<String>,
     /// When the file was replaced last by this process.
     #[serde(serialize_with = "crate::units::rfc3339_if_any")]
     pub written_at: Option<SystemTime>,
@@ -92,6 +94,7 @@ impl ResourceStatus {
             rendered_at: None,
             render_microseconds: None,
             inputs: 0,
+            asked_for: Vec::new(),
             written_at: None,
             in_place: false,
             error: None,

@@ -1,5 +1,7 @@
 //! The life of one unit: wait for a change that concerns it, render it, have its readers told.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -7,13 +9,19 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Wants;
-use super::data::Asked;
+use super::data::{Asked, Want};
 use super::debt::Debt;
 use super::place::{Move, Way};
 use super::reload::pause;
 use super::resource::RenderError;
 use super::unit::{Member, Rendered, Round, Unit};
-use crate::catalog::{Interest, Snapshot};
+use crate::catalog::Snapshot;
+
+/// How many of a template's inputs the status names.
+const INPUTS_SHOWN: usize = 32;
+
+/// Resolves when a file that a template read is another one.
+type Touched = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One unit with all that its life needs. Cheap to clone: it starts again after a panic.
 #[derive(Clone)]
@@ -53,6 +61,8 @@ impl Task {
         let mut basis: Option<Basis> = None;
         let mut failures = 0;
         let mut retry_at: Option<Instant> = None;
+        let mut touched = false;
+        let mut files: Touched = Box::pin(std::future::pending());
         // What an earlier life of this unit has written may have to be rolled back still.
         if let Some(debt) = self.unit.ledger.debt(&self.unit.key) {
             self.await_verdict(&debt).await;
@@ -61,31 +71,31 @@ impl Task {
             let retry = retry_at.is_some_and(|at| at <= Instant::now());
             let mut snapshot = Arc::clone(&self.snapshots.borrow_and_update());
             let stale = match &basis {
-                Some(basis) => basis.differs(&snapshot),
+                Some(basis) => touched || basis.differs(&snapshot),
                 None => snapshot.generation > 0,
             };
+            touched = false;
             if stale || retry {
-                if let (true, Some(basis)) = (stale, &basis) {
-                    snapshot = self.quiet(&basis.asked, snapshot).await;
+                if stale {
+                    snapshot = self.settled(basis.as_ref(), snapshot).await;
                 }
                 self.done(snapshot.generation.saturating_sub(1));
                 let Round { drafts, rendered, debt } = self.unit.round(&snapshot).await;
                 let again = rendered.iter().any(|r| matches!(r, Rendered::Failed(_)));
-                // One that is held looks again at every snapshot: whoever is heard may free it.
-                let held = rendered.iter().any(|r| matches!(r, Rendered::Held(_)));
                 for (member, ((asked, took), rendered)) in
                     self.unit.members.iter().zip(drafts.iter().zip(rendered))
                 {
                     if let Some(asked) = asked {
-                        self.want(member, asked.interest());
+                        self.want(member, asked.want(), matches!(rendered, Rendered::Refused(_)));
                     }
                     let inputs = asked.as_ref().map(Asked::inputs);
                     tell(member, snapshot.generation, (inputs, *took), rendered);
                 }
                 let asked: Option<Vec<Asked>> = drafts.into_iter().map(|(asked, _)| asked).collect();
-                basis = asked
-                    .filter(|_| !held)
-                    .map(|asked| Basis { snapshot: Arc::clone(&snapshot), asked });
+                if let Some(asked) = &asked {
+                    files = any_of(asked);
+                }
+                basis = asked.map(|asked| Basis { snapshot: Arc::clone(&snapshot), asked });
                 failures = if again { failures + 1 } else { 0 };
                 retry_at = again.then(|| Instant::now() + pause(failures));
                 if let Some(debt) = debt {
@@ -107,6 +117,10 @@ impl Task {
             tokio::select! {
                 changed = self.snapshots.changed() => if changed.is_err() { return },
                 () = pause => {}
+                () = &mut files => {
+                    touched = true;
+                    files = Box::pin(std::future::pending());
+                }
             }
         }
     }
@@ -118,13 +132,42 @@ impl Task {
         }
     }
 
-    /// Asks the registries to follow `interest`.
-    fn want(&self, member: &Member, interest: Interest) {
+    /// The snapshot to render, once changes have paused for as long as they have to. What has to
+    /// pause is found out by an evaluation when there was none that knew all it asked for.
+    async fn settled(&mut self, basis: Option<&Basis>, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        if self.unit.members.iter().all(|m| m.resource.config.wait.min.0.is_zero()) {
+            return snapshot;
+        }
+        let whole = |asked: &[Asked]| asked.iter().all(|asked| asked.waits_for().is_none());
+        let asked = if let Some(basis) = basis.filter(|basis| whole(&basis.asked)) {
+            basis.asked.clone()
+        } else {
+            let (unit, from) = (Arc::clone(&self.unit), Arc::clone(&snapshot));
+            let evaluated = tokio::task::spawn_blocking(move || {
+                let members = unit.members.iter();
+                members.map(|member| member.resource.evaluate(&from).asked).collect::<Vec<_>>()
+            });
+            match evaluated.await {
+                Ok(asked) if whole(&asked) => asked,
+                _ => return snapshot,
+            }
+        };
+        self.quiet(&asked, snapshot).await
+    }
+
+    /// Asks the registries to follow what is wanted; one that failed half-way goes on wanting what
+    /// it wanted before.
+    fn want(&self, member: &Member, want: &Want, failed: bool) {
         self.wants.send_if_modified(|wants| {
             let name = &member.resource.name;
-            let other = wants.get(name) != Some(&interest);
+            let before = wants.get(name);
+            let mut now = want.clone();
+            if let Some(before) = before.filter(|_| failed) {
+                now.add(before);
+            }
+            let other = before != Some(&now);
             if other {
-                wants.insert(Arc::clone(name), interest);
+                wants.insert(Arc::clone(name), now);
             }
             other
         });
@@ -194,9 +237,22 @@ impl Task {
     }
 }
 
+/// Resolves when a file that one of these read is another one.
+fn any_of(asked: &[Asked]) -> Touched {
+    let mut files: Vec<Touched> = Vec::new();
+    for asked in asked {
+        files.push(Box::pin(asked.files_changed()));
+    }
+    Box::pin(std::future::poll_fn(move |context| {
+        let any = files.iter_mut().any(|file| file.as_mut().poll(context).is_ready());
+        if any { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    }))
+}
+
 fn agrees_with(member: &Member, generation: u64) {
     member.status.send_if_modified(|status| {
-        let newer = status.generation != generation && status.error.is_none();
+        let agrees = status.error.is_none() && status.waiting_for.is_none();
+        let newer = status.generation != generation && agrees;
         if newer {
             member.meters.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
             status.generation = generation;
@@ -209,7 +265,7 @@ fn agrees_with(member: &Member, generation: u64) {
 fn tell(
     member: &Member,
     generation: u64,
-    (inputs, took): (Option<usize>, Duration),
+    (inputs, took): (Option<Vec<String>>, Duration),
     rendered: Rendered,
 ) {
     let template = &*member.resource.name;
@@ -252,7 +308,11 @@ fn tell(
         }
         status.rendered_at = Some(SystemTime::now());
         status.render_microseconds = Some(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-        status.inputs = inputs.unwrap_or(status.inputs);
+        if let Some(mut inputs) = inputs {
+            status.inputs = inputs.len();
+            inputs.truncate(INPUTS_SHOWN);
+            status.asked_for = inputs;
+        }
         status.error = error;
         status.waiting_for = waiting_for;
         if current {

@@ -58,11 +58,12 @@ fn snapshot(generation: u64, before: &Snapshot, changed: &[(&str, &[u8])]) -> Ar
 struct Stage {
     dir: tempfile::TempDir,
     resources: Vec<Resource>,
+    groups: BTreeMap<String, GroupConfig>,
 }
 
 impl Stage {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), resources: Vec::new() }
+        Self { dir: tempfile::tempdir().unwrap(), resources: Vec::new(), groups: BTreeMap::new() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -91,13 +92,19 @@ impl Stage {
         self.resources.push(resource);
     }
 
-    fn start(&mut self, first: Arc<Snapshot>) -> Running {
-        let (sender, receiver) = watch::channel(first);
+    async fn start(&mut self, first: Arc<Snapshot>) -> Running {
+        let (sender, snapshots) = watch::channel(first);
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let lifecycle = Lifecycle::new();
         let resources = std::mem::take(&mut self.resources);
-        let renderer =
-            Renderer::start(resources, &receiver, &lifecycle.phases(), &metrics, &Wants::default());
+        let around = Surroundings {
+            snapshots,
+            phases: lifecycle.phases(),
+            metrics,
+            wants: Wants::default(),
+            data_dir: Some(self.path("data")),
+        };
+        let renderer = Renderer::start(resources, &self.groups, around).await;
         Running { renderer, sender, _lifecycle: lifecycle }
     }
 }
@@ -117,7 +124,7 @@ impl Running {
     }
 
     async fn until(&self, fact: impl Fn(&ResourceStatus) -> bool) -> ResourceStatus {
-        let mut status = self.renderer.statuses[0].clone();
+        let mut status = self.renderer.statuses()["r0"].clone();
         let found =
             tokio::time::timeout(Duration::from_secs(10), status.wait_for(|s| fact(s))).await;
         found.unwrap_or_else(|_| panic!("never: {:?}", self.renderer.status())).unwrap().clone()
@@ -207,10 +214,10 @@ fn mistakes_in_templates_are_told_with_file_line_and_column() {
         let error = text(stage.load(template, limit).unwrap().evaluate(&now)).unwrap_err();
         assert!(error.contains(place) && error.contains(word), "{case}: {error}");
     }
-    let go = |config: &mut ResourceConfig| config.source = PathBuf::from("a.tmpl");
-    fs::write(stage.path("a.tmpl"), "{{ range service \"web\" }}").unwrap();
+    let go = |config: &mut ResourceConfig| config.source = Some(PathBuf::from("a.tmpl"));
+    fs::write(stage.path("a.tmpl"), "\n{{ range service \"web\" }}").unwrap();
     let error = stage.load("", go).unwrap_err().to_string();
-    assert!(error.contains("Go templates are not supported in this version"), "{error}");
+    assert!(error.ends_with("a.tmpl:2: unexpected EOF"), "{error}");
 }
 
 #[test]
@@ -239,7 +246,7 @@ async fn a_file_follows_its_service_and_an_unrelated_change_writes_and_reloads_n
         config.reload = Some(format!("echo reload >> {}", log.display()).into());
     });
     let first = snapshot(1, &Snapshot::default(), &[("web", &[1]), ("db", &[1])]);
-    let running = stage.start(Arc::new(Snapshot::default()));
+    let running = stage.start(Arc::new(Snapshot::default())).await;
     running.sender.send_replace(Arc::clone(&first));
     running.applied(1).await;
     assert_eq!(stage.read("out0.cfg"), "10.0.0.1\n");
@@ -262,7 +269,7 @@ async fn a_failed_check_keeps_the_old_file_and_tells_why_until_a_change_passes()
         config.check = Some("if grep -q 0.66 {{ src }}; then echo no 66 >&2; exit 4; fi".into());
     });
     let first = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
-    let running = stage.start(Arc::clone(&first));
+    let running = stage.start(Arc::clone(&first)).await;
     running.applied(1).await;
     let bad = snapshot(2, &first, &[("web", &[66])]);
     running.sender.send_replace(Arc::clone(&bad));
@@ -284,9 +291,9 @@ async fn a_template_that_fails_stops_no_other_and_recovers_with_its_service() {
     stage.add("{{ service(\"web\")[1].address }}", |_| {});
     stage.add("{{ service(\"web\")[0].address }}", |_| {});
     let first = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
-    let running = stage.start(Arc::clone(&first));
+    let running = stage.start(Arc::clone(&first)).await;
     running.until(|status| status.error.as_ref().is_some_and(|e| e.contains("t0.j2:1:"))).await;
-    let mut second = running.renderer.statuses[1].clone();
+    let mut second = running.renderer.statuses()["r1"].clone();
     second.wait_for(|status| status.generation == 1).await.unwrap();
     assert_eq!(stage.read("out1.cfg"), "10.0.0.1");
     running.sender.send_replace(snapshot(2, &first, &[("web", &[1, 2])]));
@@ -302,7 +309,7 @@ async fn a_reload_that_fails_is_repeated_until_it_succeeds() {
         let (tried, ready) = (tried.display(), ready.display());
         config.reload = Some(format!("echo . >> {tried}; test -e {ready} || exit 1").into());
     });
-    let running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])]));
+    let running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])])).await;
     let status = running.until(|s| s.reload.as_ref().is_some_and(|r| r.error.is_some())).await;
     assert_eq!(status.generation, 1, "the file itself is there");
     assert!(status.reload.unwrap().due);
@@ -318,7 +325,7 @@ async fn a_file_that_says_the_same_already_is_neither_written_nor_reloaded() {
         config.reload = Some("exit 1".into());
     });
     fs::write(stage.path("out0.cfg"), "10.0.0.1").unwrap();
-    let running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])]));
+    let running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])])).await;
     running.applied(1).await;
     let status = &running.renderer.status()[0];
     assert_eq!((&status.written_at, &status.reload), (&None, &None));
@@ -339,7 +346,7 @@ async fn what_may_be_missing_only_because_a_registry_is_silent_is_not_rendered()
     };
     let silent =
         Snapshot { generation: 1, registries: Arc::new([registry(false)]), ..Snapshot::default() };
-    let running = stage.start(Arc::new(silent.clone()));
+    let running = stage.start(Arc::new(silent.clone())).await;
     let status = running.until(|status| status.waiting_for.is_some()).await;
     assert_eq!(status.waiting_for.as_deref(), Some("dc1"));
     assert_eq!(stage.read("out0.cfg"), "3");
@@ -358,7 +365,7 @@ async fn changes_in_a_row_are_gathered_for_the_stated_wait() {
         config.reload = Some(format!("echo reload >> {}", log.display()).into());
     });
     let mut now = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
-    let running = stage.start(Arc::clone(&now));
+    let running = stage.start(Arc::clone(&now)).await;
     running.until(|s| s.reload.as_ref().is_some_and(|r| !r.due)).await;
     for (generation, last) in [(2, &[1, 2][..]), (3, &[1, 2, 3]), (4, &[1, 2, 3, 4])] {
         now = snapshot(generation, &now, &[("web", last)]);

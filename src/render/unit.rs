@@ -82,7 +82,7 @@ impl Member {
         let start = Instant::now();
         let Evaluation { asked, output } = self.resource.evaluate(snapshot);
         let took = start.elapsed();
-        let drawn = match asked.waits_for(snapshot) {
+        let drawn = match asked.waits_for() {
             Some(registry) => Err(Rendered::Held(Arc::clone(registry))),
             None => output.map_err(Rendered::Refused).and_then(|bytes| self.stage(&bytes)),
         };
