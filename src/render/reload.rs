@@ -139,11 +139,6 @@ impl Reloader {
         self.wished.send_modify(|count| *count += 1);
     }
 
-    /// Whether something is due that nobody has run yet.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.waiting().is_empty()
-    }
-
     /// Fulfils wishes as long as it is polled.
     pub(super) async fn run(self: Arc<Self>) {
         let mut wished = self.wished.subscribe();
