@@ -517,7 +517,7 @@ async fn a_mode_that_is_wrong_is_corrected_without_a_reload() {
 #[tokio::test]
 async fn an_output_of_another_format_is_kept_aside_and_the_old_file_stays() {
     let mut stage = Stage::new();
-    stage.add("{% if service(\"web\") | length > 1 %}{{% endif %}{}", |config| {
+    stage.add("{% if service(\"web\") | length > 1 %}[{% endif %}{}", |config| {
         config.output_format = Some(OutputFormat::Json);
     });
     let first = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
@@ -527,7 +527,7 @@ async fn an_output_of_another_format_is_kept_aside_and_the_old_file_stays() {
     let status = running.until(|status| status.error.is_some()).await;
     let error = status.error.unwrap();
     assert!(error.starts_with("[template.r0]: the output is no JSON: "), "{error}");
-    assert_eq!((&*stage.read("out0.cfg"), &*stage.read(".out0.rejected.cfg")), ("{}", "{{}"));
+    assert_eq!((&*stage.read("out0.cfg"), &*stage.read(".out0.rejected.cfg")), ("{}", "[{}"));
 }
 
 #[tokio::test]
