@@ -19,10 +19,10 @@ mod fault;
 mod format;
 pub mod functions;
 mod journal;
+mod language;
 mod place;
 mod recover;
 mod reload;
-mod language;
 mod resource;
 mod stage;
 mod status;
@@ -176,7 +176,8 @@ impl Renderer {
             let Some(action) = &resource.reload else { continue };
             let config = &resource.config;
             let limit = config.reload_timeout.unwrap_or(config.timeout).0;
-            let interval = config.reload_interval.map_or(std::time::Duration::ZERO, |least| least.0);
+            let interval =
+                config.reload_interval.map_or(std::time::Duration::ZERO, |least| least.0);
             let (_, pace, sharers) = wanted
                 .entry(action.identity())
                 .or_insert_with(|| (action, Pace::default(), Vec::new()));

@@ -145,8 +145,8 @@ impl Move {
         name.push(".bak");
         let backup = PathBuf::from(name);
         let aside = beside(&backup, &own("staged"));
-        let kept = copy(&self.destination, &aside, self.write)
-            .and_then(|()| fs::rename(&aside, &backup));
+        let kept =
+            copy(&self.destination, &aside, self.write).and_then(|()| fs::rename(&aside, &backup));
         match kept {
             Err(error) if error.kind() != io::ErrorKind::NotFound || self.destination.exists() => {
                 Err(failed("make the backup", &backup, error))

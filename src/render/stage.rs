@@ -56,7 +56,9 @@ pub(super) fn standing(destination: &Path, bytes: &[u8], wanted: &Attributes) ->
 pub(super) fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().fold(String::with_capacity(64), |mut text, byte| {
-        text.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[digit as usize])));
+        text.extend(
+            [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[digit as usize])),
+        );
         text
     })
 }
@@ -105,10 +107,8 @@ pub(super) fn stage(
 /// Whether a file that cannot be staged beside its destination may be staged elsewhere: only when
 /// it can be written in place then.
 fn elsewhere(error: &io::Error, write: WriteMode, destination: &Path) -> bool {
-    let refused = matches!(
-        error.kind(),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-    );
+    let refused =
+        matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
     refused && write != WriteMode::Rename && destination.is_file()
 }
 
