@@ -101,11 +101,15 @@ impl Renderer {
     ) -> Self {
         let destinations: Vec<PathBuf> =
             resources.iter().map(|resource| resource.destination.clone()).collect();
+        let rolls_back = groups.iter().filter(|(_, group)| group.roll_back);
+        let rolls_back: BTreeSet<String> =
+            rolls_back.map(|(name, _)| format!("[group.{name}]")).collect();
         let (data_dir, metrics) = (around.data_dir.clone(), around.metrics.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let (journal, found) =
                 Journal::open(data_dir.as_deref(), metrics.journal_failures.clone());
-            recover::finish(found.iter().map(|(_, intent, _)| intent), &destinations);
+            let intents = found.iter().map(|(_, intent, _)| intent);
+            recover::finish(intents, &destinations, &rolls_back);
             Ledger::new(journal, found, metrics.pending)
         });
         let ledger = opened.await.unwrap_or_else(|error| {

@@ -126,14 +126,17 @@ fn make_directories(directory: &Path) -> Result<(), RenderError> {
     if directory.is_dir() {
         return Ok(());
     }
-    let made = fs::create_dir_all(directory).and_then(|()| {
-        // The name of the uppermost new one stands in a directory that was there before.
-        directory.ancestors().skip(1).try_for_each(|above| match above.as_os_str().is_empty() {
-            true => Ok(()),
-            false => sync_directory(above),
-        })
-    });
-    made.map_err(|error| failed("make the directory", directory, error))
+    let there = directory.ancestors().find(|above| above.is_dir()).map(Path::to_path_buf);
+    fs::create_dir_all(directory)
+        .map_err(|error| failed("make the directory", directory, error))?;
+    for above in directory.ancestors().skip(1) {
+        // One that cannot be opened is there all the same.
+        let _ = sync_directory(above);
+        if there.as_deref() == Some(above) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The error of a `step` on `path`, with what an operator can do about it.

@@ -321,15 +321,10 @@ impl Unit {
     ) -> Option<Arc<Debt>> {
         for step in steps {
             // One whose file was not replaced yet has it brought back all the same.
-            if step.kept.is_some() || step.new {
-                if let Err(error) = step.undo() {
-                    let error = error.to_string();
-                    tracing::error!(
-                        group = &*self.name,
-                        error,
-                        "an old file cannot be brought back"
-                    );
-                }
+            let undone = if step.kept.is_some() || step.new { step.undo() } else { Ok(()) };
+            if let Err(error) = undone {
+                let error = error.to_string();
+                tracing::error!(group = &*self.name, error, "an old file cannot be brought back");
             }
             step.drop_it();
         }
