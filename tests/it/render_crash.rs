@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::task::JoinHandle;
 
 use crate::child::{Running, command};
 use crate::support::{listing, replace, until, within};
@@ -95,8 +96,8 @@ async fn told(directory: &Path, version: &str) {
 }
 
 /// Reads the file that is replaced by rename, again and again, and counts; panics at a part of one.
-fn read_on(file: PathBuf, end: Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
-    std::thread::spawn(move || {
+fn read_on(file: PathBuf, end: Arc<AtomicBool>) -> JoinHandle<usize> {
+    tokio::spawn(async move {
         let mut count = 0;
         while !end.load(Ordering::Relaxed) {
             if let Ok(text) = std::fs::read_to_string(&file) {
@@ -105,7 +106,7 @@ fn read_on(file: PathBuf, end: Arc<AtomicBool>) -> std::thread::JoinHandle<usize
                 assert!(text.lines().all(|line| line == first), "a mix of two files was seen");
                 count += 1;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         count
     })
@@ -156,8 +157,7 @@ async fn after_every_death_files_are_whole_and_in_the_end_every_change_was_reloa
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
     end.store(true, Ordering::Relaxed);
-    let read = within("the reader", tokio::task::spawn_blocking(|| reader.join())).await;
-    let read = read.unwrap().expect("the reader saw a part of a file");
+    let read = within("the reader", reader).await.expect("the reader saw a part of a file");
     let group = std::fs::read_to_string(directory.join("group.log")).unwrap();
     let placed = std::fs::read_to_string(directory.join("placed.log")).unwrap();
     for line in group.lines().chain(placed.lines()) {
