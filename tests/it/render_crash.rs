@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::child::{Running, command};
@@ -72,6 +73,13 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
+/// Returns when nobody answers on `socket`: a command that was being started when the process was
+/// killed holds its sockets for a moment, until it is another program.
+async fn released(socket: &Path) {
+    let refused = async || UnixStream::connect(socket).await.is_err().then_some(());
+    until("the socket is released", refused).await;
+}
+
 /// Starts the process so that it dies at the step of this number; 0: it lives.
 fn start(file: &Path, step: u64) -> Running {
     let mut child = command(&["run", "--config", file.to_str().unwrap()]);
@@ -130,6 +138,7 @@ async fn after_every_death_files_are_whole_and_in_the_end_every_change_was_reloa
     replace(&directory.join("services.toml"), &listing("web", &[(&name(version), at)]));
     while deaths < deaths_wanted {
         let step = 1 + next(&mut state) % STEPS_MAX;
+        released(&directory.join("data/admin.sock")).await;
         let mut process = start(&file, step);
         loop {
             let wanted = name(version);
@@ -148,6 +157,7 @@ async fn after_every_death_files_are_whole_and_in_the_end_every_change_was_reloa
             replace(&directory.join("services.toml"), &services);
         }
     }
+    released(&directory.join("data/admin.sock")).await;
     let mut process = start(&file, 0);
     told(directory, &name(version)).await;
     // Taken back only after the reload has succeeded, so a moment later than it was seen.
