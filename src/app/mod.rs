@@ -31,7 +31,7 @@ use crate::catalog::Snapshot;
 use crate::catalog::publish::{Current, Feed, Plan, first_generation};
 use crate::catalog::store::{Store, writer};
 use crate::config::{Config, Loaded};
-use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
+use crate::lifecycle::{Lifecycle, Phase, Readiness};
 use crate::net::accept::Connections;
 use crate::net::adopt::Adopted;
 use crate::registry::Registry;
@@ -91,14 +91,11 @@ struct Running {
     renderer: Arc<std::sync::Mutex<Renderer>>,
     interests: Interests,
     reports: status::Reports,
-    wants: render::Wants,
     health: Health,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
     registry_metrics: registry::Metrics,
-    render_metrics: render::Metrics,
     published: watch::Receiver<Arc<Snapshot>>,
-    phases: Phases,
     connections: Arc<Connections>,
     file: Option<PathBuf>,
     last_reload: Arc<std::sync::Mutex<Option<status::LastReload>>>,
@@ -196,13 +193,14 @@ impl App {
         sockets.metadata(metadata, &config);
         sockets.commit(prepared_sockets, &workers);
         let templates = reload::checksums(&prepared.resources);
-        let renderer = Renderer::start(
-            prepared.resources,
-            &published,
-            &lifecycle.phases(),
-            &meters.render,
-            &wants,
-        );
+        let around = render::Surroundings {
+            snapshots: published.clone(),
+            phases: lifecycle.phases(),
+            metrics: meters.render.clone(),
+            wants: Arc::clone(&wants),
+            data_dir,
+        };
+        let renderer = Renderer::start(prepared.resources, &config.groups, around).await;
         let renderer = Arc::new(std::sync::Mutex::new(renderer));
         lifecycle.advance(Phase::Serving);
         readiness_follows(&tables, &readiness, &lifecycle);
@@ -245,14 +243,11 @@ impl App {
             renderer,
             interests,
             reports,
-            wants,
             health,
             plans,
             workers,
             registry_metrics: meters.registry.clone(),
-            render_metrics: meters.render.clone(),
             published: published.clone(),
-            phases: lifecycle.phases(),
             connections: Arc::clone(&connections),
             file: options.file,
             last_reload,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::{Mutex, mpsc};
@@ -72,7 +72,7 @@ impl Running {
             tracing::error!(problem, "reload refused; the configuration stays as it is");
         }
         let note = LastReload { at: SystemTime::now(), refused: problems.to_vec() };
-        let mut last = self.last_reload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self.last_reload.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(note);
     }
 
@@ -93,12 +93,8 @@ impl Running {
         changed.extend(rewritten(&self.templates, &templates));
         changed.sort();
         changed.dedup();
-        let other_templates =
-            self.config.templates != config.templates || self.templates != templates;
-        if other_templates {
-            // The old templates do not see what the new configuration leads to.
-            self.render(Vec::new());
-        }
+        // Templates that change do not see what the new configuration leads to.
+        self.renderer().keep(&prepared.resources, &config.groups);
         self.interests.follow(&config);
         let registries = self.follow(&config);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
@@ -123,9 +119,7 @@ impl Running {
         self.sockets.follow(&config);
         self.sockets.commit(bound, &self.workers);
         self.connections.set_max(config.limits.connections);
-        if other_templates {
-            self.render(prepared.resources);
-        }
+        self.renderer().follow(prepared.resources, &config.groups);
         status::follow(&self.reports, &registries);
         self.registries = registries;
         self.templates = templates;
@@ -133,16 +127,9 @@ impl Running {
         Ok(Report { generation, changed })
     }
 
-    /// Renders `resources` and nothing else from now on.
-    fn render(&self, resources: Vec<Resource>) {
-        let renderer = Renderer::start(
-            resources,
-            &self.published,
-            &self.phases,
-            &self.render_metrics,
-            &self.wants,
-        );
-        *self.renderer.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = renderer;
+    /// Renders the files. One that panicked while it was held still knows its tasks.
+    fn renderer(&self) -> MutexGuard<'_, Renderer> {
+        self.renderer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The registries of `config`: those that did not change go on, others start with what they
@@ -261,6 +248,7 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     by_name("listener", &before.listeners, &now.listeners, &mut changed);
     by_name("route", &before.routes, &now.routes, &mut changed);
     by_name("template", &before.templates, &now.templates, &mut changed);
+    by_name("group", &before.groups, &now.groups, &mut changed);
     if before.dns != now.dns {
         changed.push("dns".to_owned());
     }

@@ -9,11 +9,14 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
+use super::action::Action;
 use super::data::{Asked, Scope, View};
 use super::engine::go::{MissingKey, NumberFormat};
 use super::engine::{self, Engine, Limits};
 use super::language::{self, Delimiters, Language, Text};
+use super::writing::{OutputFormat, Owner, ReloadHttp, ReloadSignal, WriteMode};
 use crate::catalog::Snapshot;
+use crate::exec::CommandLine;
 use crate::units::{Period, Size};
 
 /// `[template.NAME]`.
@@ -59,21 +62,54 @@ pub struct ResourceConfig {
     pub include_dir: Option<PathBuf>,
     /// The file that it makes. Its directory must be there and writable.
     pub destination: PathBuf,
-    /// Shell command on the staged file, which stands for `{{.src}}`; when it fails or takes
-    /// longer than `timeout`, the old file stays.
+    /// Whether a directory that is not there is made.
     #[serde(default)]
-    pub check: Option<String>,
-    /// Shell command after the file was replaced; repeated until it succeeds once.
+    pub create_dirs: bool,
+    /// Who the file belongs to; by default whom it belonged to, or us.
     #[serde(default)]
-    pub reload: Option<String>,
+    pub owner: Option<Owner>,
+    /// Whether the file before is kept as `destination` with `.bak` behind it.
+    #[serde(default)]
+    pub backup: bool,
+    /// How the file takes the place of the one before.
+    #[serde(default)]
+    pub write: WriteMode,
+    /// What it must parse as before it is checked.
+    #[serde(default)]
+    pub output_format: Option<OutputFormat>,
+    /// Command on the staged file, which stands for `{{.src}}`; when it fails or takes longer than
+    /// its time, the old file stays.
+    #[serde(default)]
+    pub check: Option<CommandLine>,
+    /// Longest time for the check. Default: `timeout`.
+    #[serde(default)]
+    pub check_timeout: Option<Period>,
+    /// Command after the file was replaced; repeated until it succeeds once.
+    #[serde(default)]
+    pub reload: Option<CommandLine>,
+    /// The same by a signal.
+    #[serde(default)]
+    pub reload_signal: Option<ReloadSignal>,
+    /// The same by a request.
+    #[serde(default)]
+    pub reload_http: Option<ReloadHttp>,
+    /// Longest time for the reload. Default: `timeout`.
+    #[serde(default)]
+    pub reload_timeout: Option<Period>,
+    /// Least time from one run of the reload to the next; one that comes sooner is put off.
+    #[serde(default)]
+    pub reload_interval: Option<Period>,
+    /// Templates of one group change all their files or none.
+    #[serde(default)]
+    pub group: Option<String>,
     /// How long to wait for a change to be followed by others.
     #[serde(default)]
     pub wait: Wait,
     /// Permissions of the file; by default those it has, or `"0644"` for a new one.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// Longest time for an evaluation, for the check and for the reload, each; then the
-    /// evaluation is given up, and the processes are killed.
+    /// Longest time for an evaluation, and for a check or reload that states none of its own; then
+    /// the evaluation is given up, and the processes are ended.
     #[serde(default = "half_a_minute")]
     pub timeout: Period,
     /// Largest output of the template.
@@ -102,14 +138,48 @@ impl ResourceConfig {
             registry: None,
             include_dir: None,
             destination,
+            create_dirs: false,
+            owner: None,
+            backup: false,
+            write: WriteMode::Auto,
+            output_format: None,
             check: None,
+            check_timeout: None,
             reload: None,
+            reload_signal: None,
+            reload_http: None,
+            reload_timeout: None,
+            reload_interval: None,
+            group: None,
             wait: Wait { min: Period::from_millis(0), max: None },
             mode: None,
             timeout: half_a_minute(),
             output_max: sixteen_mebibytes(),
             steps_max: twenty_million(),
         }
+    }
+
+    /// What of writing and reloading does not fit together, if anything: the key, and what to do.
+    #[must_use]
+    pub fn problem(&self) -> Option<(&'static str, String)> {
+        let ways = [
+            ("reload", self.reload.is_some()),
+            ("reload_signal", self.reload_signal.is_some()),
+            ("reload_http", self.reload_http.is_some()),
+        ];
+        let mut ways = ways.into_iter().filter_map(|(key, stated)| stated.then_some(key));
+        if let (Some(first), Some(second)) = (ways.next(), ways.next()) {
+            let message =
+                format!("there is `{first}` too; a reader is told in one way, choose one");
+            return Some((second, message));
+        }
+        if let Some(problem) = self.reload_http.as_ref().and_then(ReloadHttp::problem) {
+            return Some(("reload_http", problem));
+        }
+        if self.group.as_deref() == Some("") {
+            return Some(("group", "the name is empty; leave it out for no group".to_owned()));
+        }
+        None
     }
 }
 
@@ -203,6 +273,19 @@ pub enum RenderError {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// The output is not what it is meant to be.
+    #[error(
+        "[template.{name}]: {problem}; the old file stays, the refused one is {}",
+        kept.display()
+    )]
+    Format {
+        /// Name of the resource.
+        name: Arc<str>,
+        /// What is wrong, and where.
+        problem: String,
+        /// Where the refused file is.
+        kept: PathBuf,
+    },
     /// The check refuses the staged file.
     #[error(
         "the check of [template.{name}] {outcome}; the old file stays, the refused one is {kept}"
@@ -229,6 +312,8 @@ pub struct Resource {
     pub destination: PathBuf,
     /// Checksum of the template's text: another one is another template.
     pub checksum: u32,
+    /// How the reader of the file is told, if it has to be.
+    pub(super) reload: Option<Action>,
     engine: Box<dyn Engine>,
     scope: Arc<Scope>,
 }
@@ -265,7 +350,19 @@ impl Resource {
         let engine = engine::parse(text, limits).map_err(RenderError::Template)?;
         let scope = Arc::new(language::scope(config, base_dir));
         let destination = base_dir.join(&config.destination);
-        Ok(Self { name, config: config.clone(), source, destination, checksum, engine, scope })
+        let reload = Action::of(config, &destination, base_dir);
+        let config = config.clone();
+        Ok(Self { name, config, source, destination, checksum, reload, engine, scope })
+    }
+
+    /// Whether `other` makes the same of the same snapshots, in the same place.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.config == other.config
+            && self.source == other.source
+            && self.destination == other.destination
+            && self.checksum == other.checksum
+            && self.reload == other.reload
     }
 
     /// What the file should say at `snapshot`. Not cheap, and functions may wait for commands and

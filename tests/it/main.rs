@@ -48,6 +48,8 @@ mod peers;
 mod process;
 mod reload;
 mod render_catalog;
+mod render_crash;
+mod render_writing;
 mod restart;
 mod rig;
 mod support;
