@@ -45,7 +45,7 @@ bench-check: build-deps ## the same, held to benches/compare/bounds.toml
 soak: build-deps ## about an hour of load (the tables show the memory after the first and the last round), 100,000 templates judged by Go
 	scripts/install-peers --debian
 	PORTOLAN_FULL=1 PORTOLAN_STORM_STEPS=$(STORM_STEPS) \
-		cargo test --locked --release --test it consul_ -- --nocapture --test-threads 1
+		cargo test --locked --release --test it -- --nocapture --test-threads 1 consul_ dns_express
 	cargo test --locked --test it -- --ignored --nocapture go_grammar
 	cargo bench --locked --bench compare -- --rounds $(SOAK_ROUNDS) --seconds 10 \
 		--peers portolan,knot,haproxy --tasks dns-hit,http-keepalive,tcp-small $(BENCH)
