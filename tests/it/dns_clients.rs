@@ -2,6 +2,7 @@
 //! servers from SRV records.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Output;
@@ -139,10 +140,11 @@ async fn a_server_template_of_haproxy_follows_the_srv_records_of_both_dialects()
          timeout retry 500ms\n hold valid 50ms\n hold obsolete 0s\n hold nx 0s\n"
     );
     for (front, name) in fronts.iter().zip(names) {
-        config.push_str(&format!(
+        let _ = writeln!(
+            config,
             "listen {name}\n bind {front}\n balance roundrobin\n \
-             server-template web 5 {name} resolvers us resolve-prefer ipv4 init-addr none\n"
-        ));
+             server-template web 5 {name} resolvers us resolve-prefer ipv4 init-addr none"
+        );
     }
     let file = directory.path().join("haproxy.cfg");
     std::fs::write(&file, config).unwrap();

@@ -65,7 +65,9 @@ impl Reply {
         let mut reply = Self::default();
         let mut section = None;
         for line in text.lines() {
-            if let Some(rest) = line.split("status: ").nth(1).or(line.split(" rcode: ").nth(1)) {
+            if let Some(rest) =
+                line.split("status: ").nth(1).or_else(|| line.split(" rcode: ").nth(1))
+            {
                 reply.status = rest.split([',', ';']).next().unwrap_or_default().to_owned();
             }
             if let Some(flags) = line.to_lowercase().split("flags: ").nth(1) {
