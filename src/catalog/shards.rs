@@ -104,6 +104,15 @@ impl<K: Hash + Eq + Clone, V> Shards<K, V> {
         }
     }
 
+    /// Begins a look-up of `key` that its owner takes on step by step; see [`Seek`].
+    pub fn seek<Q>(&self, key: &Q) -> Seek<'_, K, V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        Seek { hash: hash_of(key), node: &self.root, depth: 0 }
+    }
+
     /// Puts `value` under `key` and returns what stood there.
     pub fn insert(&mut self, key: K, value: Arc<V>) -> Option<Arc<V>> {
         let entry = Entry { hash: hash_of(&key), key, value };
@@ -149,6 +158,53 @@ impl<K: Hash + Eq + Clone, V> Shards<K, V> {
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         self.root.same(&other.root)
+    }
+}
+
+/// A look-up in steps, each of which waits for memory at one place. Who has many look-ups takes all
+/// of them one step on before the next: the processor then waits for all at the same time, instead
+/// of for one after the other. What a step returns means nothing; it is there to be read.
+#[derive(Debug)]
+pub struct Seek<'a, K, V> {
+    hash: u64,
+    node: &'a Node<K, V>,
+    depth: u32,
+}
+
+impl<'a, K, V> Seek<'a, K, V> {
+    /// Down to the leaf.
+    pub fn descend(&mut self) {
+        while let Node::Branch(branch) = self.node {
+            let Some(next) = branch.child(slot(self.hash, self.depth)) else { return };
+            self.node = next;
+            self.depth += 1;
+        }
+    }
+
+    /// Reads the leaf's head.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        match self.node {
+            Node::Leaf(entries) => entries.len() as u64,
+            Node::Branch(_) => 0,
+        }
+    }
+
+    /// Reads the leaf's first entry.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        match self.node {
+            Node::Leaf(entries) => entries.first().map_or(0, |entry| entry.hash),
+            Node::Branch(_) => 0,
+        }
+    }
+
+    /// The entry that has the hash of the key: nearly always the one that is looked for.
+    #[must_use]
+    pub fn entry(&self) -> Option<(&'a K, &'a Arc<V>)> {
+        let Node::Leaf(entries) = self.node else { return None };
+        let found = entries.iter().find(|entry| entry.hash == self.hash);
+        found.map(|entry| (&entry.key, &entry.value))
     }
 }
 
@@ -439,6 +495,11 @@ mod tests {
                 prop_assert_eq!(&all, model);
                 for key in 0..900 {
                     prop_assert_eq!(shards.get(&key).map(|v| **v), model.get(&key).copied());
+                    let mut seek = shards.seek(&key);
+                    seek.descend();
+                    std::hint::black_box((seek.head(), seek.first()));
+                    let found = seek.entry().map(|(found, value)| (*found, **value));
+                    prop_assert_eq!(found, model.get(&key).map(|value| (key, *value)));
                 }
             }
         }
