@@ -9,11 +9,17 @@
 //! Reading takes no lock and allocates nothing. Hashing is fast and unseeded: keys come from
 //! registries, which are trusted, never from the network's questions, which are only looked up.
 
+mod changes;
+mod seek;
+
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
+
+use changes::changes;
+pub use seek::Seek;
 
 /// Entries in a leaf before it is split into 64.
 const LEAF_MAX: usize = 12;
@@ -158,53 +164,6 @@ impl<K: Hash + Eq + Clone, V> Shards<K, V> {
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         self.root.same(&other.root)
-    }
-}
-
-/// A look-up in steps, each of which waits for memory at one place. Who has many look-ups takes all
-/// of them one step on before the next: the processor then waits for all at the same time, instead
-/// of for one after the other. What a step returns means nothing; it is there to be read.
-#[derive(Debug)]
-pub struct Seek<'a, K, V> {
-    hash: u64,
-    node: &'a Node<K, V>,
-    depth: u32,
-}
-
-impl<'a, K, V> Seek<'a, K, V> {
-    /// Down to the leaf.
-    pub fn descend(&mut self) {
-        while let Node::Branch(branch) = self.node {
-            let Some(next) = branch.child(slot(self.hash, self.depth)) else { return };
-            self.node = next;
-            self.depth += 1;
-        }
-    }
-
-    /// Reads the leaf's head.
-    #[must_use]
-    pub fn head(&self) -> u64 {
-        match self.node {
-            Node::Leaf(entries) => entries.len() as u64,
-            Node::Branch(_) => 0,
-        }
-    }
-
-    /// Reads the leaf's first entry.
-    #[must_use]
-    pub fn first(&self) -> u64 {
-        match self.node {
-            Node::Leaf(entries) => entries.first().map_or(0, |entry| entry.hash),
-            Node::Branch(_) => 0,
-        }
-    }
-
-    /// The entry that has the hash of the key: nearly always the one that is looked for.
-    #[must_use]
-    pub fn entry(&self) -> Option<(&'a K, &'a Arc<V>)> {
-        let Node::Leaf(entries) = self.node else { return None };
-        let found = entries.iter().find(|entry| entry.hash == self.hash);
-        found.map(|entry| (&entry.key, &entry.value))
     }
 }
 
@@ -379,66 +338,6 @@ impl<'a, K, V> Iterator for Entries<'a, K, V> {
             match self.open.pop()? {
                 Node::Leaf(entries) => self.leaf = entries.iter(),
                 Node::Branch(branch) => self.open.extend(&branch.children),
-            }
-        }
-    }
-}
-
-/// Walks both versions side by side and stops at every node that they share.
-fn changes<'a, K: Hash + Eq + Clone, V>(
-    before: Option<&'a Node<K, V>>,
-    now: Option<&'a Node<K, V>>,
-    depth: u32,
-    found: &mut impl FnMut(Change<'a, K, V>),
-) {
-    match (before, now) {
-        (Some(a), Some(b)) if a.same(b) => {}
-        (Some(Node::Branch(a)), Some(Node::Branch(b))) => {
-            let mut slots = a.taken | b.taken;
-            while slots != 0 {
-                let slot = slots.trailing_zeros();
-                slots &= slots - 1;
-                changes(a.child(slot), b.child(slot), depth + 1, found);
-            }
-        }
-        // A leaf on one side holds at most LEAF_MAX entries (or all of one hash), so that
-        // comparing entry by entry stays cheap however deep the other side is.
-        (before, now) => {
-            for entry in entries_of(before) {
-                let other = find(now, entry, depth);
-                if !other.is_some_and(|value| Arc::ptr_eq(value, &entry.value)) {
-                    found((&entry.key, Some(&entry.value), other));
-                }
-            }
-            for entry in entries_of(now) {
-                if find(before, entry, depth).is_none() {
-                    found((&entry.key, None, Some(&entry.value)));
-                }
-            }
-        }
-    }
-}
-
-fn entries_of<K, V>(node: Option<&Node<K, V>>) -> Entries<'_, K, V> {
-    Entries { open: node.into_iter().collect(), leaf: [].iter() }
-}
-
-fn find<'a, K: Eq, V>(
-    mut node: Option<&'a Node<K, V>>,
-    wanted: &Entry<K, V>,
-    mut depth: u32,
-) -> Option<&'a Arc<V>> {
-    loop {
-        match node? {
-            Node::Leaf(entries) => {
-                return entries
-                    .iter()
-                    .find(|entry| entry.hash == wanted.hash && entry.key == wanted.key)
-                    .map(|entry| &entry.value);
-            }
-            Node::Branch(branch) => {
-                node = branch.child(slot(wanted.hash, depth));
-                depth += 1;
             }
         }
     }
