@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// Whether the server at `address` plays its role.
 pub(crate) fn answers(role: Role, address: SocketAddr) -> io::Result<()> {
     match role {
-        Role::Dns => {
+        Role::Dns | Role::DnsViews => {
             // A name of the same length that isn't there must be denied, not just unanswered.
             expect(address, zone::HIT, (0, 3))?;
             expect(address, &zone::HIT.replace("svc", "non"), (3, 0))

@@ -109,7 +109,7 @@ fn one(
     let used =
         |from: Cpu, to: Cpu| Cpu { user: to.user - from.user, system: to.system - from.system };
     let whole = server.cpu();
-    if work == Work::Changing {
+    if matches!(work, Work::Changing { .. }) {
         let express = server.cpu_of(EXPRESS);
         let changes = Changes::start(zone);
         let load = work.load(machine, zone, address, seconds)?;

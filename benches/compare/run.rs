@@ -23,7 +23,7 @@ use crate::zone::Zone;
 #[command(name = "compare")]
 struct Cli {
     /// Rounds of each server, interleaved; memory takes a third of them.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Seconds of each round.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -166,7 +166,7 @@ fn play(
 ) -> Result<Outcome, Trouble> {
     let (_origin, origin) = match task.role {
         Role::Tcp => Helping::origin("origin-tcp")?,
-        Role::Http | Role::Dns => Helping::origin("origin-http")?,
+        Role::Http | Role::Dns | Role::DnsViews => Helping::origin("origin-http")?,
     };
     let mut outcome = Outcome { task: task.name, title: task.title, ..Outcome::default() };
     // Memory is looked at in fresh processes each time; CPU time in the same ones all along.

@@ -28,9 +28,9 @@ pub(crate) enum Work {
     /// Names that don't.
     Misses { rate: Option<u32> },
     /// One name with more addresses than a reply has room for.
-    Many,
+    Many { rate: Option<u32> },
     /// Names that exist, while others change.
-    Changing,
+    Changing { rate: Option<u32> },
     /// HTTP requests over kept connections.
     Requests,
     /// Messages of 64 bytes.
@@ -84,7 +84,32 @@ pub(crate) const TASKS: &[Task] = &[
         title: "DNS over UDP, a name with 5,000 A, saturated",
         role: Role::Dns,
         peers: DNS,
-        work: Work::Many,
+        work: Work::Many { rate: None },
+        smoke: false,
+    },
+    Task {
+        name: "dns-many-20k",
+        title: "the same at 20,000 questions a second",
+        role: Role::Dns,
+        peers: DNS,
+        work: Work::Many { rate: FIXED },
+        smoke: false,
+    },
+    Task {
+        name: "dns-views",
+        title: "DNS over UDP, a name with 3 A, saturated, asked by one of 1,000 clients with views \
+                of their own",
+        role: Role::DnsViews,
+        peers: &["portolan"],
+        work: Work::Hits { rate: None },
+        smoke: false,
+    },
+    Task {
+        name: "dns-views-20k",
+        title: "the same at 20,000 questions a second",
+        role: Role::DnsViews,
+        peers: &["portolan"],
+        work: Work::Hits { rate: FIXED },
         smoke: false,
     },
     Task {
@@ -93,7 +118,15 @@ pub(crate) const TASKS: &[Task] = &[
                 that answer",
         role: Role::Dns,
         peers: &["portolan"],
-        work: Work::Changing,
+        work: Work::Changing { rate: None },
+        smoke: false,
+    },
+    Task {
+        name: "dns-changing-20k",
+        title: "the same at 20,000 questions a second",
+        role: Role::Dns,
+        peers: &["portolan"],
+        work: Work::Changing { rate: FIXED },
         smoke: false,
     },
     Task {
@@ -133,14 +166,15 @@ impl Work {
         seconds: u32,
     ) -> Result<Load, Trouble> {
         match self {
-            Self::Hits { rate } => {
+            Self::Hits { rate } | Self::Changing { rate } => {
                 load::dnsperf(machine, address, &zone.hits, "NOERROR", seconds, rate)
             }
             Self::Misses { rate } => {
                 load::dnsperf(machine, address, &zone.misses, "NXDOMAIN", seconds, rate)
             }
-            Self::Changing => load::dnsperf(machine, address, &zone.hits, "NOERROR", seconds, None),
-            Self::Many => load::dnsperf(machine, address, &zone.many, "NOERROR", seconds, None),
+            Self::Many { rate } => {
+                load::dnsperf(machine, address, &zone.many, "NOERROR", seconds, rate)
+            }
             Self::Messages => load::ping_pong(address, 16, seconds),
             Self::Requests | Self::Idle { .. } => load::wrk(machine, address, 32, seconds),
         }

@@ -9,11 +9,17 @@
 //! Reading takes no lock and allocates nothing. Hashing is fast and unseeded: keys come from
 //! registries, which are trusted, never from the network's questions, which are only looked up.
 
+mod changes;
+mod seek;
+
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
+
+use changes::changes;
+pub use seek::Seek;
 
 /// Entries in a leaf before it is split into 64.
 const LEAF_MAX: usize = 12;
@@ -102,6 +108,15 @@ impl<K: Hash + Eq + Clone, V> Shards<K, V> {
                 }
             }
         }
+    }
+
+    /// Begins a look-up of `key` that its owner takes on step by step; see [`Seek`].
+    pub fn seek<Q>(&self, key: &Q) -> Seek<'_, K, V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        Seek { hash: hash_of(key), node: &self.root, depth: 0 }
     }
 
     /// Puts `value` under `key` and returns what stood there.
@@ -328,66 +343,6 @@ impl<'a, K, V> Iterator for Entries<'a, K, V> {
     }
 }
 
-/// Walks both versions side by side and stops at every node that they share.
-fn changes<'a, K: Hash + Eq + Clone, V>(
-    before: Option<&'a Node<K, V>>,
-    now: Option<&'a Node<K, V>>,
-    depth: u32,
-    found: &mut impl FnMut(Change<'a, K, V>),
-) {
-    match (before, now) {
-        (Some(a), Some(b)) if a.same(b) => {}
-        (Some(Node::Branch(a)), Some(Node::Branch(b))) => {
-            let mut slots = a.taken | b.taken;
-            while slots != 0 {
-                let slot = slots.trailing_zeros();
-                slots &= slots - 1;
-                changes(a.child(slot), b.child(slot), depth + 1, found);
-            }
-        }
-        // A leaf on one side holds at most LEAF_MAX entries (or all of one hash), so that
-        // comparing entry by entry stays cheap however deep the other side is.
-        (before, now) => {
-            for entry in entries_of(before) {
-                let other = find(now, entry, depth);
-                if !other.is_some_and(|value| Arc::ptr_eq(value, &entry.value)) {
-                    found((&entry.key, Some(&entry.value), other));
-                }
-            }
-            for entry in entries_of(now) {
-                if find(before, entry, depth).is_none() {
-                    found((&entry.key, None, Some(&entry.value)));
-                }
-            }
-        }
-    }
-}
-
-fn entries_of<K, V>(node: Option<&Node<K, V>>) -> Entries<'_, K, V> {
-    Entries { open: node.into_iter().collect(), leaf: [].iter() }
-}
-
-fn find<'a, K: Eq, V>(
-    mut node: Option<&'a Node<K, V>>,
-    wanted: &Entry<K, V>,
-    mut depth: u32,
-) -> Option<&'a Arc<V>> {
-    loop {
-        match node? {
-            Node::Leaf(entries) => {
-                return entries
-                    .iter()
-                    .find(|entry| entry.hash == wanted.hash && entry.key == wanted.key)
-                    .map(|entry| &entry.value);
-            }
-            Node::Branch(branch) => {
-                node = branch.child(slot(wanted.hash, depth));
-                depth += 1;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, HashMap};
@@ -439,6 +394,11 @@ mod tests {
                 prop_assert_eq!(&all, model);
                 for key in 0..900 {
                     prop_assert_eq!(shards.get(&key).map(|v| **v), model.get(&key).copied());
+                    let mut seek = shards.seek(&key);
+                    seek.descend();
+                    std::hint::black_box((seek.head(), seek.first()));
+                    let found = seek.entry().map(|(found, value)| (*found, **value));
+                    prop_assert_eq!(found, model.get(&key).map(|value| (key, *value)));
                 }
             }
         }

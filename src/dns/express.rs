@@ -18,6 +18,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 
+use super::ahead;
 use super::full::{DnsServer, Inner, stopped};
 use super::metrics::Way;
 use super::mmsg::{self, BATCH, Datagrams, Route};
@@ -169,6 +170,7 @@ impl Lane {
         let secrets = settings.limits.cookies.secrets(&own[..]);
         let (now, rates) = (now(), Some(&inner.rates));
         let mut tally = inner.metrics.tally(Way::UdpExpress);
+        ahead::fetch(&table, batch, count.min(BATCH));
         for index in 0..count.min(BATCH) {
             let route = batch.route(index);
             let Some(peer) = route.peer().filter(|peer| is_answerable(*peer, *local, &route))

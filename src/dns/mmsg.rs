@@ -11,8 +11,10 @@ use std::ptr;
 
 use libc::{c_int, c_void, iovec, mmsghdr, msghdr};
 
-/// Datagrams that are taken at a time.
+/// Most datagrams that are taken at a time.
 pub(super) const BATCH: usize = 64;
+/// Datagrams that there is room for at least: where one comes alone, nothing is prepared for sixty.
+const ROOM_MIN: usize = 4;
 /// Longest query in bytes, as we tell clients by EDNS; a longer one is cut, and so FORMERR.
 pub(super) const QUERY_MAX: usize = 1232;
 /// Bytes from one query to the next: whole cache lines, and no multiple of a page, so that the
@@ -104,6 +106,8 @@ pub(super) struct Datagrams {
     routes: Box<[Route]>,
     lengths: [u16; BATCH],
     received: usize,
+    /// How many are taken next time: twice as many as last time when that was not enough.
+    room: usize,
     /// Replies, one behind the other.
     replies: Vec<u8>,
     /// Of each reply, which query it belongs to and where it ends.
@@ -121,6 +125,7 @@ impl Datagrams {
             routes: vec![Route::NONE; BATCH].into(),
             lengths: [0; BATCH],
             received: 0,
+            room: ROOM_MIN,
             replies: Vec::with_capacity(BATCH * reply_max),
             ends: Vec::with_capacity(BATCH),
             vectors: vec![vector; BATCH].into(),
@@ -128,8 +133,8 @@ impl Datagrams {
         }
     }
 
-    /// Waits for a datagram, as long as the socket's read timeout says, and takes all that are
-    /// there. What was received and written before is gone.
+    /// Waits for a datagram, as long as the socket's read timeout says, and takes those that are
+    /// there, as many as there is room for. What was received and written before is gone.
     ///
     /// # Errors
     /// What the kernel says; a timeout is `WouldBlock`.
@@ -139,7 +144,7 @@ impl Datagrams {
         self.ends.clear();
         let slots = self.queries.chunks_exact_mut(STRIDE).zip(self.routes.iter_mut());
         let heads = self.heads.iter_mut().zip(self.vectors.iter_mut());
-        for ((query, route), (head, vector)) in slots.zip(heads) {
+        for ((query, route), (head, vector)) in slots.zip(heads).take(self.room) {
             *vector = iovec { iov_base: query.as_mut_ptr().cast(), iov_len: QUERY_MAX };
             head.msg_hdr.msg_name = route.name.as_mut_ptr().cast();
             head.msg_hdr.msg_namelen = NAME as u32;
@@ -148,7 +153,13 @@ impl Datagrams {
             head.msg_hdr.msg_control = route.control.as_mut_ptr().cast();
             head.msg_hdr.msg_controllen = CONTROL as _;
         }
-        self.received = receive(socket, &mut self.heads)?;
+        let room = self.heads.get_mut(..self.room).unwrap_or_default();
+        self.received = receive(socket, room)?;
+        if self.received == self.room {
+            self.room = (self.room * 2).min(BATCH);
+        } else if self.received < self.room / 4 {
+            self.room = (self.room / 2).max(ROOM_MIN);
+        }
         let told = self.heads.iter().zip(self.routes.iter_mut().zip(&mut self.lengths));
         for (head, (route, length)) in told.take(self.received) {
             route.name_len = head.msg_hdr.msg_namelen.min(NAME as u32) as u8;
@@ -381,6 +392,30 @@ mod tests {
             assert_eq!(client.recv(&mut buffer).unwrap(), 1);
             assert_eq!(buffer[0], n);
         }
+    }
+
+    #[test]
+    fn the_room_for_a_batch_follows_what_comes() {
+        let socket = bound("127.0.0.1:0", false);
+        let client = bound("127.0.0.1:0", false);
+        client.connect(socket.local_addr().unwrap()).unwrap();
+        let mut batch = Datagrams::new(512);
+        let take = |batch: &mut Datagrams, count: usize| {
+            for _ in 0..count {
+                client.send(b"a").unwrap();
+            }
+            let mut taken = Vec::new();
+            while taken.iter().sum::<usize>() < count {
+                taken.push(batch.receive(&socket).unwrap());
+            }
+            taken
+        };
+        assert_eq!(take(&mut batch, 124), [4, 8, 16, 32, 64]);
+        assert_eq!(take(&mut batch, 130), [64, 64, 2]);
+        for _ in 0..8 {
+            take(&mut batch, 1);
+        }
+        assert_eq!(batch.room, ROOM_MIN);
     }
 
     #[test]

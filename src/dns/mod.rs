@@ -5,6 +5,7 @@
 //! replies, plain ones by UDP in the express lane, all others in the full lane. Which names a service has is the matter of a [`dialect`], one file each. Names outside
 //! the zones are forwarded for those who may, and REFUSED for all others.
 
+mod ahead;
 mod answer;
 #[cfg(test)]
 mod answer_tests;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::counted::Counted;
-use super::node::{Data, Record};
+use super::node::{Data, Record, Srv};
 use super::wire::{CLASS_IN, HEADER, Name, put16, rtype, set16};
 
 /// Most names that one address points back to; the first ones in the order of their bytes. A
@@ -82,6 +82,11 @@ impl Set {
         }
     }
 
+    /// Reads the first byte of the first record, so that it is at hand.
+    pub(super) fn touch(&self) -> u64 {
+        self.bytes.first().map_or(0, |byte| u64::from(*byte))
+    }
+
     /// The record of an index below [`Set::len`].
     pub(super) fn record(&self, index: usize) -> &[u8] {
         let range = match &self.layout {
@@ -131,6 +136,19 @@ struct Merged<'a> {
     locality: u16,
     depth: u8,
     group: Option<&'a Arc<str>>,
+    /// Told with other addresses of its target too: whoever wants them asks for the target.
+    mixed: bool,
+}
+
+/// Whether both are the same on the wire, whatever goes with them.
+fn is_same(one: &Data, other: &Data) -> bool {
+    match (one, other) {
+        (Data::Srv(one), Data::Srv(other)) => {
+            let all = |srv: &Srv| (srv.port, srv.priority, srv.weight);
+            one.target == other.target && all(one) == all(other)
+        }
+        _ => one == other,
+    }
 }
 
 /// The answers of one name, by type.
@@ -142,7 +160,8 @@ pub(super) fn compile(records: &Counted, rules: Rules) -> Arc<[Set]> {
             continue;
         }
         let weight = u32::from(mark.weight).saturating_mul(count);
-        if let Some(last) = merged.last_mut().filter(|last| *last.data == *data) {
+        if let Some(last) = merged.last_mut().filter(|last| is_same(last.data, data)) {
+            last.mixed |= last.data != data;
             last.ttl = last.ttl.min(mark.ttl);
             last.weight = last.weight.saturating_add(weight);
             // Told by the near and by the far: it is of no place alone.
@@ -158,7 +177,7 @@ pub(super) fn compile(records: &Counted, rules: Rules) -> Arc<[Set]> {
         }
         let (locality, depth) = (mark.locality, mark.depth);
         let group = mark.group.as_ref();
-        merged.push(Merged { data, ttl: mark.ttl, weight, locality, depth, group });
+        merged.push(Merged { data, ttl: mark.ttl, weight, locality, depth, group, mixed: false });
     }
     if rules.groups {
         keep_group(&mut merged);
@@ -231,7 +250,8 @@ fn compile_set(records: &[Merged<'_>], rules: Rules) -> Option<Set> {
                 targets += 1;
             }
             target = Some(&srv.target);
-            glue.push(Glue { target: targets, ip: srv.glue });
+            let ip = srv.glue.filter(|_| !record.mixed);
+            glue.push(Glue { target: targets, ip });
         }
     }
     if even.is_none() {
@@ -290,7 +310,7 @@ pub(super) fn write_head(out: &mut Vec<u8>, owner: u16, rtype: u16, ttl: u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::node::{Mark, Srv};
+    use super::super::node::Mark;
     use super::*;
 
     fn sets(records: &[(Data, Mark)], rules: Rules) -> Arc<[Set]> {
@@ -333,6 +353,30 @@ mod tests {
         let shares: Vec<u16> =
             (0..3).map(|n| super::super::wire::be16(sets[0].record(n), 14).unwrap()).collect();
         assert_eq!((sets[0].ttl, shares), (5, vec![33, 66, 100]));
+    }
+
+    #[test]
+    fn what_is_the_same_on_the_wire_is_answered_once() {
+        let target = Name::parse("slave").unwrap();
+        let at = |last| Srv {
+            target: target.clone(),
+            port: 5051,
+            priority: 0,
+            weight: 1,
+            glue: Some([10, 0, 0, last].into()),
+        };
+        let other = Srv { port: 5052, ..at(1) };
+        for (records, want) in [
+            (vec![at(1), at(2), at(3)], vec![None]),
+            (vec![at(1)], vec![at(1).glue]),
+            (vec![at(1), at(2), other.clone()], vec![None, other.glue]),
+        ] {
+            let records: Vec<_> =
+                records.into_iter().map(|srv| (Data::Srv(srv), Mark::default())).collect();
+            let sets = sets(&records, Rules::default());
+            let glue: Vec<_> = (0..sets[0].len()).map(|n| sets[0].glue(n).unwrap().ip).collect();
+            assert_eq!(glue, want);
+        }
     }
 
     #[test]

@@ -3,14 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use serde_json::{Value, json};
 
 use crate::clients::{Dns, Reply};
-use crate::support::consul::Consul;
-use crate::support::{address, known, start};
+use crate::support::consul::{Consul, Entry};
+use crate::support::{address, known, start, until};
+
+/// How long the two may differ after a change.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One instance as the catalog is told: node, its address, service, id, address of its own, port,
 /// tags, weight, state of its check.
@@ -158,18 +162,21 @@ async fn ask(server: &Dns, name: &str, qtype: RecordType) -> Reply {
     server.ask(name, qtype).await
 }
 
+fn config(consul: &Consul) -> String {
+    format!(
+        "[node]\nworkers = 1\n[registry.dc1.consul]\naddress = \"http://{}\"\n\
+         [dns]\nlisten = [\"127.0.0.1:0\"]\n[dns.zone.consul]\ndialect = \"consul\"\n\
+         datacenter = \"dc1\"\n[admin]\nsocket = \"admin.sock\"\n",
+        consul.address()
+    )
+}
+
 #[tokio::test]
 async fn it_answers_as_the_real_one_does_but_where_it_differs_on_purpose() {
     let consul = Consul::start_with_dns().await;
     tell(&consul).await;
     let directory = tempfile::tempdir().unwrap();
-    let config = format!(
-        "[node]\nworkers = 1\n[registry.dc1.consul]\naddress = \"http://{}\"\n\
-         [dns]\nlisten = [\"127.0.0.1:0\"]\n[dns.zone.consul]\ndialect = \"consul\"\n\
-         datacenter = \"dc1\"\n[admin]\nsocket = \"admin.sock\"\n",
-        consul.address()
-    );
-    let app = start(&config, directory.path()).await;
+    let app = start(&config(&consul), directory.path()).await;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for Told(_, _, service, ..) in CATALOG {
         *counts.entry(service).or_default() += 1;
@@ -212,5 +219,73 @@ async fn it_answers_as_the_real_one_does_but_where_it_differs_on_purpose() {
     assert!(asked > 3_000, "only {asked} questions");
     assert!(wrong.is_empty(), "{} differ: {:#?}", wrong.len(), &wrong[..wrong.len().min(150)]);
     let _: Value = consul.get("/v1/status/leader").await;
+    app.stop().await;
+}
+
+/// One step of a maintenance, and how many instances of `kept` are in work behind it.
+type Step = (&'static str, Option<&'static str>, bool, usize);
+
+#[tokio::test]
+async fn what_is_in_maintenance_is_left_out_where_the_real_one_leaves_it_out() {
+    const STEPS: &[Step] = &[
+        ("one instance", Some("kept-1"), true, 1),
+        ("both", Some("kept-2"), true, 0),
+        ("the second is back", Some("kept-2"), false, 1),
+        ("the node too", None, true, 0),
+        ("the instance is back, the node is not", Some("kept-1"), false, 0),
+        ("all are back", None, false, 2),
+    ];
+    let consul = Consul::start_with_dns().await;
+    let entry = |service: &str, id: &str, at: &str| Entry::new(service, id, at.parse().unwrap());
+    for entry in [
+        entry("kept", "kept-1", "10.9.1.1:90").tagged("v1"),
+        entry("kept", "kept-2", "10.9.1.2:91").tagged("v1").weighing(3),
+        entry("other", "other-1", "10.9.1.3:92"),
+    ] {
+        consul.register(&entry).await;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let app = start(&config(&consul), directory.path()).await;
+    known(&app, "kept", 2).await;
+    known(&app, "other", 1).await;
+    let (them, us) = (Dns::to(consul.dns()).await, Dns::to(address(&app, "dns").await).await);
+    let names = [
+        "kept.service.consul",
+        "kept.service.dc1.consul",
+        "v1.kept.service.consul",
+        "_kept._tcp.service.consul",
+        "_kept._v1.service.dc1.consul",
+        "other.service.consul",
+        "_other._tcp.service.consul",
+        "consul.service.consul",
+        "agent.node.consul",
+        "0a090101.addr.consul",
+    ];
+    let mut compared = 0;
+    for (case, id, on, left) in STEPS {
+        consul.maintenance(*id, *on).await;
+        // Its own answers may take a moment: the agent tells the catalog.
+        until(case, async || {
+            let told = answer(&ask(&them, names[0], RecordType::A).await);
+            (told.1.len() == *left).then_some(())
+        })
+        .await;
+        for name in names {
+            for qtype in [RecordType::A, RecordType::AAAA, RecordType::SRV] {
+                let mut last = None;
+                let same = async || {
+                    let theirs = answer(&ask(&them, name, qtype).await);
+                    let own = answer(&ask(&us, name, qtype).await);
+                    let same = own == theirs || on_purpose(name, qtype, &theirs, &own).is_some();
+                    last = Some((theirs, own));
+                    same.then_some(())
+                };
+                let waited = tokio::time::timeout(PATIENCE, until(name, same)).await;
+                assert!(waited.is_ok(), "{case}, {name} {qtype}: they, we: {last:?}");
+                compared += 1;
+            }
+        }
+    }
+    println!("{compared} answers compared in {} steps of maintenance", STEPS.len());
     app.stop().await;
 }

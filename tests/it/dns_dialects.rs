@@ -63,8 +63,11 @@ async fn a_strict_resolver_finds_the_names_of_every_dialect() {
     );
     let vip = told("vip.prod", &[("kubernetes.cluster_ip", "10.96.0.1")], &["10.0.0.3:80"]);
     let mysql = told("mysql.shop.prod", &[], &["10.0.0.4:3306"]);
-    let plain = told("plain", &[], &["10.0.0.5:80"]);
-    let rig = Rig::start(ZONES, vec![web, vip, mysql, plain]).await;
+    let virtual_ip = ("consul.address.consul-virtual", "240.0.0.1");
+    let plain = told("plain", &[virtual_ip], &["10.0.0.5:80"]);
+    let boss = told("boss", &[("mesos.kind", "master")], &["10.0.0.6:5050"]);
+    let scheduler = told("marathon", &[("mesos.kind", "framework")], &["10.0.0.7:8080"]);
+    let rig = Rig::start(ZONES, vec![web, vip, mysql, plain, boss, scheduler]).await;
     let dns = rig.address("dns").await;
     let directory = tempfile::tempdir().unwrap();
     let front = own_address();
@@ -85,6 +88,7 @@ async fn a_strict_resolver_finds_the_names_of_every_dialect() {
         zones.map(|zone| stub(zone, dns)).concat()
     );
     let _unbound = unbound(directory.path(), front, &strict).await;
+    let mut wrong = Vec::new();
     for (question, status, answers) in [
         ("web.shop.prod.svc.test A", "NOERROR", 2),
         ("_http._tcp.web.shop.prod.svc.test SRV", "NOERROR", 2),
@@ -94,11 +98,22 @@ async fn a_strict_resolver_finds_the_names_of_every_dialect() {
         ("n1.node.dc1.consul A", "NOERROR", 1),
         ("0a000003.addr.dc1.consul A", "NOERROR", 1),
         ("node.consul A", "NOERROR", 0),
+        ("plain.virtual.consul A", "NOERROR", 1),
         ("web-shop-prod.marathon.mesos A", "NOERROR", 2),
         ("_http._plain._tcp.marathon.mesos SRV", "NOERROR", 1),
         ("_plain._tcp.marathon.slave.mesos SRV", "NOERROR", 1),
         ("slave.mesos A", "NOERROR", 5),
         ("_tcp.mesos A", "NOERROR", 0),
+        ("plain.marathon.mesos A", "NOERROR", 1),
+        ("plain.marathon.slave.mesos A", "NOERROR", 1),
+        ("leader.mesos A", "NOERROR", 1),
+        ("_leader._tcp.mesos SRV", "NOERROR", 1),
+        ("master.mesos A", "NOERROR", 1),
+        ("master0.mesos A", "NOERROR", 1),
+        ("marathon.mesos A", "NOERROR", 1),
+        ("_marathon._tcp.mesos SRV", "NOERROR", 1),
+        ("_slave._tcp.mesos SRV", "NOERROR", 1),
+        ("ns1.mesos A", "NOERROR", 1),
         ("web.shop.prod.discover.internal A", "NOERROR", 2),
         ("web.shop.rancher.internal A", "NOERROR", 2),
         ("i0.shop.prod.rancher.internal A", "NOERROR", 2),
@@ -114,15 +129,28 @@ async fn a_strict_resolver_finds_the_names_of_every_dialect() {
         ("i1.web.shop.prod.sky.test A", "NOERROR", 1),
         ("prod.sky.test A", "NOERROR", 4),
         ("*.shop.prod.sky.test A", "NOERROR", 3),
-        ("sky.test SRV", "NOERROR", 5),
+        ("sky.test SRV", "NOERROR", 7),
+        ("any.shop.prod.sky.test A", "NOERROR", 3),
         ("nobody.sky.test A", "NXDOMAIN", 0),
         ("nobody.svc.cluster.local A", "NXDOMAIN", 0),
         ("-x 10.96.0.1", "NOERROR", 1),
     ] {
         let reply = ask("dig", front, question).await;
         let got = (&*reply.status, reply.answer.len());
-        assert_eq!(got, (status, answers), "{question}: {}", reply.text);
+        if got != (status, answers) {
+            wrong.push(format!("{question}: {}", reply.text));
+        }
     }
+    // The canonical name of a task is known by where its SRV record leads to.
+    let ports = ask("dig", front, "_plain._tcp.marathon.slave.mesos SRV").await;
+    let target = ports.answer.first().and_then(|record| record.split(' ').nth(7)).unwrap();
+    for name in [target, &target.replace(".slave.", ".")] {
+        let reply = ask("dig", front, &format!("{name} A")).await;
+        if reply.answer.len() != 1 {
+            wrong.push(format!("{name}: {}", reply.text));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test]

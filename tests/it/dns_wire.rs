@@ -65,7 +65,9 @@ impl Reply {
         let mut reply = Self::default();
         let mut section = None;
         for line in text.lines() {
-            if let Some(rest) = line.split("status: ").nth(1) {
+            if let Some(rest) =
+                line.split("status: ").nth(1).or_else(|| line.split(" rcode: ").nth(1))
+            {
                 reply.status = rest.split([',', ';']).next().unwrap_or_default().to_owned();
             }
             if let Some(flags) = line.to_lowercase().split("flags: ").nth(1) {
@@ -90,10 +92,14 @@ impl Reply {
     }
 }
 
-/// What `tool` (dig or kdig) says to `question`, which may hold its options.
+/// What `tool` (dig, kdig or drill) says to `question`, which may hold its options.
 pub(crate) async fn ask(tool: &str, server: SocketAddr, question: &str) -> Reply {
     let (at, port) = (format!("@{}", server.ip()), server.port().to_string());
-    let patience = if tool == "dig" { ["+tries=1", "+time=10"] } else { ["+retry=0", "+time=10"] };
+    let patience: &[&str] = match tool {
+        "dig" => &["+tries=1", "+time=10"],
+        "kdig" => &["+retry=0", "+time=10"],
+        _ => &[],
+    };
     let mut arguments = vec![&*at, "-p", &*port];
     arguments.extend(patience);
     arguments.extend(question.split_whitespace());
@@ -105,7 +111,7 @@ fn set(lines: &[&str]) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn dig_and_kdig_read_the_same_answers() {
+async fn dig_kdig_and_drill_read_the_same_answers() {
     let (rig, dns) = rig().await;
     let serial = rig.app.tables().snapshot.generation as u32;
     let soa = |apex: &str| {
@@ -193,8 +199,12 @@ async fn dig_and_kdig_read_the_same_answers() {
     ];
     let mut wrong = Vec::new();
     for (case, question, status, answer, authority, additional) in cases {
-        for tool in ["dig", "kdig"] {
-            let reply = ask(tool, dns, &format!("{question} +noedns")).await;
+        for tool in ["dig", "kdig", "drill"] {
+            let question = match tool {
+                "drill" => question.replace("+tcp", "-t"),
+                _ => format!("{question} +noedns"),
+            };
+            let reply = ask(tool, dns, &question).await;
             let same = reply.status == *status
                 && reply.flags.contains("aa")
                 && !reply.flags.contains("tc")

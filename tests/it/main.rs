@@ -18,6 +18,8 @@ mod consul_latency;
 mod consul_real;
 mod consul_storm;
 mod dns_beside_consul;
+mod dns_clients;
+mod dns_container;
 mod dns_dialects;
 mod dns_express;
 mod dns_forward;

@@ -42,7 +42,7 @@ fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Troub
                 }],
             },
         }),
-        Role::Dns | Role::Tcp => json!({
+        Role::Dns | Role::DnsViews | Role::Tcp => json!({
             "name": "envoy.filters.network.tcp_proxy",
             "typed_config": {
                 "@type": format!("{filters}.network.tcp_proxy.v3.TcpProxy"),

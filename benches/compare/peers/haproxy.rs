@@ -17,7 +17,7 @@ pub(super) const PEER: Peer = Peer {
 fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Trouble> {
     let (mode, options) = match role {
         Role::Http => ("http", "  http-reuse always\n  option forwardfor\n"),
-        Role::Dns | Role::Tcp => ("tcp", ""),
+        Role::Dns | Role::DnsViews | Role::Tcp => ("tcp", ""),
     };
     let text = format!(
         "global\n  nbthread 1\n  maxconn 4000\n\

@@ -22,10 +22,12 @@ use crate::zone::Zone;
 
 /// What a server does in a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Role {
     /// Answers for [`crate::zone::ZONE`] by UDP, responses minimal, no rate limit.
     Dns,
+    /// The same, with views of 1,000 clients besides, of which the one that asks has one.
+    DnsViews,
     /// Carries HTTP/1.1 to one origin over kept connections and adds `X-Forwarded-For`.
     Http,
     /// Carries bytes to one origin.

@@ -38,7 +38,7 @@ fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Troub
              proxy_set_header Host $host;\n      \
              proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n    }}\n  }}\n}}\n"
         ),
-        Role::Dns | Role::Tcp => {
+        Role::Dns | Role::DnsViews | Role::Tcp => {
             format!("stream {{ server {{ listen {listen}; proxy_pass {origin}; }} }}\n")
         }
     };

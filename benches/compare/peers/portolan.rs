@@ -1,5 +1,6 @@
 //! Portolan itself, from the same file registry that its users have.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -18,7 +19,7 @@ pub(super) const PEER: Peer = Peer {
 fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Trouble> {
     let Site { listen, admin, origin, .. } = site;
     let services = match role {
-        Role::Dns => site.zone.services.clone(),
+        Role::Dns | Role::DnsViews => site.zone.services.clone(),
         Role::Http | Role::Tcp => site.write(
             "services.toml",
             &format!(
@@ -29,11 +30,12 @@ fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Troub
         )?,
     };
     let face = match role {
-        Role::Dns => format!(
+        Role::Dns | Role::DnsViews => format!(
             "[dns]\nlisten = [\"{listen}\"]\nexpress_workers = 1\n\
              [registry.changing.file]\npath = \"{}\"\n\
-             [dns.zone.\"{ZONE}\"]\ndialect = \"plain\"\nttl = \"{TTL}s\"\n",
-            site.zone.changing.display()
+             [dns.zone.\"{ZONE}\"]\ndialect = \"plain\"\nttl = \"{TTL}s\"\n{}",
+            site.zone.changing.display(),
+            if role == Role::DnsViews { views() } else { String::new() },
         ),
         Role::Http => format!(
             "[listener.bench.http]\nbind = [\"{listen}\"]\n\
@@ -53,4 +55,24 @@ fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Troub
     let mut command = Command::new(program);
     command.arg("run").arg("--config").arg(site.write("portolan.toml", &text)?);
     Ok(command)
+}
+
+/// Views of so many clients, each with a name of its own; the first is the load generator's.
+fn views() -> String {
+    const VIEWS: u32 = 1_000;
+    let mut text = String::new();
+    for number in 0..VIEWS {
+        let client = match number {
+            0 => "127.0.0.1".to_owned(),
+            _ => format!("10.77.{}.{}", number / 250, number % 250),
+        };
+        let _ = writeln!(
+            text,
+            "[dns.view.v{number}]\nnetworks = [\"{client}/32\"]\n\
+             records = {{ \"own-{number}.{ZONE}\" = [\"A 10.78.{}.{}\"] }}",
+            number / 250,
+            number % 250
+        );
+    }
+    text
 }
