@@ -15,7 +15,7 @@ use crate::dns::DnsConfig;
 use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
-use crate::render::{GroupConfig, ResourceConfig};
+use crate::render::{ExecConfig, GroupConfig, ResourceConfig};
 use crate::units::Period;
 
 /// A whole configuration, as it was written.
@@ -47,6 +47,8 @@ pub struct Config {
     pub templates: BTreeMap<String, ResourceConfig>,
     /// `[group.NAME]`, by name.
     pub groups: BTreeMap<String, GroupConfig>,
+    /// `[exec]`.
+    pub exec: Option<ExecConfig>,
     /// `[admin]`.
     pub admin: Option<AdminConfig>,
 }
@@ -124,6 +126,7 @@ impl Config {
             routes: each(document, "route", problems),
             templates: each(document, "template", problems),
             groups: each(document, "group", problems),
+            exec: one(document, "exec", problems),
             admin: one(document, "admin", problems),
         }
     }

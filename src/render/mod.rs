@@ -5,11 +5,13 @@
 //! template asked for, and only then.
 
 mod attributes;
+mod child;
 mod data;
 pub mod engine;
 mod fault;
 mod format;
 pub mod functions;
+mod preview;
 mod resource;
 mod status;
 mod task;
@@ -21,7 +23,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use child::{EnvConfig, Ended, ExecConfig, Order, Restart, supervise};
 pub use data::Asked;
+pub use preview::{Preview, preview};
 pub use resource::{Evaluation, Mode, RenderError, Resource, ResourceConfig, Wait};
 pub use status::{Metrics, ReloadStatus, ResourceStatus};
 use task::Task;
@@ -86,6 +90,12 @@ impl Renderer {
     #[must_use]
     pub fn status(&self) -> Vec<ResourceStatus> {
         self.statuses.iter().map(|status| status.borrow().clone()).collect()
+    }
+
+    /// How each resource stands, now and from now on, in the order of the configuration.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<watch::Receiver<ResourceStatus>> {
+        self.statuses.clone()
     }
 
     /// Returns once every file says what `generation` or a later one says.

@@ -21,25 +21,28 @@ impl Own {
     /// Reads arguments that name one `.toml` file; none: they are not for us.
     pub(super) fn read(arguments: &[String]) -> Option<Result<Self, String>> {
         let mut file = None;
-        let mut rest = arguments.iter();
         let mut others = Vec::new();
+        let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
-            let flag = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-'));
-            match flag.map(|flag| flag.split_once('=').unwrap_or((flag, ""))) {
-                Some(("config" | "c", "")) => file = rest.next(),
-                Some(("config" | "c", _)) => file = argument.split_once('=').map(|_| argument),
-                Some((other, value)) => others.push((other.to_owned(), value.to_owned())),
-                None => others.push((argument.clone(), String::new())),
+            let flag = argument.trim_start_matches('-');
+            let (name, value) = match flag.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (flag, None),
+            };
+            if matches!(name, "config" | "c") {
+                file = value.or_else(|| rest.next().map(String::as_str));
+            } else {
+                others.push((name, value));
             }
         }
-        let file = file.map(|file| file.split_once('=').map_or(&**file, |(_, path)| path))?;
+        let file = file?;
         if Path::new(file).extension() != Some("toml".as_ref()) {
             return None;
         }
         let mut plan = Plan { log_level: None, ..Plan::default() };
         for (name, value) in others {
-            let on = !matches!(&*value, "false" | "0");
-            match &*name {
+            let on = !matches!(value, Some("false" | "0"));
+            match name {
                 "once" if on => plan.mode = Mode::Once,
                 "parse-only" if on => plan.mode = Mode::ParseOnly,
                 "dry" => plan.dry = on,

@@ -46,39 +46,54 @@ pub(super) async fn render(
         Err(code) => return code,
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "rendering");
+    let code = until_the_end(&app, &mut signals, with_child, plan, again, codes).await;
+    app.stop().await;
+    code
+}
+
+/// Waits for the end: of the work when it is done once, of the child, or by a signal.
+async fn until_the_end(
+    app: &App,
+    signals: &mut mpsc::Receiver<Signal>,
+    with_child: bool,
+    plan: &Plan,
+    again: Again<'_>,
+    codes: Codes,
+) -> ExitCode {
     let mut once = std::pin::pin!(async {
-        if plan.mode == Mode::Once { once(&app, plan.patience).await } else { std::future::pending().await }
+        if plan.mode == Mode::Once {
+            return once(app, plan.patience).await;
+        }
+        std::future::pending().await
     });
     let mut rendered = false;
-    let code = loop {
+    loop {
         tokio::select! {
-            code = app.child_ended() => break ExitCode::from(code),
+            code = app.child_ended() => return ExitCode::from(code),
             result = &mut once, if !rendered => match result {
                 // The child goes on, and its end is ours.
                 Ok(()) if with_child => rendered = true,
-                Ok(()) => break ExitCode::SUCCESS,
+                Ok(()) => return ExitCode::SUCCESS,
                 Err(problems) => {
                     for problem in &problems {
                         complain(&format!("portolan: {problem}"));
                     }
-                    break ExitCode::from(codes.failed);
+                    return ExitCode::from(codes.failed);
                 }
             },
             Some(signal) = signals.recv() => {
                 let number = signal.as_raw();
                 if plan.signals.end == Some(number) {
-                    break ExitCode::from(codes.interrupted);
+                    return ExitCode::from(codes.interrupted);
                 }
                 if plan.signals.reload == Some(number) {
-                    reload(&app, again).await;
+                    reload(app, again).await;
                 } else if !app.signal_child(signal).await && signal == Signal::TERM {
-                    break ExitCode::SUCCESS;
+                    return ExitCode::SUCCESS;
                 }
             }
         }
-    };
-    app.stop().await;
-    code
+    }
 }
 
 /// All signals that can be listened to, in one row.

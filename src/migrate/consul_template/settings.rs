@@ -110,8 +110,15 @@ impl Section {
 
     fn at(&self, path: &[&str]) -> Option<&(Leaf, From)> {
         let (name, sections) = path.split_last()?;
-        let section = sections.iter().try_fold(self, |section, name| section.sections.get(name))?;
-        section.leaves.get(name)
+        self.find(sections)?.leaves.get::<str>(name)
+    }
+
+    fn find(&self, path: &[&str]) -> Option<&Self> {
+        let mut section = self;
+        for name in path {
+            section = section.sections.get::<str>(name)?;
+        }
+        Some(section)
     }
 
     /// Where what `path` names was set, if it was.
@@ -121,7 +128,7 @@ impl Section {
 
     /// Whether nothing was set in the section that `path` names; the first place otherwise.
     pub(super) fn first(&self, path: &[&str]) -> Option<&From> {
-        let section = path.iter().try_fold(self, |section, name| section.sections.get(name))?;
+        let section = self.find(path)?;
         let own = section.leaves.values().next().map(|(_, from)| from);
         own.or_else(|| section.sections.keys().find_map(|name| section.first(&[name])))
     }
