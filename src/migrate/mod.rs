@@ -5,7 +5,7 @@
 //! the text gives it to [`crate::config::parse`]; whoever only looks prints it.
 
 pub mod consul_template;
-mod text;
+pub mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
