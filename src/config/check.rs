@@ -113,10 +113,11 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         if let Some((key, message)) = template.problem() {
             problems.push(document.problem(&["template", name, key], message));
         }
+        let key = if template.contents.is_some() { "contents" } else { "source" };
         match Resource::load(name, template, &config.base_dir) {
             Ok(resource) => resources.push(resource),
             Err(error) => {
-                problems.push(document.problem(&["template", name, "source"], error.to_string()));
+                problems.push(document.problem(&["template", name, key], error.to_string()));
             }
         }
     }

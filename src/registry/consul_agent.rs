@@ -33,12 +33,15 @@ pub(super) enum Target {
     Service(Arc<str>),
     /// The keys below a prefix.
     Keys(Arc<str>),
+    /// All nodes.
+    Nodes,
 }
 
 impl Target {
     fn path(&self) -> String {
         match self {
             Self::Names => "/v1/catalog/services?".into(),
+            Self::Nodes => "/v1/catalog/nodes?".into(),
             Self::Service(name) => format!("/v1/health/service/{}?", escaped(name)),
             Self::Keys(prefix) => {
                 let parts: Vec<String> = prefix.split('/').map(escaped).collect();
@@ -52,6 +55,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Names => f.write_str("list of services"),
+            Self::Nodes => f.write_str("list of nodes"),
             Self::Service(name) => write!(f, "service {name}"),
             Self::Keys(prefix) => write!(f, "keys {prefix:?}"),
         }

@@ -12,6 +12,7 @@ mod fault;
 mod format;
 pub mod functions;
 mod preview;
+mod language;
 mod resource;
 mod status;
 mod task;
@@ -24,8 +25,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use child::{EnvConfig, Ended, ExecConfig, Order, Restart, supervise};
-pub use data::Asked;
 pub use preview::{Preview, preview};
+pub use data::{Asked, Scope, Want};
+pub use language::{Delimiters, Language};
 pub use resource::{Evaluation, Mode, RenderError, Resource, ResourceConfig, Wait};
 pub use status::{Metrics, ReloadStatus, ResourceStatus};
 use task::Task;
@@ -33,11 +35,11 @@ pub use writing::{
     GroupConfig, OutputFormat, Owner, ReloadHttp, ReloadSignal, SignalName, Url, WriteMode,
 };
 
-use crate::catalog::{Interest, Snapshot};
+use crate::catalog::Snapshot;
 use crate::lifecycle::{self, Phase, Phases};
 
 /// What each template asks the registries for, by its name, as far as it has been evaluated.
-pub type Wants = Arc<watch::Sender<BTreeMap<Arc<str>, Interest>>>;
+pub type Wants = Arc<watch::Sender<BTreeMap<Arc<str>, Want>>>;
 
 /// All resources, rendering. Dropping it ends their tasks; files stay as they are.
 #[derive(Debug)]

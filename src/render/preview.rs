@@ -63,14 +63,13 @@ async fn follow(
         let evaluated = tokio::task::spawn_blocking(move || evaluating.evaluate(&from)).await;
         let Ok(Evaluation { asked, output }) = evaluated else { return };
         wants.send_if_modified(|wants| {
-            let interest = asked.interest();
-            let other = wants.get(&resource.name) != Some(&interest);
+            let other = wants.get(&resource.name) != Some(asked.want());
             if other {
-                wants.insert(Arc::clone(&resource.name), interest);
+                wants.insert(Arc::clone(&resource.name), asked.want().clone());
             }
             other
         });
-        let held = asked.waits_for(&snapshot).is_some();
+        let held = asked.waits_for().is_some();
         let now = match &output {
             Ok(bytes) => Ok(bytes.clone()),
             Err(error) => Err(error.to_string()),
@@ -82,15 +81,20 @@ async fn follow(
                 return;
             }
         }
-        loop {
-            if snapshots.changed().await.is_err() {
-                return;
+        let changed = async {
+            loop {
+                if snapshots.changed().await.is_err() {
+                    return false;
+                }
+                let next = Arc::clone(&snapshots.borrow());
+                if asked.differs(&snapshot, &next) {
+                    return true;
+                }
             }
-            let next = Arc::clone(&snapshots.borrow());
-            // Whoever is heard may free one that waits.
-            if held || asked.differs(&snapshot, &next) {
-                break;
-            }
+        };
+        tokio::select! {
+            goes_on = changed => if !goes_on { return },
+            () = asked.files_changed() => {}
         }
     }
 }
