@@ -142,6 +142,7 @@ async fn one_that_is_to_run_always_is_started_again_after_a_pause() {
         until(&log, "run run").await;
         sender.send(Order::End).await.unwrap();
     };
-    let (ended, ()) = tokio::join!(supervise(&config(&text), &mut orders), told);
+    let config = config(&text);
+    let (ended, ()) = tokio::join!(supervise(&config, &mut orders), told);
     assert_eq!(ended, Ended::Told);
 }
