@@ -95,7 +95,7 @@ fn what_cannot_be_read_is_told_with_its_place() {
         ("json's key", "{a: 1}", "1:2", "`a` stands where a key should"),
         ("behind json", "{} x", "1:4", "`x` stands where a setting should begin"),
         ("deep lists", &deep("[", 100), "1:69", "more than 64"),
-        ("deep blocks", &deep("{ a = ", 100), "1:389", "more than 64"),
+        ("deep blocks", &deep("{ a = ", 100), "1:390", "more than 64"),
         ("deep labels", &"a ".repeat(100), "1:131", "more than 64"),
     ] {
         let fault = read(text).expect_err(case);

@@ -198,7 +198,7 @@ env = { custom = ["CONSUL_HTTP_ADDR=consul.example:8501", "P=q"], allow = ["CONS
     let told = |lines: &[String], part: &str| {
         assert!(lines.iter().any(|line| line.contains(part)), "{part}: {lines:#?}");
     };
-    told(&plan.notices, "ct.hcl:21:23: `syslog` has no effect");
+    told(&plan.notices, "ct.hcl:20:21: `syslog` has no effect");
     for part in ["`deduplicate` has", "`vault` has", "`consul.transport.dial_timeout` has"] {
         told(&plan.notices, part);
     }
