@@ -266,7 +266,7 @@ fn every_value_that_is_known_by_name_is_documented() {
 }
 
 /// The smallest configuration in which each table stands; `@` is where one more key goes.
-const SMALLEST: [(&str, &str); 35] = [
+const SMALLEST: [(&str, &str); 37] = [
     ("[node]", "[node]\n@"),
     ("[limits]", "[limits]\n@"),
     ("[registry.NAME.file]", "[registry.NAME.file]\npath = \"a.toml\"\n@"),
@@ -308,6 +308,8 @@ const SMALLEST: [(&str, &str); 35] = [
         "[template.NAME]\nsource = \"a.j2\"\ndestination = \"a\"\n[template.NAME.wait]\n@",
     ),
     ("[registry.NAME.consul]", "[registry.NAME.consul]\n@"),
+    ("[exec]", "[exec]\ncommand = \"x\"\n@"),
+    ("[exec.env]", "[exec]\ncommand = \"x\"\n[exec.env]\n@"),
     ("[admin]", "[admin]\n@"),
     ("[health]", "[health]\n@"),
     ("[service.NAME.check.tcp]", "[service.NAME.check.tcp]\n@"),

@@ -103,3 +103,30 @@ fn what_cannot_be_read_is_told_without_secrets() {
     }
     assert!(read_line(&["--"]).is_ok());
 }
+
+#[test]
+fn every_flag_and_every_key_is_in_the_document() {
+    const PAGE: &str = include_str!("../../../docs/consul-template.md");
+    for name in names() {
+        let stranger = name.starts_with("vault-") || name.starts_with("nomad-");
+        assert!(stranger || PAGE.contains(&format!("`-{name}`")), "-{name}");
+    }
+    fn keys(schema: &[super::super::schema::Key], found: &mut Vec<&'static str>) {
+        for key in schema {
+            found.push(key.name);
+            match key.kind {
+                Kind::Block(inner) | Kind::BlockOr(inner, _) if !matches!(key.name, "vault" | "nomad") => {
+                    keys(inner, found);
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    keys(super::super::schema::TOP, &mut found);
+    keys(super::super::schema::TEMPLATE, &mut found);
+    let words: Vec<&str> = PAGE.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    for key in found {
+        assert!(words.contains(&key), "`{key}`");
+    }
+}

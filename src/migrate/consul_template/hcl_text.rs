@@ -122,7 +122,9 @@ pub(super) fn json(rest: &str) -> Taken {
                 return text.map(|text| (text, at + 1)).map_err(|error| {
                     let told = error.to_string();
                     let told = told.split(" at line").next().unwrap_or_default().to_owned();
-                    (rest.floor_char_boundary(error.column().saturating_sub(2).min(at)), told)
+                    let about = error.column().saturating_sub(2).min(at);
+                    let place = (0..=about).rev().find(|at| rest.is_char_boundary(*at));
+                    (place.unwrap_or(0), told)
                 });
             }
             _ => {}
