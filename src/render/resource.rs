@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
+use super::action::Action;
 use super::data::{Asked, Scope, View};
 use super::engine::go::{MissingKey, NumberFormat};
 use super::engine::{self, Engine, Limits};
@@ -107,8 +108,8 @@ pub struct ResourceConfig {
     /// Permissions of the file; by default those it has, or `"0644"` for a new one.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// Longest time for an evaluation, which is given up then, and for the check and the reload,
-    /// each, that state none of their own.
+    /// Longest time for an evaluation, and for a check or reload that states none of its own; then
+    /// the evaluation is given up, and the processes are ended.
     #[serde(default = "half_a_minute")]
     pub timeout: Period,
     /// Largest output of the template.
@@ -272,6 +273,19 @@ pub enum RenderError {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// The output is not what it is meant to be.
+    #[error(
+        "[template.{name}]: {problem}; the old file stays, the refused one is {}",
+        kept.display()
+    )]
+    Format {
+        /// Name of the resource.
+        name: Arc<str>,
+        /// What is wrong, and where.
+        problem: String,
+        /// Where the refused file is.
+        kept: PathBuf,
+    },
     /// The check refuses the staged file.
     #[error(
         "the check of [template.{name}] {outcome}; the old file stays, the refused one is {kept}"
@@ -298,6 +312,8 @@ pub struct Resource {
     pub destination: PathBuf,
     /// Checksum of the template's text: another one is another template.
     pub checksum: u32,
+    /// How the reader of the file is told, if it has to be.
+    pub(super) reload: Option<Action>,
     engine: Box<dyn Engine>,
     scope: Arc<Scope>,
 }
@@ -334,7 +350,19 @@ impl Resource {
         let engine = engine::parse(text, limits).map_err(RenderError::Template)?;
         let scope = Arc::new(language::scope(config, base_dir));
         let destination = base_dir.join(&config.destination);
-        Ok(Self { name, config: config.clone(), source, destination, checksum, engine, scope })
+        let reload = Action::of(config, &destination, base_dir);
+        let config = config.clone();
+        Ok(Self { name, config, source, destination, checksum, reload, engine, scope })
+    }
+
+    /// Whether `other` makes the same of the same snapshots, in the same place.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.config == other.config
+            && self.source == other.source
+            && self.destination == other.destination
+            && self.checksum == other.checksum
+            && self.reload == other.reload
     }
 
     /// What the file should say at `snapshot`. Not cheap, and functions may wait for commands and
