@@ -121,6 +121,30 @@ async fn one_that_does_not_obey_is_killed_with_its_group() {
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the grandchild lives on");
 }
 
+#[test]
+fn a_shell_stays_only_where_it_is_needed() {
+    let path = OsString::from("/usr/bin:/bin");
+    for (line, want) in [
+        ("/usr/sbin/nginx -g 'daemon off;'", true),
+        ("sleep 5", true),
+        ("sleep $SECONDS \"a;b\" c\\;d", true),
+        ("no-such-program x", false),
+        ("exit 3", false),
+        ("A=b sleep 5", false),
+        ("sleep 1; sleep 2", false),
+        ("sleep 1 && true", false),
+        ("sleep 1 > log", false),
+        ("sleep $(cat x)", false),
+        ("sleep \"$(cat x)\"", false),
+        ("sleep \"`cat x`\"", false),
+        ("sleep '`$(;'", true),
+        ("while true; do :; done", false),
+        ("", false),
+    ] {
+        assert_eq!(is_one_program(line, &path), want, "{line:?}");
+    }
+}
+
 #[tokio::test]
 async fn its_end_is_told_with_its_code_and_by_a_signal_as_shells_do() {
     for (case, text, want) in [

@@ -267,7 +267,7 @@ impl Asked {
                 });
             }
             Query::Store => {
-                for prefix in Arc::clone(&self.scope).keys.iter() {
+                for prefix in &Arc::clone(&self.scope).keys {
                     self.wish(snapshot, "", |interest| {
                         interest.keys.insert(Arc::clone(prefix));
                     });
@@ -522,3 +522,7 @@ impl Source for View {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "data_tests.rs"]
+mod tests;

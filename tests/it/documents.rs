@@ -78,6 +78,12 @@ fn every_configuration_in_the_documents_is_accepted() {
             let name = name.unwrap_or_else(|| panic!("{path}:{line}: begins with its name?"));
             fs::write(dir.path().join(name), &template).unwrap();
         }
+        for (line, template) in blocks(&page, "gotemplate") {
+            let name = template.trim_start_matches(['{', '/', '*', '-', ' ']).split(' ').next();
+            let name = name.filter(|name| name.contains(".ctmpl"));
+            let name = name.unwrap_or_else(|| panic!("{path}:{line}: begins with its name?"));
+            fs::write(dir.path().join(name), &template).unwrap();
+        }
         for (line, block) in blocks(&page, "toml") {
             if block.starts_with("# services.toml") {
                 continue;

@@ -104,9 +104,9 @@ struct Nginx {
 }
 
 impl Nginx {
-    async fn start(place: &Place) -> Self {
+    async fn start(place: &Place, servers: SocketAddr) -> Self {
         let at = own_address();
-        place.write("app.conf", "upstream app { server 127.0.0.1:65535; }\n");
+        place.write("app.conf", &format!("upstream app {{\n  server {servers};\n}}\n"));
         let config = format!(
             "daemon off;\nworker_processes 1;\nerror_log stderr warn;\npid nginx.pid;\nevents {{}}\n\
              http {{\naccess_log off;\nclient_body_temp_path body;\nproxy_temp_path proxy;\n\
@@ -145,7 +145,7 @@ async fn the_command_lines_of_the_mesos_setup_keep_a_real_nginx_up_to_date() {
     let (one, two) = (backend("one", 1).await, backend("two", 2).await);
     for as_file in [false, true] {
         let place = Place::new();
-        let nginx = Nginx::start(&place).await;
+        let nginx = Nginx::start(&place, "127.0.0.1:1".parse().unwrap()).await;
         place.write("app.ctmpl", APP);
         let template = format!(
             "{}:{}:nginx -s reload",
@@ -192,7 +192,7 @@ async fn two_hundred_changes_in_a_row_cost_no_request() {
     let consul = Consul::start().await;
     let (one, two) = (backend("one", 1).await, backend("two", 2).await);
     let place = Place::new();
-    let nginx = Arc::new(Nginx::start(&place).await);
+    let nginx = Arc::new(Nginx::start(&place, one).await);
     place.write("app.ctmpl", APP);
     let template = "app.ctmpl:app.conf:nginx -s reload";
     let address = consul.address().to_string();
@@ -409,7 +409,8 @@ async fn a_supervised_child_starts_when_the_files_are_there_and_its_end_is_ours(
     let log = async |text: &str| place.says("log", text).await;
 
     // The key is not there yet, and so the child is not.
-    let mut process = with(&["-exec-reload-signal=SIGHUP"]);
+    let mut process = with(&["-exec-reload-signal=SIGHUP", "-log-level=info"]);
+    process.logged("waiting for a registry").await;
     process.signal(Signal::USR1);
     consul.put("/v1/kv/color", Value::from("blue")).await;
     log(&format!("{started}\"blue\"\n")).await;
@@ -449,7 +450,7 @@ async fn as_process_one_it_reaps_what_others_left_behind() {
         "for i in 1 2 3 4 5; do (sleep 0.1 &) ; done; sleep 0.5\n\
          grep -l '^[0-9]* ([a-z]*) Z 1 ' /proc/[0-9]*/stat 2>/dev/null | wc -l > before\n\
          while grep -l '^[0-9]* ([a-z]*) Z 1 ' /proc/[0-9]*/stat 2>/dev/null | grep -q .; do sleep 0.1; done\n\
-         echo $PPID > parent; exit 7",
+         echo $PPID $(cat /proc/1/comm) > parent; exit 7",
     );
     let mut command = Command::new("unshare");
     command.args(["-rpf", "--mount-proc", "--kill-child"]);
@@ -462,7 +463,7 @@ async fn as_process_one_it_reaps_what_others_left_behind() {
         return;
     }
     assert_eq!(output.status.code(), Some(7), "{said}");
-    assert_eq!(place.read("parent"), "1\n", "it was process 1");
+    assert_eq!(place.read("parent"), "1 consul-template\n", "it was process 1");
     assert_eq!(place.read("before"), "5\n", "there was something to reap");
 }
 
