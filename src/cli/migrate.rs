@@ -77,9 +77,10 @@ fn consul_template(arguments: &[String]) -> ExitCode {
 
 /// Prints `plan` with what would differ, and says whether it could be started.
 pub(super) fn show(plan: &Plan) -> ExitCode {
-    for (title, lines) in
-        [("What would differ:", &plan.differences), ("Settings without effect here:", &plan.notices)]
-    {
+    for (title, lines) in [
+        ("What would differ:", &plan.differences),
+        ("Settings without effect here:", &plan.notices),
+    ] {
         if !lines.is_empty() {
             say(&format!("# {title}"));
             for line in lines {

@@ -30,8 +30,12 @@ impl Codes {
     pub(super) const CONSUL_TEMPLATE: Self =
         Self { interrupted: 12, arguments: 13, failed: 14, configuration: 15 };
     /// Those of Portolan.
-    pub(super) const OWN: Self =
-        Self { interrupted: 0, arguments: 2, failed: 71, configuration: super::super::exit::CONFIG };
+    pub(super) const OWN: Self = Self {
+        interrupted: 0,
+        arguments: 2,
+        failed: 71,
+        configuration: super::super::exit::CONFIG,
+    };
 }
 
 /// A configuration that can be started, and how.
@@ -113,7 +117,8 @@ impl PidFile {
     fn write(path: &Path) -> Result<Self, String> {
         let text = format!("{}", std::process::id());
         let written: io::Result<()> = std::fs::write(path, text);
-        written.map_err(|error| format!("cannot write the pid file {}: {error}", path.display()))?;
+        written
+            .map_err(|error| format!("cannot write the pid file {}: {error}", path.display()))?;
         Ok(Self(path.to_path_buf()))
     }
 }
