@@ -272,7 +272,7 @@ fn every_value_that_is_known_by_name_is_documented() {
 }
 
 /// The smallest configuration in which each table stands; `@` is where one more key goes.
-const SMALLEST: [(&str, &str); 37] = [
+const SMALLEST: [(&str, &str); 40] = [
     ("[node]", "[node]\n@"),
     ("[limits]", "[limits]\n@"),
     ("[registry.NAME.file]", "[registry.NAME.file]\npath = \"a.toml\"\n@"),
@@ -312,6 +312,20 @@ const SMALLEST: [(&str, &str); 37] = [
     (
         "[template.NAME.wait]",
         "[template.NAME]\nsource = \"a.j2\"\ndestination = \"a\"\n[template.NAME.wait]\n@",
+    ),
+    (
+        "[template.NAME.reload_signal]",
+        "[template.NAME]\nsource = \"a.j2\"\ndestination = \"a\"\n\
+         [template.NAME.reload_signal]\npid_file = \"a\"\n@",
+    ),
+    (
+        "[template.NAME.reload_http]",
+        "[template.NAME]\nsource = \"a.j2\"\ndestination = \"a\"\n\
+         [template.NAME.reload_http]\npost = \"http://127.0.0.1:1\"\n@",
+    ),
+    (
+        "[group.NAME]",
+        "[template.a]\nsource = \"a.j2\"\ndestination = \"a\"\ngroup = \"NAME\"\n[group.NAME]\n@",
     ),
     ("[registry.NAME.consul]", "[registry.NAME.consul]\n@"),
     ("[exec]", "[exec]\ncommand = \"x\"\n@"),
