@@ -47,8 +47,8 @@ use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
 use publish::{Compile, Publisher};
-use sight::Sight;
 use rendered::Rendered;
+use sight::Sight;
 use sockets::Sockets;
 use workers::Workers;
 

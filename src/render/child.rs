@@ -212,9 +212,9 @@ fn is_one_program(line: &str, path: &OsStr) -> bool {
             ('\'' | '"', None) => quote = Some(c),
             ('\\', None | Some('"')) => drop(chars.next()),
             (_, Some('\'')) => {}
-            // Within double quotes a shell still runs commands.
+            // Within double quotes a shell still runs commands: any parenthesis there keeps it.
             ('`', _) => return false,
-            (c, Some(_)) if c != '$' => {}
+            (c, Some(_)) if c != '(' => {}
             (c, _) => bare.push(c),
         }
     }

@@ -281,7 +281,7 @@ backend {{.Name}}
     consul.put("/v1/kv/dnsmasq/cache", Value::from(500)).await;
     let place = Place::new();
     let nginx = NGINX.replace("AT", &own_address().to_string());
-    let mut config = format!("consul {{ address = \"{}\" }}\n", consul.address());
+    let mut blocks = vec![format!("consul {{ address = \"{}\" }}", consul.address())];
     for (name, text) in [
         ("haproxy.cfg", HAPROXY),
         ("prometheus.json", PROMETHEUS),
@@ -290,11 +290,12 @@ backend {{.Name}}
     ] {
         let source = place.write(&format!("{name}.ctmpl"), text);
         let destination = place.path("out").join(name);
-        config += &format!(
-            "template {{\n  source = \"{source}\"\n  destination = \"{}\"\n  perms = 0600\n}}\n",
-            destination.display()
-        );
+        let destination = destination.display();
+        blocks.push(format!(
+            "template {{\n  source = \"{source}\"\n  destination = \"{destination}\"\n  perms = 0600\n}}"
+        ));
     }
+    let config = blocks.join("\n");
     let file = place.write("ct.hcl", &config);
     let ended = place.run(&["-config", &file, "-once"]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");

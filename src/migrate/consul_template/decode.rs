@@ -206,14 +206,7 @@ fn leaf(kind: Kind, value: &Value) -> Result<Leaf, Wrong> {
             Ok(Leaf::Command(values::command(words)))
         }
         (Kind::Command, _) => Err(Wrong::Kind("a text, or a list of texts")),
-        (
-            Kind::Words
-            | Kind::Wait
-            | Kind::Block(_)
-            | Kind::BlockOr(..)
-            | Kind::Templates,
-            _,
-        ) => {
+        (Kind::Words | Kind::Wait | Kind::Block(_) | Kind::BlockOr(..) | Kind::Templates, _) => {
             Err(Wrong::Kind("a block"))
         }
     }

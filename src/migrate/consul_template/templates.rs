@@ -48,7 +48,8 @@ impl Translation<'_> {
         let name = free_name(destination.or(source).unwrap_or("inline"), names);
         // Where nothing is written, a place is not needed.
         let idle = self.plan.dry || self.plan.mode == Mode::ParseOnly;
-        let Some(destination) = destination.map(str::to_owned).or_else(|| idle.then(|| name.clone()))
+        let Some(destination) =
+            destination.map(str::to_owned).or_else(|| idle.then(|| name.clone()))
         else {
             self.problems.push(format!("{from}: the template has no `destination`"));
             return;
@@ -144,7 +145,8 @@ impl Translation<'_> {
         }
         let command = template.command(&["exec", "command"]);
         let Some(command) = command.or_else(|| template.command(&["command"])) else { return };
-        let timeout = template.span(&["exec", "timeout"]).or_else(|| template.span(&["command_timeout"]));
+        let timeout =
+            template.span(&["exec", "timeout"]).or_else(|| template.span(&["command_timeout"]));
         let timeout = timeout.unwrap_or(COMMAND_TIMEOUT);
         let mut command = self.surrounded(template, command.clone());
         if timeout.is_zero() {
