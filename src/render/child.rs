@@ -218,7 +218,7 @@ fn is_one_program(line: &str, path: &OsStr) -> bool {
             (c, _) => bare.push(c),
         }
     }
-    if bare.contains([';', '&', '|', '<', '>', '(', ')', '{', '}', '\n']) || bare.contains("$(") {
+    if bare.contains([';', '&', '|', '<', '>', '(', ')', '{', '}', '\n']) {
         return false;
     }
     let program = line.split_whitespace().next().unwrap_or_default();

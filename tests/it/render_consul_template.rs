@@ -269,7 +269,8 @@ backend {{.Name}}
         upstream app_{{$tag}} {\n  least_conn;\n{{range $services}}  server {{.Address}}:{{.Port}} max_fails=3; # {{.ID}} on {{.Node}}\n{{end}}}\n{{end}}\
         server { listen AT; location / { proxy_pass http://app_http; } }\n}\n";
     let consul = Consul::start().await;
-    let at = |port| SocketAddr::new(own_ip(), port);
+    let ip = own_ip();
+    let at = |port| SocketAddr::new(ip, port);
     for (service, id, port, tag) in [
         ("app", "a1", 8001, "http"),
         ("app", "a2", 8002, "http"),
