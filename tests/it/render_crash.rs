@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
 use crate::child::{Running, command};
 use crate::support::{listing, replace, until, within};
@@ -71,6 +73,13 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
+/// Returns when nobody answers on `socket`: a command that was being started when the process was
+/// killed holds its sockets for a moment, until it is another program.
+async fn released(socket: &Path) {
+    let refused = async || UnixStream::connect(socket).await.is_err().then_some(());
+    until("the socket is released", refused).await;
+}
+
 /// Starts the process so that it dies at the step of this number; 0: it lives.
 fn start(file: &Path, step: u64) -> Running {
     let mut child = command(&["run", "--config", file.to_str().unwrap()]);
@@ -95,8 +104,8 @@ async fn told(directory: &Path, version: &str) {
 }
 
 /// Reads the file that is replaced by rename, again and again, and counts; panics at a part of one.
-fn read_on(file: PathBuf, end: Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
-    std::thread::spawn(move || {
+fn read_on(file: PathBuf, end: Arc<AtomicBool>) -> JoinHandle<usize> {
+    tokio::spawn(async move {
         let mut count = 0;
         while !end.load(Ordering::Relaxed) {
             if let Ok(text) = std::fs::read_to_string(&file) {
@@ -105,7 +114,7 @@ fn read_on(file: PathBuf, end: Arc<AtomicBool>) -> std::thread::JoinHandle<usize
                 assert!(text.lines().all(|line| line == first), "a mix of two files was seen");
                 count += 1;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         count
     })
@@ -129,6 +138,7 @@ async fn after_every_death_files_are_whole_and_in_the_end_every_change_was_reloa
     replace(&directory.join("services.toml"), &listing("web", &[(&name(version), at)]));
     while deaths < deaths_wanted {
         let step = 1 + next(&mut state) % STEPS_MAX;
+        released(&directory.join("data/admin.sock")).await;
         let mut process = start(&file, step);
         loop {
             let wanted = name(version);
@@ -147,6 +157,7 @@ async fn after_every_death_files_are_whole_and_in_the_end_every_change_was_reloa
             replace(&directory.join("services.toml"), &services);
         }
     }
+    released(&directory.join("data/admin.sock")).await;
     let mut process = start(&file, 0);
     told(directory, &name(version)).await;
     // Taken back only after the reload has succeeded, so a moment later than it was seen.
@@ -156,8 +167,7 @@ async fn after_every_death_files_are_whole_and_in_the_end_every_change_was_reloa
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
     end.store(true, Ordering::Relaxed);
-    let read = within("the reader", tokio::task::spawn_blocking(|| reader.join())).await;
-    let read = read.unwrap().expect("the reader saw a part of a file");
+    let read = within("the reader", reader).await.expect("the reader saw a part of a file");
     let group = std::fs::read_to_string(directory.join("group.log")).unwrap();
     let placed = std::fs::read_to_string(directory.join("placed.log")).unwrap();
     for line in group.lines().chain(placed.lines()) {

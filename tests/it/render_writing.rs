@@ -122,7 +122,7 @@ async fn a_full_disk_leaves_the_old_file_and_a_bind_mount_is_written_in_place() 
     let directory = directory.path();
     let services = |count| {
         let all = addresses(count);
-        let named: Vec<_> = all.iter().map(|at| at.to_string()).collect();
+        let named: Vec<_> = all.iter().map(ToString::to_string).collect();
         let listed: Vec<_> = named.iter().zip(&all).map(|(id, at)| (&**id, *at)).collect();
         listing("web", &listed)
     };
