@@ -2,6 +2,7 @@
 //! for a time.
 
 mod command_line;
+pub mod reap;
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;

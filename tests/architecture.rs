@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 7] = [
     &["exec", "lifecycle", "random", "suggest", "telemetry", "units"],
     &["catalog", "net"],
     &["api", "dns", "health", "proxy", "registry", "render"],
-    &["config"],
+    &["config", "migrate"],
     &["app"],
     &["cli"],
     &["main"],

@@ -3,6 +3,7 @@
 //! Start, publish, reload, drain. Nothing here decides about an answer, a route or an instance.
 
 mod admin;
+mod child;
 mod error;
 mod health;
 mod interest;
@@ -11,6 +12,7 @@ mod meters;
 mod names;
 mod publish;
 mod reload;
+mod rendered;
 mod sight;
 mod sockets;
 mod status;
@@ -46,6 +48,7 @@ use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
 use publish::{Compile, Publisher};
+use rendered::Rendered;
 use sight::Sight;
 use sockets::Sockets;
 use workers::Workers;
@@ -76,6 +79,9 @@ pub struct App {
     tasks: Vec<JoinHandle<()>>,
     reloads: mpsc::Sender<Reload>,
     admin: Option<SocketAddr>,
+    wants: render::Wants,
+    rendered: Rendered,
+    child: child::Child,
 }
 
 /// What a reload replaces.
@@ -91,6 +97,8 @@ struct Running {
     renderer: Arc<std::sync::Mutex<Renderer>>,
     interests: Interests,
     reports: status::Reports,
+    rendered: watch::Sender<rendered::Statuses>,
+    exec: watch::Sender<Option<render::ExecConfig>>,
     health: Health,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
@@ -201,6 +209,10 @@ impl App {
             data_dir,
         };
         let renderer = Renderer::start(prepared.resources, &config.groups, around).await;
+        let statuses = watch::Sender::new(rendered::of(&renderer));
+        let rendered = Rendered::new(statuses.subscribe());
+        let exec = watch::Sender::new(config.exec.clone());
+        let child = child::Child::start(exec.subscribe(), rendered.clone(), lifecycle.phases());
         let renderer = Arc::new(std::sync::Mutex::new(renderer));
         lifecycle.advance(Phase::Serving);
         readiness_follows(&tables, &readiness, &lifecycle);
@@ -243,6 +255,8 @@ impl App {
             renderer,
             interests,
             reports,
+            rendered: statuses,
+            exec,
             health,
             plans,
             workers,
@@ -268,6 +282,9 @@ impl App {
             tasks,
             reloads,
             admin: admin_address,
+            wants,
+            rendered,
+            child,
         })
     }
 
@@ -336,6 +353,7 @@ impl App {
     /// Ends everything: the last state goes to disk, the threads leave.
     pub async fn stop(mut self) {
         self.readiness.set(false);
+        self.child.stop().await;
         self.lifecycle.advance(Phase::Stopped);
         let workers = self.running.lock().await.workers.take();
         // A thread that panicked has said so; joining blocks, so it is done aside.

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::interest::Interests;
 use super::publish::Compile;
 use super::status::{self, LastReload};
-use super::{Running, feed};
+use super::{Running, feed, rendered};
 use crate::api::{Reload, Report};
 use crate::catalog::RegistryState;
 use crate::catalog::publish::{Feed, Plan};
@@ -120,6 +120,12 @@ impl Running {
         self.sockets.commit(bound, &self.workers);
         self.connections.set_max(config.limits.connections);
         self.renderer().follow(prepared.resources, &config.groups);
+        self.rendered.send_replace(rendered::of(&self.renderer()));
+        self.exec.send_if_modified(|exec| {
+            let other = *exec != config.exec;
+            exec.clone_from(&config.exec);
+            other
+        });
         status::follow(&self.reports, &registries);
         self.registries = registries;
         self.templates = templates;
@@ -254,6 +260,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     }
     if before.health != now.health {
         changed.push("health".to_owned());
+    }
+    if before.exec != now.exec {
+        changed.push("exec".to_owned());
     }
     if before.guard != now.guard {
         changed.push("guard".to_owned());

@@ -20,7 +20,7 @@ pub use tables::{Config, LimitsConfig, NodeConfig, ServiceConfig};
 /// Top-level tables that are known.
 const KINDS: &[&str] = &[
     "node", "limits", "guard", "registry", "locality", "health", "service", "dns", "listener",
-    "route", "template", "group", "metadata", "admin",
+    "route", "template", "group", "exec", "metadata", "admin",
 ];
 
 /// Largest configuration file.

@@ -16,7 +16,7 @@ use crate::dns::DnsConfig;
 use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
-use crate::render::{GroupConfig, ResourceConfig};
+use crate::render::{ExecConfig, GroupConfig, ResourceConfig};
 use crate::units::Period;
 
 /// A whole configuration, as it was written.
@@ -48,6 +48,8 @@ pub struct Config {
     pub templates: BTreeMap<String, ResourceConfig>,
     /// `[group.NAME]`, by name.
     pub groups: BTreeMap<String, GroupConfig>,
+    /// `[exec]`.
+    pub exec: Option<ExecConfig>,
     /// `[metadata]`.
     pub metadata: Option<MetadataConfig>,
     /// `[admin]`.
@@ -127,6 +129,7 @@ impl Config {
             routes: each(document, "route", problems),
             templates: each(document, "template", problems),
             groups: each(document, "group", problems),
+            exec: one(document, "exec", problems),
             metadata: one(document, "metadata", problems),
             admin: one(document, "admin", problems),
         }

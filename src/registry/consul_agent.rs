@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use base64::Engine as _;
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 
 use super::consul_config::ConsulConfig;
 use super::consul_watch::{Consistency, Query, Told, Watch};
+use super::secret::Secret;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -96,6 +98,8 @@ pub(super) struct Agents {
     clients: Vec<Client>,
     current: AtomicUsize,
     token: ArcSwapOption<HeaderValue>,
+    /// User name and password, as they are sent.
+    login: Option<HeaderValue>,
     /// Datacenter and the like, as every query ends.
     scope: String,
     timeout: Duration,
@@ -117,6 +121,7 @@ impl Agents {
                 ca_file: file(&config.ca_file),
                 cert_file: file(&config.cert_file),
                 key_file: file(&config.key_file),
+                unverified: !config.verify,
             },
             server_name: config.server_name.clone(),
             connect_timeout: config.timeout.0.min(Duration::from_secs(5)),
@@ -138,6 +143,7 @@ impl Agents {
             clients: config.agents().into_iter().map(client).collect(),
             current: AtomicUsize::new(0),
             token: ArcSwapOption::empty(),
+            login: login(config),
             scope,
             timeout: config.timeout.0,
             silence_max: config.heartbeat.0,
@@ -244,6 +250,9 @@ impl Agents {
             let name = HeaderName::from_static("x-consul-token");
             request.headers.push((name, HeaderValue::clone(&token)));
         }
+        if let Some(login) = &self.login {
+            request.headers.push((AUTHORIZATION, login.clone()));
+        }
         let client = self.client();
         let failed = |error: HttpError| {
             let kind = match error {
@@ -274,6 +283,16 @@ impl Agents {
         let why = format!("{}: {} {}{help}", self.now(), reply.status.as_u16(), said.trim()).into();
         Failure { kind, why, pause }
     }
+}
+
+/// User name and password of `config` as RFC 7617 §2 sends them.
+fn login(config: &ConsulConfig) -> Option<HeaderValue> {
+    let user = config.username.as_ref()?;
+    let password = config.password.as_ref().map_or("", Secret::reveal);
+    let both = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    let mut value = HeaderValue::from_str(&format!("Basic {both}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn told(headers: &HeaderMap) -> Told {

@@ -12,6 +12,7 @@
 
 mod action;
 mod attributes;
+mod child;
 mod data;
 mod debt;
 pub mod engine;
@@ -21,6 +22,7 @@ pub mod functions;
 mod journal;
 mod language;
 mod place;
+mod preview;
 mod recover;
 mod reload;
 mod resource;
@@ -36,8 +38,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use child::{Ended, EnvConfig, ExecConfig, Order, Restart, supervise};
 pub use data::{Asked, Scope, Want};
 pub use language::{Delimiters, Language};
+pub use preview::{Preview, preview};
 pub use resource::{Evaluation, Mode, RenderError, Resource, ResourceConfig, Wait};
 pub use status::{CheckStatus, Metrics, ReloadStatus, ResourceStatus};
 pub use writing::{

@@ -333,6 +333,8 @@ const SMALLEST: &[(&str, &str)] = &[
         "[template.a]\nsource = \"a.j2\"\ndestination = \"a\"\ngroup = \"NAME\"\n[group.NAME]\n@",
     ),
     ("[registry.NAME.consul]", "[registry.NAME.consul]\n@"),
+    ("[exec]", "[exec]\ncommand = \"x\"\n@"),
+    ("[exec.env]", "[exec]\ncommand = \"x\"\n[exec.env]\n@"),
     ("[metadata]", "[metadata]\nlisten = \"127.0.0.1:1\"\n@"),
     ("[admin]", "[admin]\n@"),
     ("[health]", "[health]\n@"),

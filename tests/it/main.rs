@@ -50,6 +50,7 @@ mod peers;
 mod process;
 mod reload;
 mod render_catalog;
+mod render_consul_template;
 mod render_crash;
 mod render_writing;
 mod restart;
