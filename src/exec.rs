@@ -1,6 +1,8 @@
-//! Commands of the configuration: run by a shell, in a process group of their own, for a time.
+//! Commands of the configuration: run by a shell or without one, in a process group of their own,
+//! for a time.
 
-use std::path::Path;
+mod command_line;
+
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use std::{fmt, io};
@@ -8,7 +10,8 @@ use std::{fmt, io};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
-use tokio::process::Command;
+
+pub use command_line::{CommandLine, Files};
 
 /// What is kept of a command's output: its end, where the reason usually stands.
 const OUTPUT_MAX: usize = 4096;
@@ -46,35 +49,23 @@ impl fmt::Display for Failure {
     }
 }
 
-/// `command` with every `{{.src}}` or `{{ src }}` replaced by `path`.
-pub fn with_source(command: &str, path: &Path) -> String {
-    let path = quoted(&path.to_string_lossy());
-    let mut out = String::with_capacity(command.len() + path.len());
-    let mut rest = command;
-    while let Some((before, after)) = rest.split_once("{{") {
-        out.push_str(before);
-        match after.split_once("}}") {
-            Some((name, behind)) if matches!(name.trim(), ".src" | "src") => {
-                out.push_str(&path);
-                rest = behind;
-            }
-            _ => {
-                out.push_str("{{");
-                rest = after;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
+/// How a command is run, apart from what it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Variables in its environment, beside our own.
+    pub environment: &'a [(&'a str, &'a str)],
+    /// Longest time; then its process group is told to end.
+    pub limit: Duration,
+    /// How long the group may take to end by SIGTERM before it is killed; zero kills at once.
+    pub grace: Duration,
 }
 
-/// `word` so that a shell takes it as one; a plain path stays as it is, for it may stand in quotes.
-fn quoted(word: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+@=:,%".contains(&b);
-    if word.bytes().all(plain) {
-        return word.to_owned();
+impl Terms<'_> {
+    /// At most for `limit`, then killed at once, in our environment.
+    #[must_use]
+    pub const fn within(limit: Duration) -> Self {
+        Self { environment: &[], limit, grace: Duration::ZERO }
     }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Runs `command` by `sh -c` for at most `limit`; then its whole process group is killed, as it is
@@ -95,19 +86,29 @@ pub async fn run_with(
     environment: &[(&str, &str)],
     limit: Duration,
 ) -> Result<String, Failure> {
+    let terms = Terms { environment, ..Terms::within(limit) };
+    run_line(&CommandLine::from(command), terms).await
+}
+
+/// Runs `line` in a process group of its own on these `terms`; gives the last 4 KiB of what it
+/// wrote. The group is killed when this future is dropped. What it leaves behind on purpose, as a
+/// daemon, lives on when it ends in time.
+///
+/// # Errors
+/// It could not be started, ended with another status than 0, or did not end in time.
+pub async fn run_line(line: &CommandLine, terms: Terms<'_>) -> Result<String, Failure> {
     let (reader, writer) = io::pipe().map_err(Failure::Start)?;
     let mut reader = pipe::Receiver::from_owned_fd(reader.into()).map_err(Failure::Start)?;
     let both = writer.try_clone().map_err(Failure::Start)?;
-    let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(command).process_group(0).kill_on_drop(true);
-    shell.envs(environment.iter().copied());
-    shell.stdin(Stdio::null()).stdout(both).stderr(writer);
-    let mut child = shell.spawn().map_err(Failure::Start)?;
+    let mut command = line.command();
+    command.process_group(0).kill_on_drop(true).envs(terms.environment.iter().copied());
+    command.stdin(Stdio::null()).stdout(both).stderr(writer);
+    let mut child = command.spawn().map_err(Failure::Start)?;
     // It holds our ends of the pipe, which would never end otherwise.
-    drop(shell);
+    drop(command);
     let mut group = Group(child.id());
     let mut output = Output::default();
-    let ended = tokio::time::timeout(limit, async {
+    let ended = tokio::time::timeout(terms.limit, async {
         tokio::select! {
             status = child.wait() => status,
             () = output.read_from(&mut reader) => child.wait().await,
@@ -124,10 +125,16 @@ pub async fn run_with(
         }
         Ok(Err(error)) => Err(Failure::Start(error)),
         Err(_) => {
+            if !terms.grace.is_zero() {
+                group.signal(Signal::TERM);
+                let ending = async { tokio::join!(child.wait(), output.read_from(&mut reader)) };
+                // Whether it obeyed or not, what is left of the group is killed below.
+                let _ = tokio::time::timeout(terms.grace, ending).await;
+            }
             drop(group);
             // Reaped here, so that no zombie stays; the kill has been sent.
             let _ = tokio::time::timeout(AFTERMATH, child.wait()).await;
-            Err(Failure::TimedOut(limit, output.text()))
+            Err(Failure::TimedOut(terms.limit, output.text()))
         }
     }
 }
@@ -155,13 +162,19 @@ impl Output {
 /// A process group that is killed when this is dropped.
 struct Group(Option<u32>);
 
-impl Drop for Group {
-    fn drop(&mut self) {
+impl Group {
+    fn signal(&self, signal: Signal) {
         let id = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(id) = id {
             // It may have ended by itself in the meantime.
-            let _ = kill_process_group(id, Signal::KILL);
+            let _ = kill_process_group(id, signal);
         }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
     }
 }
 
@@ -170,20 +183,6 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(20);
-
-    #[test]
-    fn the_staged_path_takes_the_place_of_its_name_in_both_spellings() {
-        for (case, command, path, want) in [
-            ("go", "check {{.src}}", "/a/b", "check /a/b"),
-            ("go, spaced", "check {{ .src }}", "/a/b", "check /a/b"),
-            ("jinja", "a {{ src }} b {{src}}", "/a", "a /a b /a"),
-            ("in quotes", "check \"{{.src}}\"", "/a/b", "check \"/a/b\""),
-            ("to be quoted", "check {{.src}}", "/a b'c", "check '/a b'\\''c'"),
-            ("other names", "echo {{.dest}} {{", "/a", "echo {{.dest}} {{"),
-        ] {
-            assert_eq!(with_source(command, Path::new(path)), want, "{case}");
-        }
-    }
 
     #[tokio::test]
     async fn success_is_success_and_failure_tells_status_and_output() {
@@ -211,5 +210,32 @@ mod tests {
         assert!(run("sleep 15 &", LONG).await.is_ok());
         assert!(run("sleep 15 & exit 1", LONG).await.is_err());
         assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn words_run_without_a_shell_and_see_their_variables() {
+        let words =
+            |words: &[&str]| CommandLine::Words(words.iter().map(|w| (*w).into()).collect());
+        let terms = Terms { environment: &[("SHOWN", "yes")], ..Terms::within(LONG) };
+        let said = run_line(&words(&["printf", "%s", "$SHOWN *"]), terms).await.unwrap();
+        assert_eq!(said, "$SHOWN *");
+        let said = run_line(&words(&["printenv", "SHOWN"]), terms).await.unwrap();
+        assert_eq!(said, "yes\n");
+        let failure = run_line(&words(&["/no/such program"]), terms).await.unwrap_err().to_string();
+        assert!(failure.starts_with("could not be started: "), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn whoever_has_a_grace_is_told_to_end_before_it_is_killed() {
+        let terms = Terms { grace: LONG, ..Terms::within(Duration::from_millis(300)) };
+        let start = tokio::time::Instant::now();
+        let obeys = "trap 'echo told; exit 0' TERM; echo up; while :; do sleep 0.05; done";
+        let failure = run_line(&obeys.into(), terms).await.unwrap_err().to_string();
+        assert_eq!(failure, "did not end within 300ms and was killed: up\ntold");
+        let terms = Terms { grace: Duration::from_millis(200), ..terms };
+        let defies = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+        let failure = run_line(&defies.into(), terms).await.unwrap_err().to_string();
+        assert_eq!(failure, "did not end within 300ms and was killed: up");
+        assert!(start.elapsed() < LONG / 2);
     }
 }

@@ -44,6 +44,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     ports_twice(document, config, &mut problems);
     services(document, config, &mut problems);
     zones(document, config, &mut problems);
+    groups(document, config, &mut problems);
     for unsafe_admin in config.admin.iter().filter_map(AdminConfig::problem) {
         problems.push(document.problem(&["admin", "listen"], unsafe_admin));
     }
@@ -105,6 +106,9 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
                 template.destination.display()
             );
             problems.push(document.problem(&["template", name, "destination"], message));
+        }
+        if let Some((key, message)) = template.problem() {
+            problems.push(document.problem(&["template", name, key], message));
         }
         match Resource::load(name, template, &config.base_dir) {
             Ok(resource) => resources.push(resource),
@@ -213,6 +217,20 @@ fn circle(config: &Config, name: &str) -> Option<String> {
             return None;
         }
         path.push(next);
+    }
+}
+
+/// A group has templates: one without is most often misspelt.
+fn groups(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) {
+    // A template that did not decode may be the one.
+    let undecoded = document.names("template").len() > config.templates.len();
+    for name in config.groups.keys().filter(|_| !undecoded) {
+        if !config.templates.values().any(|template| template.group.as_ref() == Some(name)) {
+            let message = format!(
+                "no template is of this group; write `group = \"{name}\"` in those that are"
+            );
+            problems.push(document.problem(&["group", name], message));
+        }
     }
 }
 

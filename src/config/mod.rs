@@ -20,7 +20,7 @@ pub use tables::{Config, LimitsConfig, NodeConfig, ServiceConfig};
 /// Top-level tables that are known.
 const KINDS: &[&str] = &[
     "node", "limits", "guard", "registry", "locality", "health", "service", "dns", "listener",
-    "route", "template", "admin",
+    "route", "template", "group", "admin",
 ];
 
 /// Largest configuration file.

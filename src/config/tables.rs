@@ -15,7 +15,7 @@ use crate::dns::DnsConfig;
 use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
-use crate::render::ResourceConfig;
+use crate::render::{GroupConfig, ResourceConfig};
 use crate::units::Period;
 
 /// A whole configuration, as it was written.
@@ -45,6 +45,8 @@ pub struct Config {
     pub routes: BTreeMap<String, RouteConfig>,
     /// `[template.NAME]`, by name.
     pub templates: BTreeMap<String, ResourceConfig>,
+    /// `[group.NAME]`, by name.
+    pub groups: BTreeMap<String, GroupConfig>,
     /// `[admin]`.
     pub admin: Option<AdminConfig>,
 }
@@ -121,6 +123,7 @@ impl Config {
             listeners: each(document, "listener", problems),
             routes: each(document, "route", problems),
             templates: each(document, "template", problems),
+            groups: each(document, "group", problems),
             admin: one(document, "admin", problems),
         }
     }

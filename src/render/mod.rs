@@ -4,13 +4,17 @@
 //! does not work holds up no other. A resource is rendered again when something changed that its
 //! template asked for, and only then.
 
+mod attributes;
 mod data;
 pub mod engine;
+mod fault;
+mod format;
 pub mod functions;
 mod resource;
 mod status;
 mod task;
 mod write;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +25,9 @@ pub use data::Asked;
 pub use resource::{Evaluation, Mode, RenderError, Resource, ResourceConfig, Wait};
 pub use status::{Metrics, ReloadStatus, ResourceStatus};
 use task::Task;
+pub use writing::{
+    GroupConfig, OutputFormat, Owner, ReloadHttp, ReloadSignal, SignalName, Url, WriteMode,
+};
 
 use crate::catalog::{Interest, Snapshot};
 use crate::lifecycle::{self, Phase, Phases};

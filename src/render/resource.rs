@@ -10,7 +10,9 @@ use serde::Deserialize;
 
 use super::data::{Asked, View};
 use super::engine::{self, Engine, Limits};
+use super::writing::{OutputFormat, Owner, ReloadHttp, ReloadSignal, WriteMode};
 use crate::catalog::Snapshot;
+use crate::exec::CommandLine;
 use crate::units::{Period, Size};
 
 /// `[template.NAME]`.
@@ -21,20 +23,53 @@ pub struct ResourceConfig {
     pub source: PathBuf,
     /// The file that it makes. Its directory must be there and writable.
     pub destination: PathBuf,
-    /// Shell command on the staged file, which stands for `{{.src}}`; when it fails or takes
-    /// longer than `timeout`, the old file stays.
+    /// Whether a directory that is not there is made.
     #[serde(default)]
-    pub check: Option<String>,
-    /// Shell command after the file was replaced; repeated until it succeeds once.
+    pub create_dirs: bool,
+    /// Who the file belongs to; by default whom it belonged to, or us.
     #[serde(default)]
-    pub reload: Option<String>,
+    pub owner: Option<Owner>,
+    /// Whether the file before is kept as `destination` with `.bak` behind it.
+    #[serde(default)]
+    pub backup: bool,
+    /// How the file takes the place of the one before.
+    #[serde(default)]
+    pub write: WriteMode,
+    /// What it must parse as before it is checked.
+    #[serde(default)]
+    pub output_format: Option<OutputFormat>,
+    /// Command on the staged file, which stands for `{{.src}}`; when it fails or takes longer than
+    /// its time, the old file stays.
+    #[serde(default)]
+    pub check: Option<CommandLine>,
+    /// Longest time for the check. Default: `timeout`.
+    #[serde(default)]
+    pub check_timeout: Option<Period>,
+    /// Command after the file was replaced; repeated until it succeeds once.
+    #[serde(default)]
+    pub reload: Option<CommandLine>,
+    /// The same by a signal.
+    #[serde(default)]
+    pub reload_signal: Option<ReloadSignal>,
+    /// The same by a request.
+    #[serde(default)]
+    pub reload_http: Option<ReloadHttp>,
+    /// Longest time for the reload. Default: `timeout`.
+    #[serde(default)]
+    pub reload_timeout: Option<Period>,
+    /// Least time from one run of the reload to the next; one that comes sooner is put off.
+    #[serde(default)]
+    pub reload_interval: Option<Period>,
+    /// Templates of one group change all their files or none.
+    #[serde(default)]
+    pub group: Option<String>,
     /// How long to wait for a change to be followed by others.
     #[serde(default)]
     pub wait: Wait,
     /// Permissions of the file; by default those it has, or `"0644"` for a new one.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// Longest time for the check and for the reload, each; then its processes are killed.
+    /// Longest time for the check and for the reload, each, that states none of its own.
     #[serde(default = "half_a_minute")]
     pub timeout: Period,
     /// Largest output of the template.
@@ -52,14 +87,48 @@ impl ResourceConfig {
         Self {
             source,
             destination,
+            create_dirs: false,
+            owner: None,
+            backup: false,
+            write: WriteMode::Auto,
+            output_format: None,
             check: None,
+            check_timeout: None,
             reload: None,
+            reload_signal: None,
+            reload_http: None,
+            reload_timeout: None,
+            reload_interval: None,
+            group: None,
             wait: Wait { min: Period::from_millis(0), max: None },
             mode: None,
             timeout: half_a_minute(),
             output_max: sixteen_mebibytes(),
             steps_max: twenty_million(),
         }
+    }
+
+    /// What of writing and reloading does not fit together, if anything: the key, and what to do.
+    #[must_use]
+    pub fn problem(&self) -> Option<(&'static str, String)> {
+        let ways = [
+            ("reload", self.reload.is_some()),
+            ("reload_signal", self.reload_signal.is_some()),
+            ("reload_http", self.reload_http.is_some()),
+        ];
+        let mut ways = ways.into_iter().filter_map(|(key, stated)| stated.then_some(key));
+        if let (Some(first), Some(second)) = (ways.next(), ways.next()) {
+            let message =
+                format!("there is `{first}` too; a reader is told in one way, choose one");
+            return Some((second, message));
+        }
+        if let Some(problem) = self.reload_http.as_ref().and_then(ReloadHttp::problem) {
+            return Some(("reload_http", problem));
+        }
+        if self.group.as_deref() == Some("") {
+            return Some(("group", "the name is empty; leave it out for no group".to_owned()));
+        }
+        None
     }
 }
 

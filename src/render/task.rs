@@ -12,7 +12,7 @@ use super::resource::{Evaluation, RenderError, Resource};
 use super::status::{Meters, ReloadStatus, ResourceStatus};
 use super::write::{self, Staged};
 use crate::catalog::{Interest, Snapshot};
-use crate::exec;
+use crate::exec::{self, Files, Terms};
 
 /// Pause after the first failure; each further one doubles it, up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -199,8 +199,9 @@ impl Task {
     /// Checks the staged file and puts it in its place.
     async fn place(&self, staged: Staged) -> Rendered {
         if let Some(check) = &self.resource.config.check {
-            let command = exec::with_source(check, staged.path());
-            if let Err(failure) = exec::run(&command, self.resource.config.timeout.0).await {
+            let files = Files { source: Some(staged.path()), destination: None };
+            let terms = Terms::within(self.resource.config.timeout.0);
+            if let Err(failure) = exec::run_line(&check.with(files), terms).await {
                 self.meters.check_failed.inc();
                 return Rendered::Failed(RenderError::Check {
                     name: Arc::clone(&self.resource.name),
@@ -220,7 +221,7 @@ impl Task {
     /// Runs the reload command; what is due stays due until it succeeds.
     async fn reload(&self) {
         let Some(command) = &self.resource.config.reload else { return };
-        let outcome = exec::run(command, self.resource.config.timeout.0).await;
+        let outcome = exec::run_line(command, Terms::within(self.resource.config.timeout.0)).await;
         let template = &*self.resource.name;
         let error =
             outcome.err().map(|failure| format!("the reload of [template.{template}] {failure}"));

@@ -235,8 +235,8 @@ async fn a_file_follows_its_service_and_an_unrelated_change_writes_and_reloads_n
     let mut stage = Stage::new();
     let log = stage.path("log");
     stage.add("{% for i in service(\"web\") %}{{ i.address }}\n{% endfor %}", |config| {
-        config.check = Some("grep -q 10.0 {{.src}}".to_owned());
-        config.reload = Some(format!("echo reload >> {}", log.display()));
+        config.check = Some("grep -q 10.0 {{.src}}".into());
+        config.reload = Some(format!("echo reload >> {}", log.display()).into());
     });
     let first = snapshot(1, &Snapshot::default(), &[("web", &[1]), ("db", &[1])]);
     let running = stage.start(Arc::new(Snapshot::default()));
@@ -259,8 +259,7 @@ async fn a_file_follows_its_service_and_an_unrelated_change_writes_and_reloads_n
 async fn a_failed_check_keeps_the_old_file_and_tells_why_until_a_change_passes() {
     let mut stage = Stage::new();
     stage.add("{% for i in service(\"web\") %}{{ i.address }}\n{% endfor %}", |config| {
-        config.check =
-            Some("if grep -q 0.66 {{ src }}; then echo no 66 >&2; exit 4; fi".to_owned());
+        config.check = Some("if grep -q 0.66 {{ src }}; then echo no 66 >&2; exit 4; fi".into());
     });
     let first = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
     let running = stage.start(Arc::clone(&first));
@@ -301,7 +300,7 @@ async fn a_reload_that_fails_is_repeated_until_it_succeeds() {
     let (tried, ready) = (stage.path("tried"), stage.path("ready"));
     stage.add("{{ service(\"web\")[0].address }}", |config| {
         let (tried, ready) = (tried.display(), ready.display());
-        config.reload = Some(format!("echo . >> {tried}; test -e {ready} || exit 1"));
+        config.reload = Some(format!("echo . >> {tried}; test -e {ready} || exit 1").into());
     });
     let running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])]));
     let status = running.until(|s| s.reload.as_ref().is_some_and(|r| r.error.is_some())).await;
@@ -316,7 +315,7 @@ async fn a_reload_that_fails_is_repeated_until_it_succeeds() {
 async fn a_file_that_says_the_same_already_is_neither_written_nor_reloaded() {
     let mut stage = Stage::new();
     stage.add("{{ service(\"web\")[0].address }}", |config| {
-        config.reload = Some("exit 1".to_owned());
+        config.reload = Some("exit 1".into());
     });
     fs::write(stage.path("out0.cfg"), "10.0.0.1").unwrap();
     let running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])]));
@@ -356,7 +355,7 @@ async fn changes_in_a_row_are_gathered_for_the_stated_wait() {
     let log = stage.path("log");
     stage.add("{{ service(\"web\") | length }}", |config| {
         config.wait = Wait { min: Period::from_millis(600), max: None };
-        config.reload = Some(format!("echo reload >> {}", log.display()));
+        config.reload = Some(format!("echo reload >> {}", log.display()).into());
     });
     let mut now = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
     let running = stage.start(Arc::clone(&now));

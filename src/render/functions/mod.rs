@@ -45,6 +45,7 @@ mod yaml;
 pub use host::Host;
 pub use source::{Answer, FileToWrite, PLUGIN_OUTPUT_MAX, Query, Sealed, Source, Unheard, World};
 pub use system::System;
+pub(in crate::render) use system::id_of;
 
 use super::engine::go::function::{FunctionError, Functions};
 use args::Entry;

@@ -127,7 +127,7 @@ impl World for System {
 }
 
 /// The number of a user or group, given as such or by name; none of an empty name.
-fn id_of(name: &str, table: &str) -> Result<Option<u32>, String> {
+pub(in crate::render) fn id_of(name: &str, table: &str) -> Result<Option<u32>, String> {
     if name.is_empty() {
         return Ok(None);
     }
