@@ -70,6 +70,7 @@ pub mod dns;
 pub mod exec;
 pub mod health;
 pub mod lifecycle;
+pub mod migrate;
 pub mod net;
 pub mod proxy;
 pub mod random;

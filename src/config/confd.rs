@@ -1,7 +1,6 @@
 //! `[confd]`: the installation that it names becomes templates and registries, as if written here.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 

@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::*;
 use crate::catalog::RegistryState;
 use crate::registry::{Metrics, Registry, RegistryConfig, Surroundings};
 

@@ -10,6 +10,7 @@ pub mod engine;
 mod fault;
 mod format;
 pub mod functions;
+mod layout;
 mod resource;
 mod status;
 mod task;

@@ -248,6 +248,8 @@ pub struct Resource {
     pub destination: PathBuf,
     /// Checksum of the template's text: another one is another template.
     pub checksum: u32,
+    /// Why it cannot be used; its file then stays as it is.
+    pub broken: Option<Arc<str>>,
     engine: Box<dyn Engine>,
 }
 
@@ -283,7 +285,21 @@ impl Resource {
         let checksum = crc32fast::hash(text.as_bytes());
         let engine = engine::parse(&path, text, limits).map_err(RenderError::Template)?;
         let destination = base_dir.join(&config.destination);
-        Ok(Self { name, config: config.clone(), source: path, destination, checksum, engine })
+        Ok(Self { name, config: config.clone(), source: path, destination, checksum, broken: None, engine })
+    }
+
+    /// One that cannot be used, and says `why` wherever it is looked for; its file stays as it is.
+    #[must_use]
+    pub fn broken(name: &str, config: &ResourceConfig, base_dir: &Path, why: &str) -> Self {
+        Self {
+            name: name.into(),
+            config: config.clone(),
+            source: base_dir.join(&config.source),
+            destination: base_dir.join(&config.destination),
+            checksum: crc32fast::hash(why.as_bytes()),
+            broken: Some(why.into()),
+            engine: engine::broken(why),
+        }
     }
 
     /// What the file should say at `snapshot`. Pure, and not cheap: not for an async thread.

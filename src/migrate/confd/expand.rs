@@ -54,6 +54,12 @@ pub struct Broken {
     pub why: String,
 }
 
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.why)
+    }
+}
+
 /// What the configuration around it has already.
 #[derive(Debug, Default)]
 pub struct Around {
@@ -322,6 +328,7 @@ fn find(folder: &Path) -> Result<BTreeMap<PathBuf, PathBuf>, String> {
     }
     Ok(found)
 }
+
 
 #[cfg(test)]
 #[path = "expand_tests.rs"]

@@ -149,8 +149,9 @@ impl Read {
             }
         }
         let mut variables = BTreeMap::new();
-        let config = config(&mut given, variable, &mut variables, &mut differences)
+        let mut config = config(&mut given, variable, &mut variables, &mut differences)
             .map_err(Refused::Arguments)?;
+        config.dir = directory.join(config.dir);
         for (name, why) in given.idle() {
             differences.push(format!("-{name} has no effect: {why}"));
         }
@@ -356,6 +357,7 @@ fn log_level(given: &Given) -> Result<Option<String>, String> {
     };
     Ok(Some(format!("portolan={word}")))
 }
+
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
