@@ -26,7 +26,7 @@
 //! | 0 | [`lifecycle`], [`units`], [`random`], [`suggest`], [`exec`], [`telemetry`] |
 //! | 1 | [`catalog`]: model, snapshot, publishing, state on disk; [`net`]: sockets, accepting, parking |
 //! | 2 | [`registry`], [`health`], [`dns`], [`proxy`], [`render`], [`api`] |
-//! | 3 | [`config`]: one document, decoded by the struct of each room, checked as a whole |
+//! | 3 | [`config`]: one document, decoded by the struct of each room, checked as a whole; [`migrate`]: what others' command lines come to |
 //! | 4 | [`app`]: start, publish, reload, drain; above it [`cli`] and the binary |
 //!
 //! A room uses itself and the layers below it, never a sibling: what siblings share stands in layer

@@ -19,5 +19,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = portolan::cli::by_name(std::env::args_os()) {
+        return code;
+    }
     Arguments::parse().command.execute()
 }

@@ -69,7 +69,8 @@ impl Interests {
         for (name, fixed) in fixed {
             let mut interest = fixed.clone();
             for (_, more) in wants.iter().filter(|(template, _)| templates.contains(*template)) {
-                interest.add(more);
+                interest.add(&more.everywhere);
+                interest.add(more.of.get(&**name).unwrap_or(&Interest::default()));
             }
             senders.entry(name.clone()).or_default().send_if_modified(|known| {
                 let other = *known != interest;
@@ -113,6 +114,7 @@ fn fixed(config: &Config) -> BTreeMap<String, Interest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::Want;
 
     fn config(text: &str) -> Config {
         crate::config::parse("test.toml", text, std::path::Path::new("."), &|_| None)
@@ -137,7 +139,7 @@ mod tests {
         let asked = BTreeSet::from(["db".into()]);
         let more = Interest { services: Wanted::Names(asked), ..Interest::default() };
         wants.send_modify(|wants| {
-            wants.insert("gone".into(), more);
+            wants.insert("gone".into(), Want { everywhere: more, ..Want::default() });
         });
         interests.tell();
         assert!(!b.has_changed().unwrap(), "a template that is not configured wants nothing");

@@ -3,6 +3,7 @@
 //! Start, publish, reload, drain. Nothing here decides about an answer, a route or an instance.
 
 mod admin;
+mod child;
 mod error;
 mod health;
 mod interest;
@@ -10,6 +11,7 @@ mod meters;
 mod names;
 mod publish;
 mod reload;
+mod rendered;
 mod sight;
 mod sockets;
 mod status;
@@ -46,6 +48,7 @@ use meters::Meters;
 pub use publish::Tables;
 use publish::{Compile, Publisher};
 use sight::Sight;
+use rendered::Rendered;
 use sockets::Sockets;
 use workers::Workers;
 
@@ -75,6 +78,8 @@ pub struct App {
     tasks: Vec<JoinHandle<()>>,
     reloads: mpsc::Sender<Reload>,
     admin: Option<SocketAddr>,
+    rendered: Rendered,
+    child: child::Child,
 }
 
 /// What a reload replaces.
@@ -91,6 +96,8 @@ struct Running {
     interests: Interests,
     reports: status::Reports,
     wants: render::Wants,
+    rendered: watch::Sender<rendered::Statuses>,
+    exec: watch::Sender<Option<render::ExecConfig>>,
     health: Health,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
@@ -200,6 +207,10 @@ impl App {
             &meters.render,
             &wants,
         );
+        let statuses = watch::Sender::new(Arc::new(renderer.statuses()));
+        let rendered = Rendered::new(statuses.subscribe());
+        let exec = watch::Sender::new(config.exec.clone());
+        let child = child::Child::start(exec.subscribe(), rendered.clone(), lifecycle.phases());
         let renderer = Arc::new(std::sync::Mutex::new(renderer));
         lifecycle.advance(Phase::Serving);
         readiness_follows(&tables, &readiness, &lifecycle);
@@ -242,6 +253,8 @@ impl App {
             interests,
             reports,
             wants,
+            rendered: statuses,
+            exec,
             health,
             plans,
             workers,
@@ -269,6 +282,8 @@ impl App {
             tasks,
             reloads,
             admin: admin_address,
+            rendered,
+            child,
         })
     }
 
@@ -322,6 +337,30 @@ impl App {
         let _ = published.wait_for(|snapshot| wanted(snapshot)).await;
     }
 
+    /// Returns once every file is what it should be, or something went wrong with it; tells how
+    /// each stands then. What waits for a registry is waited for.
+    pub async fn rendered(&self) -> Vec<render::ResourceStatus> {
+        self.rendered.clone().settled().await
+    }
+
+    /// Evaluates `resources` without writing or running anything: what each file would say, and
+    /// whenever that changes. Their names must be templates of the configuration.
+    pub async fn preview(&self, resources: Vec<render::Resource>) -> mpsc::Receiver<render::Preview> {
+        let wants = Arc::clone(&self.running.lock().await.wants);
+        render::preview(resources, &self.published, &self.lifecycle.phases(), &wants)
+    }
+
+    /// Returns the exit code of the child of `[exec]` once it has ended for good by itself; never
+    /// without one.
+    pub async fn child_ended(&self) -> u8 {
+        self.child.ended().await
+    }
+
+    /// Passes `signal` on to the child; says whether there is one that runs.
+    pub async fn signal_child(&self, signal: rustix::process::Signal) -> bool {
+        self.child.signal(signal).await
+    }
+
     /// Stops accepting, lets what runs finish until `deadline` from now, and says how many
     /// connections had to be cut. DNS answers until the last of them is gone.
     pub async fn drain(&self, deadline: Duration) -> usize {
@@ -336,6 +375,7 @@ impl App {
     /// Ends everything: the last state goes to disk, the threads leave.
     pub async fn stop(mut self) {
         self.readiness.set(false);
+        self.child.stop().await;
         self.lifecycle.advance(Phase::Stopped);
         let workers = self.running.lock().await.workers.take();
         // A thread that panicked has said so; joining blocks, so it is done aside.

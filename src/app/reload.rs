@@ -125,6 +125,11 @@ impl Running {
         if other_templates {
             self.render(prepared.resources);
         }
+        self.exec.send_if_modified(|exec| {
+            let other = *exec != config.exec;
+            exec.clone_from(&config.exec);
+            other
+        });
         status::follow(&self.reports, &registries);
         self.registries = registries;
         self.templates = templates;
@@ -141,6 +146,7 @@ impl Running {
             &self.render_metrics,
             &self.wants,
         );
+        self.rendered.send_replace(Arc::new(renderer.statuses()));
         *self.renderer.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = renderer;
     }
 
@@ -265,6 +271,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     }
     if before.health != now.health {
         changed.push("health".to_owned());
+    }
+    if before.exec != now.exec {
+        changed.push("exec".to_owned());
     }
     if before.guard != now.guard {
         changed.push("guard".to_owned());

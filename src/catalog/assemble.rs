@@ -8,7 +8,7 @@ use super::guard::Held;
 use super::health::eligible;
 use super::model::{Instance, Meta, Port, Presence, Service};
 pub use super::settings::{ServiceSettings, Settings};
-use super::snapshot::{RegistryStatus, Snapshot, Staleness};
+use super::snapshot::{RegistryStatus, Snapshot, Staleness, Told};
 use super::source::{RegistryState, RegistryView, SourceService};
 use super::stale::WhenStale;
 use super::verdict::{ServiceVerdicts, Verdicts, judged};
@@ -79,7 +79,18 @@ pub fn assemble(
         let keys = &source.view()?.keys;
         (!keys.is_empty()).then(|| (Arc::clone(&source.name), keys.clone()))
     });
-    let mut next = Snapshot { generation, registries, keys: keys.collect(), ..Snapshot::default() };
+    let told = now.sources.iter().filter_map(|source| {
+        let view = source.view()?;
+        let (services, nodes) = (view.services.clone(), view.nodes.clone());
+        Some(Told { registry: Arc::clone(&source.name), services, nodes })
+    });
+    let mut next = Snapshot {
+        generation,
+        registries,
+        keys: keys.collect(),
+        told: told.collect(),
+        ..Snapshot::default()
+    };
     let Some((inputs, snapshot)) = before else {
         for name in now.settings.in_order(all_names(now)) {
             refresh(&mut next, &name, now);
@@ -94,9 +105,12 @@ pub fn assemble(
     let same_services = next.services.same(&snapshot.services);
     let same_keys = next.keys.len() == snapshot.keys.len()
         && next.keys.iter().zip(&snapshot.keys).all(|(a, b)| a.0 == b.0 && a.1.same(&b.1));
+    let same_nodes = next.told.len() == snapshot.told.len()
+        && next.told.iter().zip(&snapshot.told).all(|(a, b)| a.nodes.same(&b.nodes));
     let same_registries = next.registries.len() == snapshot.registries.len()
         && next.registries.iter().zip(snapshot.registries.iter()).all(|(a, b)| says_the_same(a, b));
-    if same_services && same_keys && same_registries { None } else { Some(next) }
+    let same = same_services && same_keys && same_nodes && same_registries;
+    if same { None } else { Some(next) }
 }
 
 /// Puts the united service under `name` into `snapshot`, or takes it out when nobody tells of it.
@@ -238,6 +252,8 @@ fn status(source: &Source) -> RegistryStatus {
         held: Arc::clone(&source.held),
         suspect: view.and_then(|view| view.suspect.clone()),
         known: view.map(|view| Arc::clone(&view.known)).unwrap_or_default(),
+        parts: view.map(|view| Arc::clone(&view.parts)).unwrap_or_default(),
+        datacenter: view.and_then(|view| view.datacenter.clone()),
     }
 }
 
@@ -250,6 +266,8 @@ fn says_the_same(a: &RegistryStatus, b: &RegistryStatus) -> bool {
         && a.held == b.held
         && a.suspect.is_some() == b.suspect.is_some()
         && a.known == b.known
+        && a.parts == b.parts
+        && a.datacenter == b.datacenter
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Which services are wanted with their instances.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Wanted {
     /// All that there are.
     #[default]
@@ -33,19 +35,26 @@ pub struct Interest {
     pub names: bool,
     /// Prefixes of wanted keys; `""` wants all.
     pub keys: BTreeSet<Arc<str>>,
+    /// Whether the list of all nodes is wanted.
+    pub nodes: bool,
 }
 
 impl Default for Interest {
     fn default() -> Self {
-        Self { services: Wanted::Names(BTreeSet::new()), names: false, keys: BTreeSet::new() }
+        Self {
+            services: Wanted::Names(BTreeSet::new()),
+            names: false,
+            keys: BTreeSet::new(),
+            nodes: false,
+        }
     }
 }
 
 impl Interest {
-    /// All services, and no key: what a zone wants.
+    /// All services, no key and no list of nodes: what a zone wants.
     #[must_use]
     pub const fn everything() -> Self {
-        Self { services: Wanted::All, names: true, keys: BTreeSet::new() }
+        Self { services: Wanted::All, names: true, keys: BTreeSet::new(), nodes: false }
     }
 
     /// Whether the instances of the service called `name` are wanted.
@@ -63,6 +72,7 @@ impl Interest {
         }
         self.names |= other.names;
         self.keys.extend(other.keys.iter().cloned());
+        self.nodes |= other.nodes;
     }
 }
 

@@ -30,8 +30,8 @@ pub mod why;
 
 pub use interest::{Interest, Wanted};
 pub use keys::{Key, Keys};
-pub use model::{Address, Health, Instance, Presence, Service, Weight};
+pub use model::{Address, Health, Instance, Nodes, Presence, Service, Weight};
 pub use shards::Shards;
-pub use snapshot::{RegistryStatus, Snapshot};
-pub use source::{Problem, RegistryState, RegistryView, SourceService};
+pub use snapshot::{RegistryStatus, Snapshot, Told};
+pub use source::{Parts, Problem, RegistryState, RegistryView, SourceService};
 pub use verdict::{Ejection, InstanceVerdict, ServiceVerdicts, Verdict, Verdicts};

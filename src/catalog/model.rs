@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::shards::Shards;
+
 /// Longest name of a service, id, tag, port, node or locality, in bytes.
 pub const NAME_MAX: usize = 255;
 /// Longest value of a meta entry, in bytes.
@@ -216,6 +218,9 @@ pub struct Node {
     #[serde(default)]
     pub meta: Meta,
 }
+
+/// Nodes by name, as far as a registry lists them.
+pub type Nodes = Shards<Arc<str>, Node>;
 
 /// A port of an instance. The only port of an instance may have no name: `""`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

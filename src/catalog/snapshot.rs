@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::guard::Held;
 use super::interest::Wanted;
 use super::keys::Keys;
-use super::model::Service;
+use super::model::{Nodes, Service};
 use super::shards::{Change, Shards};
-use super::source::Problem;
+use super::source::{Parts, Problem, SourceService};
 
 /// What the catalog knew at one moment. Never changes once it is published.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,19 @@ pub struct Snapshot {
     pub registries: Arc<[RegistryStatus]>,
     /// Keys of those registries that have some, by priority.
     pub keys: Vec<(Arc<str>, Keys)>,
+    /// What each registry that was heard tells by itself, by priority.
+    pub told: Vec<Told>,
+}
+
+/// What one registry tells by itself, before it is united with what others tell.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Its name in the configuration.
+    pub registry: Arc<str>,
+    /// Its services by name.
+    pub services: Shards<Arc<str>, SourceService>,
+    /// The nodes that it lists.
+    pub nodes: Nodes,
 }
 
 /// How one registry stood when the snapshot was taken.
@@ -45,6 +58,12 @@ pub struct RegistryStatus {
     /// The services whose absence there is a fact.
     #[serde(skip)]
     pub known: Arc<Wanted>,
+    /// What was read there beside single services.
+    #[serde(skip)]
+    pub parts: Arc<Parts>,
+    /// The datacenter that it tells of, when it knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub datacenter: Option<Arc<str>>,
 }
 
 /// Since when a registry has not answered, and why.
@@ -82,7 +101,27 @@ impl Snapshot {
     /// The first registry that may have a service called `name` without our knowing.
     #[must_use]
     pub fn unsure_of(&self, name: &str) -> Option<&Arc<str>> {
-        let unsure = |registry: &&RegistryStatus| !registry.heard || !registry.known.contains(name);
+        let unsure = |registry: &&RegistryStatus| registry.unsure_of(name);
         self.registries.iter().find(unsure).map(|registry| &registry.name)
+    }
+
+    /// The keys of the registry called `name`; none when it has none.
+    #[must_use]
+    pub fn keys_of(&self, name: &str) -> Option<&Keys> {
+        self.keys.iter().find(|(registry, _)| &**registry == name).map(|(_, keys)| keys)
+    }
+
+    /// What the registry called `name` tells by itself, once it was heard.
+    #[must_use]
+    pub fn told_by(&self, name: &str) -> Option<&Told> {
+        self.told.iter().find(|told| &*told.registry == name)
+    }
+}
+
+impl RegistryStatus {
+    /// Whether it may have a service called `name` without our knowing.
+    #[must_use]
+    pub fn unsure_of(&self, name: &str) -> bool {
+        !self.heard || !self.known.contains(name)
     }
 }

@@ -1,5 +1,6 @@
 //! What a registry says: its view of services, how fresh it is, and what it had to refuse.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::interest::Wanted;
 use super::keys::Keys;
-use super::model::{Instance, Meta};
+use super::model::{Instance, Meta, Nodes};
 use super::shards::Shards;
 
 /// One service as one registry sees it.
@@ -46,6 +47,10 @@ pub struct RegistryView {
     pub services: Shards<Arc<str>, SourceService>,
     /// Keys by path, as far as they are wanted.
     pub keys: Keys,
+    /// The nodes that it lists, as far as that list is wanted.
+    pub nodes: Nodes,
+    /// The datacenter that all of this is of, when the registry knows it.
+    pub datacenter: Option<Arc<str>>,
     /// What was refused beyond single services.
     pub problems: Arc<[Problem]>,
     /// Why all of this may lack what is there, while it may: the registry has just come back, has
@@ -54,6 +59,35 @@ pub struct RegistryView {
     /// The services that were read: of any other one the absence here is no fact. All of them,
     /// unless a registry reads only what is wanted.
     pub known: Arc<Wanted>,
+    /// What was read beside them; absence in any other part is no fact either.
+    pub parts: Arc<Parts>,
+}
+
+/// Parts of a registry beside single services, and which of them were read. Everything, unless a
+/// registry reads only what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// The list of all services.
+    pub names: bool,
+    /// The list of all nodes.
+    pub nodes: bool,
+    /// Prefixes of the keys that were read; none: all keys there are.
+    pub keys: Option<BTreeSet<Arc<str>>>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self { names: true, nodes: true, keys: None }
+    }
+}
+
+impl Parts {
+    /// Whether every key that begins with `prefix` was read.
+    #[must_use]
+    pub fn has_keys(&self, prefix: &str) -> bool {
+        let read = self.keys.as_ref();
+        read.is_none_or(|read| read.iter().any(|wider| prefix.starts_with(&**wider)))
+    }
 }
 
 impl RegistryView {

@@ -14,8 +14,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::model::Node;
 use super::{
-    InstanceVerdict, Key, Problem, RegistryView, ServiceVerdicts, SourceService, Verdicts,
+    InstanceVerdict, Key, Parts, Problem, RegistryView, ServiceVerdicts, SourceService, Verdicts,
+    Wanted,
 };
 
 #[path = "store_writer.rs"]
@@ -118,6 +120,14 @@ struct Registry<S> {
     problems: Vec<(Arc<str>, Arc<str>)>,
     #[serde(default)]
     keys: Vec<Arc<Key>>,
+    #[serde(default)]
+    nodes: Vec<Arc<Node>>,
+    #[serde(default)]
+    datacenter: Option<Arc<str>>,
+    #[serde(default)]
+    known: Arc<Wanted>,
+    #[serde(default)]
+    parts: Arc<Parts>,
 }
 
 impl Store {
@@ -191,6 +201,10 @@ fn encode(state: &StateToSave) -> Result<Vec<u8>, serde_json::Error> {
             services,
             problems: stored.view.problems.iter().map(problem).collect(),
             keys: sorted(stored.view.keys.values().map(Arc::clone), |key| &key.path),
+            nodes: sorted(stored.view.nodes.values().map(Arc::clone), |node| &node.name),
+            datacenter: stored.view.datacenter.clone(),
+            known: Arc::clone(&stored.view.known),
+            parts: Arc::clone(&stored.view.parts),
         }
     };
     let registries =
@@ -253,6 +267,10 @@ fn decode(bytes: &[u8]) -> Result<Loaded, String> {
             services: services.map(|service| (Arc::clone(&service.name), service)).collect(),
             problems: registry.problems.into_iter().map(problem).collect(),
             keys: registry.keys.into_iter().map(|key| (Arc::clone(&key.path), key)).collect(),
+            nodes: registry.nodes.into_iter().map(|n| (Arc::clone(&n.name), n)).collect(),
+            datacenter: registry.datacenter,
+            known: registry.known,
+            parts: registry.parts,
             ..RegistryView::default()
         };
         let heard_at = UNIX_EPOCH.checked_add(Duration::from_millis(registry.heard_at));

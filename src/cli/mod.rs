@@ -2,7 +2,9 @@
 
 mod ask;
 mod demo;
+mod migrate;
 mod reload;
+mod render;
 mod run;
 mod why;
 
@@ -13,6 +15,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::config::{self, Loaded, Problem};
+
+pub use render::by_name;
 
 /// What the process was asked to do.
 #[derive(Debug, Subcommand)]
@@ -30,6 +34,16 @@ pub enum Command {
     /// Show it: three small backends, DNS, an HTTP listener and a rendered file, with one backend
     /// leaving and coming back every 20 seconds. Needs no configuration and leaves nothing behind.
     Demo(demo::Demo),
+    /// Render the files of templates and nothing else: by the flags and configuration files of
+    /// consul-template or confd, or by a configuration of Portolan.
+    ///
+    /// The binary does the same when it is called `consul-template` or `confd`.
+    #[command(disable_help_flag = true)]
+    Render(render::Render),
+    /// Show what an installation of another program comes to: the configuration of Portolan that
+    /// does the same, and what would differ. Nothing is started or written.
+    #[command(disable_help_flag = true)]
+    Migrate(migrate::Migrate),
     /// Tell why a service answers as it does: each instance, eligible or not, by whose word, since
     /// when, and its last ten transitions. Asks the running process.
     Why(why::Why),
@@ -63,6 +77,8 @@ impl Command {
             Self::Run(source) => run::run(&source.config),
             Self::Check(source) => check(&source.config),
             Self::Demo(demo) => demo.run(),
+            Self::Render(render) => render.run(),
+            Self::Migrate(migrate) => migrate.run(),
             Self::Why(why) => why.run(),
             Self::Reload(source) => reload::reload(&source.config),
         }

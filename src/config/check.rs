@@ -48,6 +48,9 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     for unsafe_admin in config.admin.iter().filter_map(AdminConfig::problem) {
         problems.push(document.problem(&["admin", "listen"], unsafe_admin));
     }
+    if let Some(message) = config.exec.as_ref().and_then(|exec| exec.env.problem()) {
+        problems.push(document.problem(&["exec", "env"], message));
+    }
     if config.node.workers == Some(0) {
         let message = "workers = 0 would carry nothing; leave it out for one per core";
         problems.push(document.problem(&["node", "workers"], message));
@@ -120,10 +123,11 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         if let Some((key, message)) = template.problem() {
             problems.push(document.problem(&["template", name, key], message));
         }
+        let key = if template.contents.is_some() { "contents" } else { "source" };
         match Resource::load(name, template, &config.base_dir) {
             Ok(resource) => resources.push(resource),
             Err(error) => {
-                problems.push(document.problem(&["template", name, "source"], error.to_string()));
+                problems.push(document.problem(&["template", name, key], error.to_string()));
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::migrate::confd::ConfdConfig;
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
-use crate::render::{GroupConfig, ResourceConfig};
+use crate::render::{ExecConfig, GroupConfig, ResourceConfig};
 use crate::units::Period;
 
 /// A whole configuration, as it was written.
@@ -53,6 +53,8 @@ pub struct Config {
     pub confd: Option<ConfdConfig>,
     /// What became of the installation that it names.
     pub installed: Installed,
+    /// `[exec]`.
+    pub exec: Option<ExecConfig>,
     /// `[admin]`.
     pub admin: Option<AdminConfig>,
 }
@@ -132,6 +134,7 @@ impl Config {
             groups: each(document, "group", problems),
             confd: one(document, "confd", problems),
             installed: Installed::default(),
+            exec: one(document, "exec", problems),
             admin: one(document, "admin", problems),
         }
     }

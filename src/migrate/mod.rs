@@ -5,7 +5,8 @@
 //! the text gives it to [`crate::config::parse`]; whoever only looks prints it.
 
 pub mod confd;
-mod text;
+pub mod consul_template;
+pub mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;

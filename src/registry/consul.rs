@@ -111,7 +111,10 @@ impl Control {
             pause_max: config.max_pause.0,
         };
         let interest = with_keys(outlet.interest().borrow().clone(), &config);
-        let known = Known::new(wish.clone(), interest, outlet.last(), outlet.hold());
+        let mut known = Known::new(wish.clone(), interest, outlet.last(), outlet.hold());
+        if let Some(datacenter) = &config.datacenter {
+            known.view.datacenter = Some(datacenter.as_str().into());
+        }
         let shared = Shared {
             agents,
             wish,

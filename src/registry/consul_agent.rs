@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use base64::Engine as _;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 
 use super::consul_config::ConsulConfig;
+use super::secret::Secret;
 use super::consul_watch::{Consistency, Query, Told, Watch};
 use crate::net::http::{Client, HttpError, Reply, Request, Settings, escaped};
 use crate::net::tls::TlsFiles;
@@ -31,12 +33,15 @@ pub(super) enum Target {
     Service(Arc<str>),
     /// The keys below a prefix.
     Keys(Arc<str>),
+    /// All nodes.
+    Nodes,
 }
 
 impl Target {
     fn path(&self) -> String {
         match self {
             Self::Names => "/v1/catalog/services?".into(),
+            Self::Nodes => "/v1/catalog/nodes?".into(),
             Self::Service(name) => format!("/v1/health/service/{}?", escaped(name)),
             Self::Keys(prefix) => {
                 let parts: Vec<String> = prefix.split('/').map(escaped).collect();
@@ -50,6 +55,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Names => f.write_str("list of services"),
+            Self::Nodes => f.write_str("list of nodes"),
             Self::Service(name) => write!(f, "service {name}"),
             Self::Keys(prefix) => write!(f, "keys {prefix:?}"),
         }
@@ -89,6 +95,8 @@ pub(super) struct Agents {
     clients: Vec<Client>,
     current: AtomicUsize,
     token: ArcSwapOption<HeaderValue>,
+    /// User name and password, as they are sent.
+    login: Option<HeaderValue>,
     /// Datacenter and the like, as every query ends.
     scope: String,
     timeout: Duration,
@@ -110,6 +118,7 @@ impl Agents {
                 ca_file: file(&config.ca_file),
                 cert_file: file(&config.cert_file),
                 key_file: file(&config.key_file),
+                unverified: !config.verify,
             },
             server_name: config.server_name.clone(),
             connect_timeout: config.timeout.0.min(Duration::from_secs(5)),
@@ -130,6 +139,7 @@ impl Agents {
             clients: config.agents().into_iter().map(client).collect(),
             current: AtomicUsize::new(0),
             token: ArcSwapOption::empty(),
+            login: login(config),
             scope,
             timeout: config.timeout.0,
             silence_max: config.heartbeat.0,
@@ -236,6 +246,9 @@ impl Agents {
             let name = HeaderName::from_static("x-consul-token");
             request.headers.push((name, HeaderValue::clone(&token)));
         }
+        if let Some(login) = &self.login {
+            request.headers.push((AUTHORIZATION, login.clone()));
+        }
         let client = self.client();
         let failed = |error: HttpError| {
             let kind = match error {
@@ -266,6 +279,16 @@ impl Agents {
         let why = format!("{}: {} {}{help}", self.now(), reply.status.as_u16(), said.trim()).into();
         Failure { kind, why, pause }
     }
+}
+
+/// User name and password of `config` as RFC 7617 §2 sends them.
+fn login(config: &ConsulConfig) -> Option<HeaderValue> {
+    let user = config.username.as_ref()?;
+    let password = config.password.as_ref().map_or("", Secret::reveal);
+    let both = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    let mut value = HeaderValue::from_str(&format!("Basic {both}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn told(headers: &HeaderMap) -> Told {

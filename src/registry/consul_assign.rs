@@ -30,7 +30,8 @@ impl Control {
     pub(super) fn capacity(&self) -> usize {
         let streams = if self.shared.agents.multiplexed() { STREAMS } else { 1 };
         let all = self.config.max_watches.max(4).saturating_mul(streams);
-        let others = usize::from(self.known.listing()) + self.known.prefixes().len() + RESERVE;
+        let lists = usize::from(self.known.listing()) + usize::from(self.known.wants_nodes());
+        let others = lists + self.known.prefixes().len() + RESERVE;
         all.saturating_sub(others)
     }
 
@@ -38,6 +39,7 @@ impl Control {
         let mut other: HashSet<Target> =
             self.known.prefixes().into_iter().map(Target::Keys).collect();
         other.extend(self.known.listing().then_some(Target::Names));
+        other.extend(self.known.wants_nodes().then_some(Target::Nodes));
         let ended: Vec<Target> = self
             .watches
             .keys()

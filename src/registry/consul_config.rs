@@ -29,6 +29,10 @@ pub struct ConsulConfig {
     pub token: Option<Secret>,
     /// File with the ACL token, read again when it changes and when the agent refuses the token.
     pub token_file: Option<PathBuf>,
+    /// User name for a proxy before the agent that asks for one (RFC 7617).
+    pub username: Option<String>,
+    /// Password of that user.
+    pub password: Option<Secret>,
     /// Only instances that bear all of these count.
     #[serde(default)]
     pub tags: Vec<Arc<str>>,
@@ -48,7 +52,8 @@ pub struct ConsulConfig {
     /// What happens then.
     #[serde(default)]
     pub when_stale: WhenStale,
-    /// PEM file with the authorities to trust, instead of those of the system.
+    /// PEM file with the authorities to trust, or a directory of such files, instead of those of
+    /// the system.
     pub ca_file: Option<PathBuf>,
     /// PEM file with our certificate.
     pub cert_file: Option<PathBuf>,
@@ -56,6 +61,10 @@ pub struct ConsulConfig {
     pub key_file: Option<PathBuf>,
     /// Name that the agent's certificate must bear, when it is not the host of the address.
     pub server_name: Option<String>,
+    /// Whether the agent's certificate is looked at. Without that, anybody on the way can pose as
+    /// the agent.
+    #[serde(default = "yes")]
+    pub verify: bool,
     /// Longest time that a question may park at the agent; Consul takes at most 10 minutes.
     #[serde(default = "five_minutes")]
     pub wait: Period,

@@ -6,14 +6,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::catalog::model::{META_VALUE_MAX, parse_name, parse_text};
+use crate::catalog::model::{META_VALUE_MAX, NAME_MAX, parse_name, parse_text};
 use crate::catalog::{Key, Problem};
 
 /// Longest path of a key.
@@ -36,8 +35,8 @@ pub(super) struct Wish {
 /// The list of services.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Names {
-    /// A hash of the tags that any instance bears, by name.
-    pub(super) tags: BTreeMap<Arc<str>, u64>,
+    /// The tags that any instance bears, sorted, by name.
+    pub(super) tags: BTreeMap<Arc<str>, Arc<[Arc<str>]>>,
     /// Names that are refused.
     pub(super) problems: Vec<Problem>,
 }
@@ -60,10 +59,11 @@ pub(super) fn names(body: &[u8], wish: &Wish) -> Result<Names, String> {
             continue;
         }
         tags.sort_unstable();
-        let mut hasher = DefaultHasher::new();
-        tags.hash(&mut hasher);
+        tags.dedup();
+        // One that is no text is refused under the instance that bears it.
+        let tags = tags.iter().filter_map(|tag| parse_text("tag", tag, NAME_MAX).ok());
         match parse_name("service name", &name) {
-            Ok(name) => drop(names.tags.insert(name, hasher.finish())),
+            Ok(name) => drop(names.tags.insert(name, tags.collect())),
             Err(message) => {
                 let place = format!("service {name:?}").into();
                 names.problems.push(Problem { place, message: message.into() });

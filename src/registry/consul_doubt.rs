@@ -224,7 +224,7 @@ impl Doubts {
             let about = match target {
                 Target::Names => lost.by_list,
                 Target::Service(read) => read == name,
-                Target::Keys(_) => false,
+                Target::Keys(_) | Target::Nodes => false,
             };
             if about && lost.asked {
                 lost.asked = false;

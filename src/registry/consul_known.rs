@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::consul_agent::Target;
 use super::consul_decode::{Keys, Names, Wish};
 use super::consul_doubt::Doubts;
+use super::consul_nodes::NodeList;
 use super::consul_task::{Asker, Event, Heard, Said};
 use crate::catalog::{Interest, RegistryView, SourceService, Wanted};
 
@@ -20,6 +21,7 @@ pub(super) struct Known {
     pub(super) view: RegistryView,
     pub(super) names: Option<Arc<Names>>,
     pub(super) prefixes: BTreeMap<Arc<str>, Arc<Keys>>,
+    pub(super) nodes: Option<Arc<NodeList>>,
     pub(super) doubts: Doubts,
     /// Services that were read, in this life or the one before.
     pub(super) read: BTreeSet<Arc<str>>,
@@ -50,6 +52,7 @@ impl Known {
             view: last,
             names: None,
             prefixes: BTreeMap::new(),
+            nodes: None,
             doubts: Doubts::new(hold),
             fine: HashSet::new(),
             failing: BTreeMap::new(),
@@ -88,6 +91,9 @@ impl Known {
             self.prefixes.remove(&prefix);
             self.doubts.confirmed_keys(&prefix);
         }
+        if !self.wants_nodes() {
+            self.put_nodes(None);
+        }
     }
 
     /// The services to follow.
@@ -104,6 +110,11 @@ impl Known {
     /// Whether the list of all services is to be followed.
     pub(super) fn listing(&self) -> bool {
         self.interest.names || self.interest.services == Wanted::All
+    }
+
+    /// Whether the list of nodes is to be followed.
+    pub(super) const fn wants_nodes(&self) -> bool {
+        self.interest.nodes
     }
 
     /// The prefixes to follow: none lies within another.
@@ -129,6 +140,7 @@ impl Known {
                 .filter(|service| service.suspect.is_none())
                 .map(|service| Said::Members(Some(Arc::clone(service)))),
             Target::Keys(prefix) => self.prefixes.get(prefix).cloned().map(Said::Keys),
+            Target::Nodes => self.nodes.clone().map(Said::Nodes),
         }
     }
 
@@ -190,6 +202,7 @@ impl Known {
                 self.members(name, members, asker, &heard, now)
             }
             (Target::Keys(prefix), Said::Keys(keys)) => self.keys(prefix, keys, asker, &heard, now),
+            (Target::Nodes, Said::Nodes(nodes)) => self.put_nodes(Some(nodes)),
             _ => false,
         };
         self.applied.insert(target, index);
@@ -200,6 +213,7 @@ impl Known {
     fn follows(&self, target: &Target) -> bool {
         match (target, &self.interest.services) {
             (Target::Names, _) => self.listing(),
+            (Target::Nodes, _) => self.wants_nodes(),
             (Target::Service(name), Wanted::Names(names)) => names.contains(name),
             (Target::Service(name), Wanted::All) => {
                 let listed = self.names.as_ref().is_some_and(|n| n.tags.contains_key(name));
@@ -262,10 +276,13 @@ impl Known {
             }
         }
         if !all && self.interest.names {
-            let bare: Vec<_> = names.tags.keys().filter(|n| !self.interest.wants(n)).collect();
-            for name in bare {
-                if self.view.services.get(&**name).is_none() {
-                    self.put(name, Some(Arc::new(empty(name))));
+            for (name, tags) in &names.tags {
+                if self.interest.wants(name) {
+                    continue;
+                }
+                let bare = SourceService { tags: Arc::clone(tags), ..empty(name) };
+                if self.view.services.get(&**name).is_none_or(|known| **known != bare) {
+                    self.put(name, Some(Arc::new(bare)));
                 }
             }
         }
@@ -312,6 +329,9 @@ impl Known {
             let doubt = (heard.doubt, filtered, false);
             self.doubts.weigh(name, before.as_ref(), members.as_deref(), doubt, now)
         };
+        if self.view.datacenter.is_none() {
+            self.view.datacenter = members.iter().find_map(|members| datacenter(members));
+        }
         match why {
             Some(why) => self.suspect(name, members, why),
             None => self.put(name, members),
@@ -346,6 +366,12 @@ impl Known {
         self.instances = (self.instances + has).saturating_sub(had);
         true
     }
+}
+
+/// The datacenter of the instances that are no peer's.
+fn datacenter(members: &SourceService) -> Option<Arc<str>> {
+    let own = members.instances.iter().find(|i| !i.meta.contains_key("consul.peer"))?;
+    own.meta.get("consul.datacenter").cloned()
 }
 
 fn empty(name: &Arc<str>) -> SourceService {

@@ -1,4 +1,4 @@
-//! The part of what is known of a Consul that is keys.
+//! The parts of what is known of a Consul that are keys and nodes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::super::consul_agent::Target;
 use super::super::consul_decode::Keys;
+use super::super::consul_nodes::NodeList;
 use super::super::consul_task::{Asker, Heard};
 use super::Known;
 
@@ -69,5 +70,37 @@ impl Known {
         self.touched |= changed || !gone.is_empty();
         self.prefixes.insert(Arc::clone(prefix), keys);
         changed
+    }
+
+    /// Puts the list of nodes into the view, or takes it out; whether that changed anything. A
+    /// list that came after a doubt counts at once: nobody is sent to a node by it.
+    pub(super) fn put_nodes(&mut self, list: Option<Arc<NodeList>>) -> bool {
+        if self.nodes == list {
+            return false;
+        }
+        let empty = BTreeMap::new();
+        let now = list.as_ref().map_or(&empty, |list| &list.nodes);
+        let gone: Vec<Arc<str>> = self
+            .view
+            .nodes
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|n| !now.contains_key(*n))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.view.nodes.remove(&name);
+        }
+        for (name, node) in now {
+            if self.view.nodes.get(name) != Some(node) {
+                self.view.nodes.insert(Arc::clone(name), Arc::clone(node));
+            }
+        }
+        if let Some(datacenter) = list.as_ref().and_then(|list| list.datacenter.as_ref()) {
+            self.view.datacenter.get_or_insert_with(|| Arc::clone(datacenter));
+        }
+        self.nodes = list;
+        self.touched = true;
+        true
     }
 }

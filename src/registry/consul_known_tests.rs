@@ -26,7 +26,7 @@ fn service(name: &str, ids: &[&str]) -> Arc<SourceService> {
 }
 
 fn names(listed: &[&str]) -> Said {
-    let tags = listed.iter().map(|name| (Arc::from(*name), 0)).collect();
+    let tags = listed.iter().map(|name| (Arc::from(*name), Arc::new([]) as _)).collect();
     Said::Names(Arc::new(Names { tags, problems: Vec::new() }))
 }
 
@@ -242,6 +242,7 @@ fn only_what_is_wanted_is_followed_and_kept() {
         services: Wanted::Names(["web".into(), "later".into()].into()),
         names: false,
         keys: ["app/".into(), "app/x/".into(), "b".into()].into(),
+        nodes: false,
     });
     assert_eq!(play.view(), ["web1"]);
     assert!(!play.known.listing());

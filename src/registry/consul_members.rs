@@ -31,15 +31,18 @@ struct Entry<'a> {
     checks: Option<Vec<RawCheck<'a>>>,
 }
 
+/// A node as every answer tells it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct RawNode<'a> {
+pub(super) struct RawNode<'a> {
+    #[serde(rename = "ID", borrow)]
+    pub(super) id: Option<Text<'a>>,
     #[serde(borrow)]
-    node: Text<'a>,
+    pub(super) node: Text<'a>,
     #[serde(borrow)]
     address: Option<Text<'a>>,
     #[serde(borrow)]
-    datacenter: Option<Text<'a>>,
+    pub(super) datacenter: Option<Text<'a>>,
     #[serde(borrow)]
     tagged_addresses: Map<'a, Text<'a>>,
     #[serde(borrow)]
@@ -216,11 +219,7 @@ fn instance(
     let locality = zone(&service.locality).or_else(|| zone(&node.locality));
     let locality = locality.map(|text| parse_name("locality", &text)).transpose()?;
     let meta = service_meta(node, service, &mut drop_bad);
-    let node = Node {
-        name: parse_name("node name", &node.node)?,
-        address: told(&node.address).map(|text| Address::parse(&text)).transpose()?,
-        meta: node_meta(node, &mut drop_bad),
-    };
+    let node = node_of(node, &mut drop_bad)?;
     Ok(Instance {
         address: Address::parse(&address)?,
         ports,
@@ -293,6 +292,19 @@ fn service_meta(
     meta
 }
 
+/// The node that `raw` tells of.
+pub(super) fn node_of(
+    raw: &RawNode<'_>,
+    drop_bad: &mut impl FnMut(String),
+) -> Result<Node, String> {
+    let address = raw.address.as_deref().filter(|address| !address.is_empty());
+    Ok(Node {
+        name: parse_name("node name", &raw.node)?,
+        address: address.map(Address::parse).transpose()?,
+        meta: node_meta(raw, drop_bad),
+    })
+}
+
 fn node_meta(node: &RawNode<'_>, drop_bad: &mut impl FnMut(String)) -> Meta {
     let mut meta = Meta::new();
     for (key, value) in node.meta.iter().flatten() {
@@ -304,7 +316,7 @@ fn node_meta(node: &RawNode<'_>, drop_bad: &mut impl FnMut(String)) -> Meta {
     meta
 }
 
-fn add(meta: &mut Meta, key: &str, value: &str, drop_bad: &mut impl FnMut(String)) {
+pub(super) fn add(meta: &mut Meta, key: &str, value: &str, drop_bad: &mut impl FnMut(String)) {
     let read = parse_name("meta key", key)
         .and_then(|key| Ok((key, parse_text("meta value", value, META_VALUE_MAX)?)));
     match read {

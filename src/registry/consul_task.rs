@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::consul_agent::{Agents, Failure, Kind, Target};
 use super::consul_decode::{self, Keys, Names, Wish};
 use super::consul_members;
+use super::consul_nodes::{self, NodeList};
 use super::consul_pace::Ramp;
 use super::consul_watch::{Consistency, Query, Rules, Told, Use, Watch};
 use crate::catalog::SourceService;
@@ -27,6 +28,7 @@ pub(super) enum Said {
     /// `None`: no instance.
     Members(Option<Arc<SourceService>>),
     Keys(Arc<Keys>),
+    Nodes(Arc<NodeList>),
 }
 
 /// Who asked.
@@ -160,6 +162,15 @@ fn said(
                 (_, new) => (Said::Members(new.map(Arc::new)), true),
             })
         }
+        (Target::Nodes, last) => {
+            let old = if let Some(Said::Nodes(old)) = last { Some(old) } else { None };
+            let body = body.unwrap_or_default();
+            let new = consul_nodes::nodes(body, wish, old.map(AsRef::as_ref))?;
+            Ok(match old {
+                Some(old) if **old == new => (Said::Nodes(Arc::clone(old)), false),
+                _ => (Said::Nodes(Arc::new(new)), true),
+            })
+        }
         (Target::Keys(_), last) => {
             let old = if let Some(Said::Keys(old)) = last { Some(old) } else { None };
             let new = match body {
@@ -269,6 +280,9 @@ fn loses(last: Option<&Said>, now: &Said) -> bool {
         }
         (Some(Said::Keys(last)), Said::Keys(now)) => {
             last.keys.keys().any(|path| !now.keys.contains_key(path))
+        }
+        (Some(Said::Nodes(last)), Said::Nodes(now)) => {
+            last.nodes.keys().any(|name| !now.nodes.contains_key(name))
         }
         _ => false,
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::consul_known::Known;
-use crate::catalog::{Problem, RegistryView, Wanted};
+use crate::catalog::{Parts, Problem, RegistryView, Wanted};
 
 /// Most problems told; behind them only their number.
 const PROBLEMS_MAX: usize = 100;
@@ -16,7 +16,10 @@ impl Known {
 
     /// Whether the agent has said anything that a view can stand on.
     pub(super) fn speaks(&self) -> bool {
-        let nothing = self.services().is_empty() && !self.listing() && self.prefixes().is_empty();
+        let nothing = self.services().is_empty()
+            && !self.listing()
+            && !self.wants_nodes()
+            && self.prefixes().is_empty();
         let listed = self.interest.services != Wanted::All || self.names.is_some();
         listed && (nothing || !self.fine.is_empty())
     }
@@ -39,6 +42,14 @@ impl Known {
         if *self.view.known != known {
             self.view.known = Arc::new(known);
         }
+        let parts = Parts {
+            names: self.names.is_some() && self.listing(),
+            nodes: self.nodes.is_some(),
+            keys: Some(self.prefixes.keys().cloned().collect()),
+        };
+        if *self.view.parts != parts {
+            self.view.parts = Arc::new(parts);
+        }
         self.view.clone()
     }
 
@@ -56,11 +67,12 @@ impl Known {
     fn problems(&self) -> Vec<Problem> {
         let listed = self.names.iter().flat_map(|names| names.problems.iter().cloned());
         let keys = self.prefixes.values().flat_map(|keys| keys.problems.iter().cloned());
+        let nodes = self.nodes.iter().flat_map(|nodes| nodes.problems.iter().cloned());
         let failing = self.failing.iter().map(|(target, why)| Problem {
             place: target.to_string().into(),
             message: format!("cannot be read, what it said last counts: {why}").into(),
         });
-        let mut all: Vec<Problem> = failing.chain(listed).chain(keys).collect();
+        let mut all: Vec<Problem> = failing.chain(listed).chain(keys).chain(nodes).collect();
         let more = all.len().saturating_sub(PROBLEMS_MAX);
         if more > 0 {
             all.truncate(PROBLEMS_MAX);

@@ -15,6 +15,7 @@ mod consul_doubt;
 mod consul_known;
 mod consul_link;
 mod consul_members;
+mod consul_nodes;
 mod consul_pace;
 mod consul_roster;
 mod consul_task;

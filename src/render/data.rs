@@ -1,62 +1,382 @@
 //! What a template sees: a lazy view of one snapshot that remembers what was asked for.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+mod answer;
+mod files;
+mod records;
+mod scope;
 
-use crate::catalog::{Interest, Service, Snapshot, Wanted};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+pub use scope::Scope;
+
+use super::engine::go::value::Value;
+use super::functions::query::ServiceQuery;
+use super::functions::{Answer, Query, Source};
+use crate::catalog::{Instance, Interest, Snapshot, Wanted};
+use answer::{Found, look_the_same};
+use files::Files;
+use scope::{Reach, Unreached};
+
+/// What a template wants of the registries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Of every registry.
+    pub everywhere: Interest,
+    /// Of single ones, by name.
+    pub of: BTreeMap<Arc<str>, Interest>,
+}
+
+impl Want {
+    /// Wants what `other` wants too.
+    pub fn add(&mut self, other: &Self) {
+        self.everywhere.add(&other.everywhere);
+        for (registry, interest) in &other.of {
+            self.of.entry(Arc::clone(registry)).or_default().add(interest);
+        }
+    }
+}
 
 /// What a template asked for while it was evaluated; the same answers give the same output.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Asked {
-    /// Services by name, there or not.
-    pub services: BTreeSet<String>,
-    /// Whether it asked which services there are.
-    pub names: bool,
-    /// Whether it asked for the generation, which makes every change its own.
-    pub generation: bool,
+    scope: Arc<Scope>,
+    /// Queries for instances, by the service that answers them.
+    services: BTreeMap<String, Vec<ServiceQuery>>,
+    /// Services of which everything is shown, as Jinja does.
+    whole: BTreeSet<String>,
+    /// Whether names without tags were asked for.
+    names: bool,
+    /// Everything else that a Go template asked for.
+    others: BTreeSet<Query>,
+    /// What was not known.
+    missing: BTreeSet<Query>,
+    missing_whole: BTreeSet<String>,
+    missing_names: bool,
+    files: Files,
+    want: Want,
+    /// What the file waits for, in words.
+    waiting: Option<Arc<str>>,
 }
 
 impl Asked {
-    /// Whether an answer is another one in `now` than in `before`. Costs what was asked for, and
-    /// what changed when the names were.
+    /// Whether an answer is another one in `now` than in `before`. Costs what was asked for without
+    /// an answer, and what changed; what a template cannot see is no difference.
+    ///
+    /// While something is not known, nothing else counts: the file is not written anyway.
     #[must_use]
     pub fn differs(&self, before: &Snapshot, now: &Snapshot) -> bool {
-        if self.generation && before.generation != now.generation {
-            return true;
+        if self.lacks_any() {
+            return self.is_known_now(now)
+                || self.missing.iter().any(|query| self.scope.moved(before, now, query));
         }
-        let same = |name: &String| match (before.service(name), now.service(name)) {
-            (None, None) => true,
-            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-            _ => false,
-        };
-        if !self.services.iter().all(same) {
-            return true;
+        self.services_differ(before, now) || {
+            let keys = changed_keys(before, now);
+            self.others.iter().any(|query| self.differs_in(query, before, now, &keys))
         }
-        let mut named_otherwise = false;
-        if self.names {
-            now.changes_since(before, |(_, was, is)| {
-                named_otherwise |= was.is_some() != is.is_some();
-            });
-        }
-        named_otherwise
     }
 
-    /// A registry whose silence may be why something is missing: one that was never heard while the
-    /// names were asked for, or that did not read a service which is not there. Absence is then not
-    /// a fact.
+    fn lacks_any(&self) -> bool {
+        self.missing_names || !self.missing.is_empty() || !self.missing_whole.is_empty()
+    }
+
+    /// Whether all that was not known is known now.
+    fn is_known_now(&self, now: &Snapshot) -> bool {
+        let known = |query: &Query| !matches!(self.scope.answer(now, query), Found::Waiting(_));
+        self.missing.iter().all(known)
+            && self.missing_whole.iter().all(|name| self.scope.silent_of(now, name).is_none())
+            && (!self.missing_names
+                || matches!(answer::names(&self.scope, now, ""), Found::Known(_)))
+    }
+
+    fn services_differ(&self, before: &Snapshot, now: &Snapshot) -> bool {
+        if self.services.is_empty() && self.whole.is_empty() && !self.names {
+            return false;
+        }
+        let mut differs = false;
+        now.changes_since(before, |(name, was, is)| {
+            if differs {
+                return;
+            }
+            differs |= self.names && was.is_some() != is.is_some();
+            if let Some(queries) = self.services.get(&**name) {
+                differs |= queries.iter().any(|query| {
+                    let seen = |snapshot| answer::instances(&self.scope, snapshot, query);
+                    match (seen(before), seen(now)) {
+                        (Found::Known(was), Found::Known(is)) => !look_the_same(&was, &is),
+                        (was, is) => was != is,
+                    }
+                });
+            }
+            if self.whole.contains(&**name) {
+                differs |= match (was, is) {
+                    (Some(was), Some(is)) => {
+                        !look_whole(&was.eligible, &is.eligible)
+                            || !look_whole(&was.instances, &is.instances)
+                    }
+                    (None, None) => false,
+                    _ => true,
+                };
+            }
+        });
+        let mut elsewhere = self.services.values().flatten().filter(|q| !q.datacenter.is_empty());
+        differs || elsewhere.any(|query| self.scope.turned(before, now, &query.datacenter))
+    }
+
+    /// Whether the answer to `query` is another one; `keys` are the paths of those that changed.
+    fn differs_in(
+        &self,
+        query: &Query,
+        before: &Snapshot,
+        now: &Snapshot,
+        keys: &BTreeSet<Arc<str>>,
+    ) -> bool {
+        let scope = &*self.scope;
+        let touched = |prefix: &str| keys.iter().any(|path| path.starts_with(prefix));
+        let moved = |datacenter: &str| scope.turned(before, now, datacenter);
+        let unchanged = before.services.same(&now.services);
+        match query {
+            Query::Service(_) | Query::File(_) => false,
+            Query::Services(datacenter) => {
+                (!unchanged || moved(datacenter))
+                    && answer::names(scope, before, datacenter)
+                        != answer::names(scope, now, datacenter)
+            }
+            Query::Key(path, datacenter) => {
+                let value = |snapshot| {
+                    answer::key(scope, snapshot, path, datacenter)
+                        .map(|key| key.map(|key| Arc::clone(&key.value)))
+                };
+                (keys.contains(&**path) || moved(datacenter)) && value(before) != value(now)
+            }
+            Query::Tree(prefix, datacenter) => {
+                let tree = |snapshot| answer::tree(scope, snapshot, prefix, datacenter);
+                (touched(prefix) || moved(datacenter)) && tree(before) != tree(now)
+            }
+            Query::Store => {
+                scope.keys.iter().any(|prefix| touched(prefix))
+                    && answer::store(scope, before) != answer::store(scope, now)
+            }
+            Query::Nodes(datacenter, _) => {
+                let nodes = |snapshot| answer::nodes(scope, snapshot, datacenter);
+                (!unchanged || !same_nodes(before, now)) && nodes(before) != nodes(now)
+            }
+            Query::Node(name, datacenter) => {
+                if unchanged && same_nodes(before, now) {
+                    return false;
+                }
+                let node = |snapshot| answer::node(scope, snapshot, name, datacenter);
+                match (node(before), node(now)) {
+                    (Found::Known(Some((was, on))), Found::Known(Some((is, of)))) => {
+                        let split = |placed: Vec<answer::Placed>| placed.into_iter().unzip();
+                        let (was_names, on): (Vec<_>, Vec<_>) = split(on);
+                        let (is_names, of): (Vec<_>, Vec<_>) = split(of);
+                        was != is || was_names != is_names || !look_the_same(&on, &of)
+                    }
+                    (was, is) => was != is,
+                }
+            }
+            Query::Datacenters => {
+                answer::datacenters(scope, before) != answer::datacenters(scope, now)
+            }
+            Query::Generation => before.generation != now.generation,
+            Query::Stale => answer::is_stale(scope, before) != answer::is_stale(scope, now),
+        }
+    }
+
+    /// What must be known before the file is rendered, in words: the name of a registry whose
+    /// silence may be why something is missing, or a key that must be there.
     #[must_use]
-    pub fn waits_for<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Arc<str>> {
-        let silent = || snapshot.registries.iter().find(|registry| !registry.heard);
-        let named = silent().filter(|_| self.names).map(|registry| &registry.name);
-        let mut missing = self.services.iter().filter(|name| snapshot.service(name).is_none());
-        named.or_else(|| missing.find_map(|name| snapshot.unsure_of(name)))
+    pub const fn waits_for(&self) -> Option<&Arc<str>> {
+        self.waiting.as_ref()
     }
 
     /// What registries have to follow for these answers.
     #[must_use]
-    pub fn interest(&self) -> Interest {
-        let names = self.services.iter().map(|name| Arc::from(&**name)).collect();
-        Interest { services: Wanted::Names(names), names: self.names, ..Interest::default() }
+    pub const fn want(&self) -> &Want {
+        &self.want
+    }
+
+    /// What was asked for, in words, sorted: services, keys, files.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<String> {
+        let services = self.services.keys().chain(&self.whole).collect::<BTreeSet<_>>();
+        let services = services.into_iter().map(|name| format!("service {name:?}"));
+        let names = self.names.then(|| "services".to_owned());
+        let others = self.others.iter().map(|query| match query {
+            Query::Service(query) => format!("service {:?}", query.name),
+            Query::Services(_) => "services".into(),
+            Query::Node(name, _) => format!("node {name:?}"),
+            Query::Nodes(..) => "nodes".into(),
+            Query::Datacenters => "datacenters".into(),
+            Query::Key(path, _) => format!("key {path:?}"),
+            Query::Tree(prefix, _) => format!("keys below {prefix:?}"),
+            Query::Store => "keys".into(),
+            Query::File(path) => format!("file {path}"),
+            Query::Generation => "generation".into(),
+            Query::Stale => "stale".into(),
+        });
+        names.into_iter().chain(services).chain(others).collect()
+    }
+
+    /// Returns when a file that was read is another one; never when none was.
+    pub(super) fn files_changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        files::changed(&self.files)
+    }
+
+    /// What is wanted of the registries that follow `datacenter`.
+    fn wish(&mut self, snapshot: &Snapshot, datacenter: &str, wish: impl Fn(&mut Interest)) {
+        match self.scope.reach(snapshot, datacenter) {
+            Ok(Reach::All) => wish(&mut self.want.everywhere),
+            Ok(Reach::Only(registry)) => wish(self.want.of.entry(registry).or_default()),
+            Err(Unreached::Unsure(registries)) => {
+                for registry in registries {
+                    self.want.of.entry(registry).or_default().nodes = true;
+                }
+            }
+            Err(Unreached::Nobody(_)) => {}
+        }
+    }
+
+    fn note(&mut self, snapshot: &Snapshot, query: &Query) {
+        match query {
+            Query::Service(query) => {
+                let name = answer::service_asked(query);
+                let service: Arc<str> = name.as_str().into();
+                self.wish(snapshot, &query.datacenter, |interest| want(interest, &service));
+                self.services.entry(name).or_default().push(query.clone());
+                return;
+            }
+            Query::Services(datacenter) => self.wish(snapshot, datacenter, |i| i.names = true),
+            Query::Node(_, datacenter) => self.wish(snapshot, datacenter, |interest| {
+                interest.add(&Interest::everything());
+                interest.nodes = true;
+            }),
+            Query::Nodes(datacenter, _) => self.wish(snapshot, datacenter, |i| i.nodes = true),
+            Query::Datacenters => {
+                for status in snapshot.registries.iter().filter(|one| one.datacenter.is_none()) {
+                    self.want.of.entry(Arc::clone(&status.name)).or_default().nodes = true;
+                }
+            }
+            Query::Key(path, datacenter) | Query::Tree(path, datacenter) => {
+                let path: Arc<str> = path.as_str().into();
+                self.wish(snapshot, datacenter, |interest| {
+                    interest.keys.insert(Arc::clone(&path));
+                });
+            }
+            Query::Store => {
+                for prefix in Arc::clone(&self.scope).keys.iter() {
+                    self.wish(snapshot, "", |interest| {
+                        interest.keys.insert(Arc::clone(prefix));
+                    });
+                }
+            }
+            Query::File(_) | Query::Generation | Query::Stale => {}
+        }
+        self.others.insert(query.clone());
+    }
+}
+
+fn want(interest: &mut Interest, service: &Arc<str>) {
+    if let Wanted::Names(names) = &mut interest.services {
+        names.insert(Arc::clone(service));
+    }
+}
+
+/// Whether nothing differs but why instances stand as they do.
+fn look_whole(a: &[Arc<Instance>], b: &[Arc<Instance>]) -> bool {
+    let same = |(a, b): (&Arc<Instance>, &Arc<Instance>)| {
+        Arc::ptr_eq(a, b) || {
+            let told = Instance { cause: Arc::clone(&b.cause), ..Instance::clone(a) };
+            told == **b
+        }
+    };
+    a.len() == b.len() && a.iter().zip(b).all(same)
+}
+
+/// The paths of the keys that are not the same in both; costs what changed.
+fn changed_keys(before: &Snapshot, now: &Snapshot) -> BTreeSet<Arc<str>> {
+    let mut paths = BTreeSet::new();
+    let registries = before.keys.iter().chain(&now.keys).map(|(registry, _)| registry);
+    for registry in registries.collect::<BTreeSet<_>>() {
+        let none = crate::catalog::Keys::default();
+        let (was, is) = (before.keys_of(registry), now.keys_of(registry));
+        is.unwrap_or(&none).changes_since(was.unwrap_or(&none), |(path, _, _)| {
+            paths.insert(Arc::clone(path));
+        });
+    }
+    paths
+}
+
+fn same_nodes(before: &Snapshot, now: &Snapshot) -> bool {
+    before.told.len() == now.told.len()
+        && before.told.iter().zip(&now.told).all(|(a, b)| a.nodes.same(&b.nodes))
+}
+
+impl Scope {
+    /// What is known about `query`, as a value.
+    fn answer(&self, snapshot: &Snapshot, query: &Query) -> Found<Value> {
+        match query {
+            Query::Service(query) => answer::instances(self, snapshot, query)
+                .map(|found| records::instances(&answer::service_asked(query), found)),
+            Query::Services(datacenter) => {
+                answer::names(self, snapshot, datacenter).map(|names| records::names(&names))
+            }
+            Query::Node(name, datacenter) => {
+                answer::node(self, snapshot, name, datacenter).map(records::node)
+            }
+            Query::Nodes(datacenter, near) => {
+                let near = if near == "_agent" { &*self.host } else { near };
+                let found = answer::nodes(self, snapshot, datacenter);
+                found.map(|found| records::nodes(&found, near))
+            }
+            Query::Datacenters => answer::datacenters(self, snapshot).map(Value::strings),
+            Query::Key(path, datacenter) => {
+                answer::key(self, snapshot, path, datacenter).map(records::key)
+            }
+            Query::Tree(prefix, datacenter) => answer::tree(self, snapshot, prefix, datacenter)
+                .map(|keys| records::tree(prefix, keys)),
+            Query::Store => answer::store(self, snapshot).map(records::store),
+            Query::Generation => Found::Known(Value::int(snapshot.generation as i64)),
+            Query::Stale => Found::Known(answer::is_stale(self, snapshot).into()),
+            Query::File(path) => match files::read(self, path).1 {
+                Ok(text) => Found::Known(text.into()),
+                Err(why) => Found::Failed(why),
+            },
+        }
+    }
+
+    /// Whether other registries follow `datacenter` than before.
+    fn turned(&self, before: &Snapshot, now: &Snapshot, datacenter: &str) -> bool {
+        !datacenter.is_empty() && self.reach(before, datacenter) != self.reach(now, datacenter)
+    }
+
+    /// Whether `query` has to be asked of other registries than before.
+    fn moved(&self, before: &Snapshot, now: &Snapshot, query: &Query) -> bool {
+        let datacenter = match query {
+            Query::Service(query) => &query.datacenter,
+            Query::Services(datacenter)
+            | Query::Node(_, datacenter)
+            | Query::Nodes(datacenter, _)
+            | Query::Key(_, datacenter)
+            | Query::Tree(_, datacenter) => datacenter,
+            Query::Datacenters
+            | Query::Store
+            | Query::File(_)
+            | Query::Generation
+            | Query::Stale => return false,
+        };
+        self.turned(before, now, datacenter)
+    }
+
+    /// The registry that may have instances of the service called `name` while none is known.
+    fn silent_of(&self, snapshot: &Snapshot, name: &str) -> Option<Arc<str>> {
+        let reach = self.registry.clone().map_or(Reach::All, Reach::Only);
+        let covers = |instance: &Arc<Instance>| reach.covers(&instance.registry);
+        let known = snapshot.service(name).is_some_and(|found| found.instances.iter().any(covers));
+        if known { None } else { reach.silent(snapshot, |status| status.unsure_of(name)) }
     }
 }
 
@@ -64,37 +384,107 @@ impl Asked {
 #[derive(Debug)]
 pub(super) struct View {
     snapshot: Arc<Snapshot>,
+    scope: Arc<Scope>,
     asked: Mutex<Asked>,
+    /// When the evaluation is given up.
+    deadline: Option<Instant>,
 }
 
 impl View {
-    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self { snapshot, asked: Mutex::default() }
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        scope: Arc<Scope>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        let asked = Asked { scope: Arc::clone(&scope), ..Asked::default() };
+        Self { snapshot, scope, asked: Mutex::new(asked), deadline }
     }
 
-    /// The service called `name`; copies nothing of it.
-    pub(super) fn service(&self, name: &str) -> Option<Arc<Service>> {
+    /// When the evaluation is given up.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The instances of the service called `name` that get work.
+    pub(super) fn eligible(&self, name: &str) -> Arc<[Arc<Instance>]> {
+        self.whole(name);
+        let service = self.snapshot.service(name);
+        service.map(|service| self.shown(&service.eligible)).unwrap_or_default()
+    }
+
+    /// All instances of the service called `name`.
+    pub(super) fn all(&self, name: &str) -> Arc<[Arc<Instance>]> {
+        self.whole(name);
+        let service = self.snapshot.service(name);
+        service.map(|service| self.shown(&service.instances)).unwrap_or_default()
+    }
+
+    /// Those of the registries that are shown; copies nothing when all are.
+    fn shown(&self, instances: &Arc<[Arc<Instance>]>) -> Arc<[Arc<Instance>]> {
+        match &self.scope.registry {
+            None => Arc::clone(instances),
+            Some(only) => instances.iter().filter(|i| i.registry == *only).cloned().collect(),
+        }
+    }
+
+    fn whole(&self, name: &str) {
+        let silent = self.scope.silent_of(&self.snapshot, name);
         self.note(|asked| {
-            if !asked.services.contains(name) {
-                asked.services.insert(name.to_owned());
+            if asked.whole.contains(name) {
+                return;
+            }
+            asked.whole.insert(name.to_owned());
+            let service = name.into();
+            asked.wish(&self.snapshot, "", |interest| want(interest, &service));
+            if let Some(registry) = silent {
+                asked.missing_whole.insert(name.to_owned());
+                asked.waiting.get_or_insert(registry);
             }
         });
-        self.snapshot.service(name).map(Arc::clone)
     }
 
     /// The names of all services, sorted.
     pub(super) fn names(&self) -> Vec<Arc<str>> {
-        self.note(|asked| asked.names = true);
-        let mut names: Vec<_> =
-            self.snapshot.services.iter().map(|(name, _)| Arc::clone(name)).collect();
-        names.sort_unstable();
-        names
+        let found = answer::names(&self.scope, &self.snapshot, "");
+        self.note(|asked| {
+            asked.names = true;
+            asked.wish(&self.snapshot, "", |interest| interest.names = true);
+            if let Found::Waiting(registry) = &found {
+                asked.missing_names = true;
+                asked.waiting.get_or_insert_with(|| Arc::clone(registry));
+            }
+        });
+        match found {
+            Found::Known(names) => names.into_iter().map(|(name, _)| name).collect(),
+            Found::Waiting(_) | Found::Failed(_) => Vec::new(),
+        }
     }
 
     /// The generation of the snapshot.
     pub(super) fn generation(&self) -> u64 {
-        self.note(|asked| asked.generation = true);
+        self.note(|asked| asked.others.extend([Query::Generation]));
         self.snapshot.generation
+    }
+
+    /// Whether a registry that is shown does not answer.
+    pub(super) fn stale(&self) -> bool {
+        self.note(|asked| asked.others.extend([Query::Stale]));
+        answer::is_stale(&self.scope, &self.snapshot)
+    }
+
+    /// The template cannot go without another answer to `query`, which was answered.
+    pub(super) fn lacks(&self, query: &Query) {
+        let told = match query {
+            Query::Key(path, _) => format!("key {path:?}"),
+            Query::Tree(prefix, _) => format!("a key below {prefix:?}"),
+            // Whoever may know it is told already.
+            _ => return,
+        };
+        self.note(|asked| {
+            if !asked.missing.contains(query) {
+                asked.waiting.get_or_insert_with(|| told.into());
+            }
+        });
     }
 
     /// What was asked for so far.
@@ -104,5 +494,31 @@ impl View {
 
     fn note(&self, note: impl FnOnce(&mut Asked)) {
         note(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Source for View {
+    fn ask(&self, query: &Query) -> Answer {
+        if let Query::File(path) = query {
+            let (mark, text) = files::read(&self.scope, path);
+            self.note(|asked| {
+                asked.files.insert(path.clone(), mark);
+                asked.others.insert(query.clone());
+            });
+            return text.map_or_else(Answer::Failed, |text| Answer::Ready(text.into()));
+        }
+        let found = self.scope.answer(&self.snapshot, query);
+        self.note(|asked| {
+            asked.note(&self.snapshot, query);
+            if let Found::Waiting(registry) = &found {
+                asked.missing.insert(query.clone());
+                asked.waiting.get_or_insert_with(|| Arc::clone(registry));
+            }
+        });
+        match found {
+            Found::Known(value) => Answer::Ready(value),
+            Found::Waiting(_) => Answer::NotYet,
+            Found::Failed(why) => Answer::Failed(why),
+        }
     }
 }

@@ -5,12 +5,15 @@
 //! template asked for, and only then.
 
 mod attributes;
+mod child;
 mod data;
 pub mod engine;
 mod fault;
 mod format;
 pub mod functions;
+mod language;
 mod layout;
+mod preview;
 mod resource;
 mod status;
 mod task;
@@ -22,7 +25,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use data::Asked;
+pub use child::{EnvConfig, Ended, ExecConfig, Order, Restart, supervise};
+pub use preview::{Preview, preview};
+pub use data::{Asked, Scope, Want};
+pub use language::{Delimiters, Language};
 pub use resource::{Evaluation, Mode, RenderError, Resource, ResourceConfig, Wait};
 pub use status::{Metrics, ReloadStatus, ResourceStatus};
 use task::Task;
@@ -30,11 +36,11 @@ pub use writing::{
     GroupConfig, OutputFormat, Owner, ReloadHttp, ReloadSignal, SignalName, Url, WriteMode,
 };
 
-use crate::catalog::{Interest, Snapshot};
+use crate::catalog::Snapshot;
 use crate::lifecycle::{self, Phase, Phases};
 
 /// What each template asks the registries for, by its name, as far as it has been evaluated.
-pub type Wants = Arc<watch::Sender<BTreeMap<Arc<str>, Interest>>>;
+pub type Wants = Arc<watch::Sender<BTreeMap<Arc<str>, Want>>>;
 
 /// All resources, rendering. Dropping it ends their tasks; files stay as they are.
 #[derive(Debug)]
@@ -87,6 +93,12 @@ impl Renderer {
     #[must_use]
     pub fn status(&self) -> Vec<ResourceStatus> {
         self.statuses.iter().map(|status| status.borrow().clone()).collect()
+    }
+
+    /// How each resource stands, now and from now on, in the order of the configuration.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<watch::Receiver<ResourceStatus>> {
+        self.statuses.clone()
     }
 
     /// Returns once every file says what `generation` or a later one says.

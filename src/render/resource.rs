@@ -5,11 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Deserialize;
 
-use super::data::{Asked, View};
+use super::data::{Asked, Scope, View};
+use super::engine::go::{MissingKey, NumberFormat};
 use super::engine::{self, Engine, Limits};
+use super::language::{self, Delimiters, Language, Text};
 use super::writing::{OutputFormat, Owner, ReloadHttp, ReloadSignal, WriteMode};
 use crate::catalog::Snapshot;
 use crate::exec::CommandLine;
@@ -19,8 +22,43 @@ use crate::units::{Period, Size};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceConfig {
-    /// The template; `.j2` is Jinja. A relative path begins at the configuration.
-    pub source: PathBuf,
+    /// The template: this or `contents`. A relative path begins at the configuration.
+    #[serde(default)]
+    pub source: Option<PathBuf>,
+    /// The template itself.
+    #[serde(default)]
+    pub contents: Option<String>,
+    /// Its language; by default what the extension of `source` tells: `.ctmpl` and `.tmpl` are
+    /// consul-template's, `.j2` is Jinja. That of `contents` is consul-template's.
+    #[serde(default)]
+    pub dialect: Option<Language>,
+    /// What a key gives that a map does not have. Go templates only, as all up to `include_dir`.
+    #[serde(default)]
+    pub missing_key: MissingKey,
+    /// How floats look that no verb formats.
+    #[serde(default)]
+    pub number_format: NumberFormat,
+    /// What begins and what ends an action.
+    #[serde(default)]
+    pub delimiters: Delimiters,
+    /// Functions that are an error when they are called.
+    #[serde(default)]
+    pub denied_functions: Vec<String>,
+    /// Folder outside of which files may neither be read nor written by functions.
+    #[serde(default)]
+    pub sandbox: Option<PathBuf>,
+    /// Prefixes of confd's keys, below `prefix`; all keys by default.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// Front of the paths of confd's keys, which the template does not see.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// The registry whose services and keys are shown; by default those of all, by priority.
+    #[serde(default)]
+    pub registry: Option<String>,
+    /// Folder of templates that may be included by their path in it.
+    #[serde(default)]
+    pub include_dir: Option<PathBuf>,
     /// The file that it makes. Its directory must be there and writable.
     pub destination: PathBuf,
     /// Whether a directory that is not there is made.
@@ -69,7 +107,8 @@ pub struct ResourceConfig {
     /// Permissions of the file; by default those it has, or `"0644"` for a new one.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// Longest time for the check and for the reload, each, that states none of its own.
+    /// Longest time for an evaluation, which is given up then, and for the check and the reload,
+    /// each, that state none of their own.
     #[serde(default = "half_a_minute")]
     pub timeout: Period,
     /// Largest output of the template.
@@ -83,9 +122,20 @@ pub struct ResourceConfig {
 impl ResourceConfig {
     /// The configuration that states these two and nothing else.
     #[must_use]
-    pub const fn new(source: PathBuf, destination: PathBuf) -> Self {
+    pub fn new(source: PathBuf, destination: PathBuf) -> Self {
         Self {
-            source,
+            source: Some(source),
+            contents: None,
+            dialect: None,
+            missing_key: MissingKey::default(),
+            number_format: NumberFormat::default(),
+            delimiters: Delimiters::default(),
+            denied_functions: Vec::new(),
+            sandbox: None,
+            keys: Vec::new(),
+            prefix: None,
+            registry: None,
+            include_dir: None,
             destination,
             create_dirs: false,
             owner: None,
@@ -251,6 +301,7 @@ pub struct Resource {
     /// Why it cannot be used; its file then stays as it is.
     pub broken: Option<Arc<str>>,
     engine: Box<dyn Engine>,
+    scope: Arc<Scope>,
 }
 
 impl fmt::Debug for Resource {
@@ -275,17 +326,18 @@ impl Resource {
     /// When the template cannot be read, is of an unknown language or does not parse.
     pub fn load(name: &str, config: &ResourceConfig, base_dir: &Path) -> Result<Self, RenderError> {
         let name: Arc<str> = name.into();
-        let path = base_dir.join(&config.source);
-        let text = std::fs::read_to_string(&path).map_err(|source| RenderError::Source {
-            name: Arc::clone(&name),
-            path: path.clone(),
-            source,
-        })?;
-        let limits = Limits { output_max: config.output_max, steps_max: config.steps_max };
-        let checksum = crc32fast::hash(text.as_bytes());
-        let engine = engine::parse(&path, text, limits).map_err(RenderError::Template)?;
+        let text = Text::read(&name, config, base_dir)?;
+        let limits = Limits {
+            output_max: config.output_max,
+            steps_max: config.steps_max,
+            timeout: config.timeout.0,
+        };
+        let (source, checksum) = (text.path.clone(), text.checksum());
+        let engine = engine::parse(text, limits).map_err(RenderError::Template)?;
+        let scope = Arc::new(language::scope(config, base_dir));
         let destination = base_dir.join(&config.destination);
-        Ok(Self { name, config: config.clone(), source: path, destination, checksum, broken: None, engine })
+        let config = config.clone();
+        Ok(Self { name, config, source, destination, checksum, broken: None, engine, scope })
     }
 
     /// One that cannot be used, and says `why` wherever it is looked for; its file stays as it is.
@@ -294,18 +346,21 @@ impl Resource {
         Self {
             name: name.into(),
             config: config.clone(),
-            source: base_dir.join(&config.source),
+            source: base_dir.join(config.source.as_deref().unwrap_or(Path::new(""))),
             destination: base_dir.join(&config.destination),
             checksum: crc32fast::hash(why.as_bytes()),
             broken: Some(why.into()),
             engine: engine::broken(why),
+            scope: Arc::default(),
         }
     }
 
-    /// What the file should say at `snapshot`. Pure, and not cheap: not for an async thread.
+    /// What the file should say at `snapshot`. Not cheap, and functions may wait for commands and
+    /// answers of the network: not for an async thread.
     #[must_use]
     pub fn evaluate(&self, snapshot: &Arc<Snapshot>) -> Evaluation {
-        let view = Arc::new(View::new(Arc::clone(snapshot)));
+        let deadline = Instant::now().checked_add(self.config.timeout.0);
+        let view = Arc::new(View::new(Arc::clone(snapshot), Arc::clone(&self.scope), deadline));
         let output = self.engine.evaluate(&view).map_err(RenderError::Template);
         Evaluation { asked: view.asked(), output }
     }

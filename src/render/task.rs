@@ -1,5 +1,7 @@
 //! The life of one resource: wait for a change that concerns it, render, check, replace, reload.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -7,11 +9,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Wants;
-use super::data::Asked;
+use super::data::{Asked, Want};
 use super::resource::{Evaluation, RenderError, Resource};
 use super::status::{Meters, ReloadStatus, ResourceStatus};
 use super::write::{self, Staged};
-use crate::catalog::{Interest, Snapshot};
+use crate::catalog::Snapshot;
 use crate::exec::{self, Files, Terms};
 
 /// Pause after the first failure; each further one doubles it, up to [`RETRY_MAX`].
@@ -68,30 +70,38 @@ impl Task {
         let mut again = false;
         let mut failures = 0;
         let mut retry_at: Option<Instant> = None;
+        // A file that the template read is another one.
+        let mut touched = false;
+        let mut files: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(std::future::pending());
         loop {
             let retry = retry_at.is_some_and(|at| at <= Instant::now());
             let mut snapshot = Arc::clone(&self.snapshots.borrow_and_update());
             let stale = match &basis {
-                Some(basis) => basis.asked.differs(&basis.snapshot, &snapshot),
+                Some(basis) => touched || basis.asked.differs(&basis.snapshot, &snapshot),
                 None => snapshot.generation > 0,
             };
+            touched = false;
             let mut wrote = false;
             if stale || (again && retry) {
-                if let (true, Some(basis)) = (stale, &basis) {
-                    snapshot = self.quiet(basis.asked.clone(), snapshot).await;
+                if stale {
+                    snapshot = self.settled(basis.as_ref(), snapshot).await;
                 }
                 let (asked, rendered) = self.render(&snapshot).await;
                 if let Some(asked) = &asked {
-                    self.want(asked.interest());
+                    self.want(asked.want(), matches!(rendered, Rendered::Refused(_)));
                 }
                 again = matches!(rendered, Rendered::Failed(_));
                 wrote = matches!(rendered, Rendered::Current(true));
-                // One that is held looks again at every snapshot: whoever is heard may free it.
-                let held = matches!(rendered, Rendered::Held(_));
                 self.tell(&snapshot, rendered);
-                basis = asked.filter(|_| !held).map(|asked| Basis { snapshot, asked });
+                if let Some(asked) = &asked {
+                    files = Box::pin(asked.files_changed());
+                }
+                basis = asked.map(|asked| Basis { snapshot, asked });
             } else if let Some(basis) = &mut basis {
-                if !again && self.status.borrow().error.is_none() {
+                let agrees = |status: &ResourceStatus| {
+                    status.error.is_none() && status.waiting_for.is_none()
+                };
+                if !again && agrees(&self.status.borrow()) {
                     self.agrees_with(snapshot.generation);
                 }
                 basis.snapshot = snapshot;
@@ -120,16 +130,46 @@ impl Task {
             tokio::select! {
                 changed = self.snapshots.changed() => if changed.is_err() { return },
                 () = pause => {}
+                () = &mut files => {
+                    touched = true;
+                    files = Box::pin(std::future::pending());
+                }
             }
         }
     }
 
-    /// Asks the registries to follow `interest`.
-    fn want(&self, interest: Interest) {
+    /// The snapshot to render, once changes have paused for as long as they have to. What has to
+    /// pause is found out by an evaluation when there was none that knew all it asked for.
+    async fn settled(&mut self, basis: Option<&Basis>, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        if self.resource.config.wait.min.0.is_zero() {
+            return snapshot;
+        }
+        let whole = basis.filter(|basis| basis.asked.waits_for().is_none());
+        let asked = if let Some(basis) = whole {
+            basis.asked.clone()
+        } else {
+            let (resource, from) = (Arc::clone(&self.resource), Arc::clone(&snapshot));
+            let evaluated = tokio::task::spawn_blocking(move || resource.evaluate(&from).asked);
+            match evaluated.await {
+                Ok(asked) if asked.waits_for().is_none() => asked,
+                _ => return snapshot,
+            }
+        };
+        self.quiet(asked, snapshot).await
+    }
+
+    /// Asks the registries to follow what is wanted; one that failed half-way goes on wanting what
+    /// it wanted before.
+    fn want(&self, want: &Want, failed: bool) {
         self.wants.send_if_modified(|wants| {
-            let other = wants.get(&self.resource.name) != Some(&interest);
+            let before = wants.get(&self.resource.name);
+            let mut now = want.clone();
+            if let Some(before) = before.filter(|_| failed) {
+                now.add(before);
+            }
+            let other = before != Some(&now);
             if other {
-                wants.insert(Arc::clone(&self.resource.name), interest);
+                wants.insert(Arc::clone(&self.resource.name), now);
             }
             other
         });
@@ -167,7 +207,7 @@ impl Task {
         let (resource, from) = (Arc::clone(&self.resource), Arc::clone(snapshot));
         let evaluated = tokio::task::spawn_blocking(move || {
             let Evaluation { asked, output } = resource.evaluate(&from);
-            if let Some(registry) = asked.waits_for(&from) {
+            if let Some(registry) = asked.waits_for() {
                 return (asked.clone(), Err(Rendered::Held(Arc::clone(registry))));
             }
             let staged = output.map_err(Rendered::Refused).and_then(|bytes| {

@@ -207,10 +207,10 @@ fn mistakes_in_templates_are_told_with_file_line_and_column() {
         let error = text(stage.load(template, limit).unwrap().evaluate(&now)).unwrap_err();
         assert!(error.contains(place) && error.contains(word), "{case}: {error}");
     }
-    let go = |config: &mut ResourceConfig| config.source = PathBuf::from("a.tmpl");
-    fs::write(stage.path("a.tmpl"), "{{ range service \"web\" }}").unwrap();
+    let go = |config: &mut ResourceConfig| config.source = Some(PathBuf::from("a.tmpl"));
+    fs::write(stage.path("a.tmpl"), "\n{{ range service \"web\" }}").unwrap();
     let error = stage.load("", go).unwrap_err().to_string();
-    assert!(error.contains("Go templates are not supported in this version"), "{error}");
+    assert!(error.ends_with("a.tmpl:2: unexpected EOF"), "{error}");
 }
 
 #[test]

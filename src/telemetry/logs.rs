@@ -12,15 +12,21 @@ use tracing_subscriber::util::SubscriberInitExt;
 ///
 /// A filter that can't be read is told on the first line, and the default used.
 pub fn start() {
+    start_at(None);
+}
+
+/// As [`start`], with another default than the usual one.
+pub fn start_at(default: Option<&str>) {
     // The library behind the full lane warns of every request that fails at its endpoint: those are
     // counted, and a broken service must not fill the disk.
     const DEFAULT: &str = "warn,pingora_core=error,pingora_proxy=error,portolan=info";
+    let default = default.unwrap_or(DEFAULT);
     let wanted = std::env::var("PORTOLAN_LOG").ok();
     let parsed = wanted.as_deref().map(EnvFilter::try_new);
     let (filter, refused) = match parsed {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (EnvFilter::new(DEFAULT), Some(error)),
-        None => (EnvFilter::new(DEFAULT), None),
+        Some(Err(error)) => (EnvFilter::new(default), Some(error)),
+        None => (EnvFilter::new(default), None),
     };
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

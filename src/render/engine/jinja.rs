@@ -1,8 +1,8 @@
 //! Jinja templates over the catalog, by minijinja.
 //!
 //! Functions: `service("web")` gives the eligible instances, `instances("web")` all of them,
-//! `services()` the sorted names, `generation()` the number of the snapshot. An instance has `id`,
-//! `service`, `address`, `port`, `ports`, `tags`, `meta`, `weight`, `health`, `presence`, `node`,
+//! `services()` the sorted names, `generation()` the number of the snapshot, `stale()` whether a
+//! registry does not answer. An instance has `id`, `service`, `address`, `port`, `ports`, `tags`, `meta`, `weight`, `health`, `presence`, `node`,
 //! `locality`, `group` and `registry`. What is not defined is an error, never silently empty.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value};
@@ -47,7 +48,8 @@ impl Engine for Jinja {
     fn evaluate(&self, view: &Arc<View>) -> Result<Vec<u8>, String> {
         let template =
             self.environment.get_template(NAME).map_err(|error| told(&self.path, &error))?;
-        let mut output = Bounded { bytes: Vec::new(), max: self.limits.output_max.0 as usize };
+        let max = self.limits.output_max.0 as usize;
+        let mut output = Bounded { bytes: Vec::new(), max, deadline: view.deadline(), late: false };
         let root = Value::from_object(Root(Arc::clone(view)));
         match template.render_captured_to(root, &mut output) {
             Ok(_) => Ok(output.bytes),
@@ -56,6 +58,11 @@ impl Engine for Jinja {
                     "{}: the template takes more than `steps_max` = {} steps; \
                      raise it, or see whether a loop is too large",
                     self.path, self.limits.steps_max
+                ),
+                ErrorKind::WriteFailure if output.late => format!(
+                    "{}: the template takes longer than `timeout`; raise it, or see whether a \
+                     loop is too large",
+                    self.path
                 ),
                 ErrorKind::WriteFailure => format!(
                     "{}: the output is larger than `output_max` = \"{}\"; raise it",
@@ -90,10 +97,17 @@ fn told(path: &str, error: &Error) -> String {
 struct Bounded {
     bytes: Vec<u8>,
     max: usize,
+    deadline: Option<Instant>,
+    /// Whether it was time that ended the evaluation.
+    late: bool,
 }
 
 impl io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            self.late = true;
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         if self.bytes.len() + bytes.len() > self.max {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -129,6 +143,10 @@ impl Object for Root {
                 let view = Arc::clone(&self.0);
                 Value::from_function(move || view.generation())
             }
+            "stale" => {
+                let view = Arc::clone(&self.0);
+                Value::from_function(move || view.stale())
+            }
             _ => return None,
         })
     }
@@ -143,13 +161,11 @@ struct Instances {
 
 impl Instances {
     fn eligible(view: &View, name: &str) -> Value {
-        let instances = view.service(name).map(|service| Arc::clone(&service.eligible));
-        Value::from_object(Self { service: name.into(), instances: instances.unwrap_or_default() })
+        Value::from_object(Self { service: name.into(), instances: view.eligible(name) })
     }
 
     fn all(view: &View, name: &str) -> Value {
-        let instances = view.service(name).map(|service| Arc::clone(&service.instances));
-        Value::from_object(Self { service: name.into(), instances: instances.unwrap_or_default() })
+        Value::from_object(Self { service: name.into(), instances: view.all(name) })
     }
 }
 

@@ -1,12 +1,14 @@
 //! Template languages: a text is parsed once and evaluated often.
 
 pub mod go;
+mod go_engine;
 mod jinja;
 
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::data::View;
+use super::language::Text;
 use crate::units::Size;
 
 /// A parsed template.
@@ -25,6 +27,8 @@ pub(super) struct Limits {
     pub(super) output_max: Size,
     /// Most steps of the template's machine.
     pub(super) steps_max: u64,
+    /// Longest time.
+    pub(super) timeout: Duration,
 }
 
 /// What stands for a template that cannot be used.
@@ -41,20 +45,13 @@ pub(super) fn broken(why: &str) -> Box<dyn Engine> {
     Box::new(Broken(why.to_owned()))
 }
 
-/// Parses `text`, the content of `path`, in the language that its extension tells.
+/// Parses `text` in its language.
 ///
 /// # Errors
-/// `file:line:column: message` of the first mistake, or why the language is not known.
-pub(super) fn parse(path: &Path, text: String, limits: Limits) -> Result<Box<dyn Engine>, String> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("j2" | "jinja" | "jinja2") => jinja::parse(path, text, limits),
-        Some("tmpl" | "ctmpl") => Err(format!(
-            "{}: Go templates are not supported in this version; write it in Jinja and call it *.j2",
-            path.display()
-        )),
-        _ => Err(format!(
-            "{}: the extension does not tell a template language; call it *.j2 (Jinja)",
-            path.display()
-        )),
+/// `file:line:column: message` of the first mistake.
+pub(super) fn parse(text: Text, limits: Limits) -> Result<Box<dyn Engine>, String> {
+    match text.language.go_dialect() {
+        None => jinja::parse(&text.path, text.text, limits),
+        Some(dialect) => go_engine::parse(&text, dialect, limits),
     }
 }

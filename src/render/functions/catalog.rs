@@ -173,6 +173,16 @@ pub(super) fn file(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     Ok(answer.unwrap_or_else(|| "".into()))
 }
 
+/// `generation`: the number of the snapshot that is rendered.
+pub(super) fn generation(context: &mut Context<'_>, _: &[Value]) -> Outcome {
+    Ok(host::of(context)?.ask(Query::Generation)?.unwrap_or(Value::int(0)))
+}
+
+/// `stale`: whether some registry does not answer, so that what it said last counts.
+pub(super) fn stale(context: &mut Context<'_>, _: &[Value]) -> Outcome {
+    Ok(host::of(context)?.ask(Query::Stale)?.unwrap_or(Value::Bool(true)))
+}
+
 macro_rules! no_source {
     ($name:ident, $what:literal) => {
         /// There is nothing to ask.

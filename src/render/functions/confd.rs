@@ -6,7 +6,9 @@ use super::super::engine::go::types::Type;
 use super::super::engine::go::value::Value;
 use super::args::{Entry, Outcome, any, built, elements, entries, failed, fixed, int, many};
 use super::args::{shown, strings as texts, text, type_name};
-use super::{case, confd_store, effects, encoding, json, math, numbers, sprig_lists, sprig_maps};
+use super::{
+    case, catalog, confd_store, effects, encoding, json, math, numbers, sprig_lists, sprig_maps,
+};
 use super::{sprig_regex, sprig_text, strconv, strings, times};
 
 const S: Type = Type::String;
@@ -27,6 +29,8 @@ pub(super) static TABLE: &[Entry] = &[
     fixed("reverse", &[A], A, confd_store::reverse),
     fixed("sortByLength", &[Type::STRINGS], Type::STRINGS, confd_store::sort_by_length),
     fixed("sortKVByLength", &[A], A, confd_store::sort_by_length),
+    fixed("generation", &[], N, catalog::generation),
+    fixed("stale", &[], B, catalog::stale),
     // Strings.
     fixed("base", &[S], S, base),
     fixed("dir", &[S], S, dir),

@@ -30,6 +30,8 @@ pub(super) static TABLE: &[Entry] = &[
     fixed("tree", &[S], A, catalog::tree),
     fixed("safeTree", &[S], A, catalog::safe_tree),
     fixed("file", &[S], S, catalog::file),
+    fixed("generation", &[], INT, catalog::generation),
+    fixed("stale", &[], B, catalog::stale),
     many("exportedServices", &[S], A, catalog::mesh),
     many("importedServices", &[S], A, catalog::mesh),
     many("partitions", &[S], A, catalog::mesh),

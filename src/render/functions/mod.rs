@@ -47,6 +47,11 @@ pub use source::{Answer, FileToWrite, PLUGIN_OUTPUT_MAX, Query, Sealed, Source, 
 pub use system::System;
 pub(in crate::render) use system::id_of;
 
+/// Whether `name` matches the glob `pattern`, as Go's `path.Match` has it; a broken one matches none.
+pub(in crate::render) fn glob(pattern: &str, name: &str) -> bool {
+    strings::matches(pattern, name).unwrap_or(false)
+}
+
 use super::engine::go::function::{FunctionError, Functions};
 use args::Entry;
 

@@ -74,6 +74,11 @@ shape!(
     ["ID", "Service", "Tags", "Meta", "Port", "Address", "EnableTagOverride"]
 );
 
+shape!(
+    /// An address of a service that goes by a tag.
+    SERVICE_ADDRESS, SERVICE_ADDRESS_TYPE, "api.ServiceAddress", ["Address", "Port"]
+);
+
 static KEY_VALUE_TYPE: Named =
     Named { name: "memkv.KVPair", underlying: Type::Struct("struct { Key string; Value string }") };
 

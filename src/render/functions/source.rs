@@ -35,6 +35,10 @@ pub enum Query {
     Store,
     /// `file`: the content of a watched file, a string.
     File(String),
+    /// `generation`: the number of the snapshot, an integer.
+    Generation,
+    /// `stale`: whether a registry does not answer, a boolean.
+    Stale,
 }
 
 /// What is known about a [`Query`].

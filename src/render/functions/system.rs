@@ -33,7 +33,7 @@ impl Default for System {
 
 impl System {
     /// `path`, if the sandbox allows it. A file that is not there yet is judged by its folder.
-    fn allowed(&self, path: &Path) -> Result<(), String> {
+    pub(in crate::render) fn allowed(&self, path: &Path) -> Result<(), String> {
         let Some(sandbox) = &self.sandbox else { return Ok(()) };
         let outside = || format!("'{}' is outside of sandbox", path.display());
         let sandbox = sandbox.canonicalize().map_err(|_| outside())?;

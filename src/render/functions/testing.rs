@@ -85,6 +85,8 @@ impl Source for Sample {
             }
             Query::Store => key_values(&KEYS.map(|(key, value)| (format!("/{key}"), value.into()))),
             Query::File(path) if path == "/etc/motd" => "hello\n".into(),
+            Query::Generation => Value::int(42),
+            Query::Stale => false.into(),
             Query::File(path) => return Answer::Failed(format!("open {path}: no such file")),
         })
     }

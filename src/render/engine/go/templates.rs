@@ -4,6 +4,8 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::ast::{Source, Tree};
 use super::error::{Error, ErrorKind};
 use super::exec::Evaluator;
@@ -15,7 +17,8 @@ use super::val::Val;
 use super::value::Value;
 
 /// What a key gives that a map does not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MissingKey {
     /// Nothing: prints `<no value>`.
     #[default]

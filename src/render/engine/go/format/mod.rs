@@ -16,10 +16,13 @@ pub(crate) use float::format as format_float;
 pub(crate) use printable::is_printable;
 pub(crate) use quote::{quote, runes};
 
+use serde::Deserialize;
+
 use super::value::Value;
 
 /// How floats are printed when no verb says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum NumberFormat {
     /// As Go does: from seven digits in front of the point on with an exponent (`2.592e+06`).
     #[default]
