@@ -33,7 +33,7 @@ pub(super) fn install(document: &Document<'_>, config: &mut Config, problems: &m
         problems.push(document.problem(&["confd", "registry"], message));
         return;
     }
-    let Expansion { registries, templates, broken, .. } =
+    let Expansion { registries, templates, broken, secrets, .. } =
         match confd::expand(&confd, &config.base_dir, &around) {
             Ok(expansion) => expansion,
             Err(why) => {
@@ -42,7 +42,7 @@ pub(super) fn install(document: &Document<'_>, config: &mut Config, problems: &m
             }
         };
     for (name, text) in registries {
-        match decoded(&text, "registry", &name) {
+        match decoded(&text, "registry", &name, &|variable| secrets.get(variable).cloned()) {
             Ok(registry) => {
                 config.registries.insert(name, registry);
             }
@@ -51,7 +51,7 @@ pub(super) fn install(document: &Document<'_>, config: &mut Config, problems: &m
     }
     let mut installed = Installed { broken, ..Installed::default() };
     for template in templates {
-        match decoded(&template.text, "template", &template.name) {
+        match decoded(&template.text, "template", &template.name, &|_| None) {
             Ok(resource) => {
                 config.templates.insert(template.name.clone(), resource);
                 installed.templates.insert(template.name);
@@ -74,14 +74,19 @@ fn names(document: &Document<'_>, kind: &str) -> BTreeSet<String> {
 }
 
 /// The table at `[kind.name]` of a text that was written here.
-fn decoded<T: DeserializeOwned>(text: &str, kind: &str, name: &str) -> Result<T, String> {
+fn decoded<T: DeserializeOwned>(
+    text: &str,
+    kind: &str,
+    name: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<T, String> {
     let in_words = |problems: Vec<Problem>| {
         let messages: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
         messages.join("; ")
     };
     let mut document = Document::parse("conf.d", text).map_err(in_words)?;
     // What was taken from the files of confd knows no variables: each `${` there is escaped.
-    let unset = document.substitute(&|_| None);
+    let unset = document.substitute(variable);
     if !unset.is_empty() {
         return Err(in_words(unset));
     }

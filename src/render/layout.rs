@@ -30,6 +30,34 @@ pub(super) trait Shown {
     fn generation(&self) -> u64;
 }
 
+/// Which services the keys below a prefix are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Concern {
+    /// None: there are no such keys.
+    Nothing,
+    /// Not the services, but the number of the state.
+    Generation,
+    /// The one of this name.
+    One(String),
+    /// All of them.
+    All,
+}
+
+/// Which services the keys below `prefix` are made of.
+pub(super) fn concern(prefix: &str) -> Concern {
+    let mut parts = prefix.split('/').filter(|part| !part.is_empty());
+    match (parts.next(), parts.next()) {
+        (Some("services" | "instances" | "names" | "meta"), Some(name)) => {
+            Concern::One(plain(name))
+        }
+        (None | Some("services" | "instances" | "names" | "meta" | "tags" | "nodes"), _) => {
+            Concern::All
+        }
+        (Some("generation"), _) => Concern::Generation,
+        (Some(_), _) => Concern::Nothing,
+    }
+}
+
 /// Keys with their values, each with a slash at its start.
 pub(super) type Pairs = BTreeMap<String, String>;
 

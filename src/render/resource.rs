@@ -53,6 +53,9 @@ pub struct ResourceConfig {
     /// Front of the paths of confd's keys, which the template does not see.
     #[serde(default)]
     pub prefix: Option<String>,
+    /// Whether confd's keys are the services, laid out as keys, instead of those of registries.
+    #[serde(default)]
+    pub catalog_keys: bool,
     /// The registry whose services and keys are shown; by default those of all, by priority.
     #[serde(default)]
     pub registry: Option<String>,
@@ -134,6 +137,7 @@ impl ResourceConfig {
             sandbox: None,
             keys: Vec::new(),
             prefix: None,
+            catalog_keys: false,
             registry: None,
             include_dir: None,
             destination,

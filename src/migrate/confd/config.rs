@@ -59,6 +59,12 @@ pub struct ConfdConfig {
     /// File with the ACL token.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// User name for a proxy before Consul that asks for one.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Password of that user.
+    #[serde(default)]
+    pub password: Option<Token>,
     /// PEM file with the authorities to trust.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
@@ -99,6 +105,8 @@ impl ConfdConfig {
             reload_timeout: one_minute(),
             token: None,
             token_file: None,
+            username: None,
+            password: None,
             ca_file: None,
             cert_file: None,
             key_file: None,
@@ -106,7 +114,7 @@ impl ConfdConfig {
     }
 }
 
-/// A token that is shown to nobody.
+/// A token or password that is shown to nobody.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Token(pub(super) String);

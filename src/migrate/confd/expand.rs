@@ -10,7 +10,7 @@ use super::command;
 use super::config::{Backend, ConfdConfig, PrefixRule};
 use super::duration::written;
 use super::resource::{self, Resource};
-use super::source::Source;
+use super::source::{Secrets, Source};
 
 /// Largest file of `conf.d`.
 const SIZE_MAX: u64 = 1 << 20;
@@ -20,7 +20,7 @@ const FILES_MAX: usize = 10_000;
 const DEPTH_MAX: usize = 16;
 
 /// What an installation comes to.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Expansion {
     /// `[registry.NAME]`, each with its name.
     pub registries: Vec<(String, String)>,
@@ -30,6 +30,8 @@ pub struct Expansion {
     pub broken: Vec<Broken>,
     /// What would be otherwise than in confd.
     pub differences: Vec<String>,
+    /// Values of the variables in the registries that must not be written down.
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// One file of `conf.d` as a table of ours.
@@ -256,7 +258,8 @@ impl Expanding<'_> {
             }
             let mut text = Text::default();
             let keys: Vec<String> = keys.into_iter().collect();
-            let difference = source.write(&name, &keys, &mut text)?;
+            let secrets: &mut Secrets = &mut self.expansion.secrets;
+            let difference = source.write(&name, &keys, &mut text, secrets)?;
             self.expansion.differences.extend(difference);
             self.expansion.registries.push((name, text.finish()));
         }

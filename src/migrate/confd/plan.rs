@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::super::text::Text;
 use super::super::{Mode, Plan, Refused};
@@ -35,6 +36,12 @@ const OF_CONSUL: [(&str, &str); 3] = [
 
 /// The variable with the token, as confd takes it.
 const TOKEN: &str = "CONSUL_HTTP_TOKEN";
+
+/// The variable with the password of `-password`.
+const PASSWORD: &str = "CONFD_PASSWORD";
+
+/// How long a registry is waited for where confd would give up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is asked beside running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,6 +118,7 @@ struct Read {
     config: ConfdConfig,
     variables: BTreeMap<String, String>,
     differences: Vec<String>,
+    notices: Vec<String>,
 }
 
 impl Read {
@@ -152,10 +160,17 @@ impl Read {
         let mut config = config(&mut given, variable, &mut variables, &mut differences)
             .map_err(Refused::Arguments)?;
         config.dir = directory.join(config.dir);
+        let mut notices = Vec::new();
         for (name, why) in given.idle() {
-            differences.push(format!("-{name} has no effect: {why}"));
+            let told = format!("-{name} has no effect: {why}");
+            // What everybody states is no news at every start.
+            if matches!(name, "watch" | "interval") {
+                differences.push(told);
+            } else {
+                notices.push(told);
+            }
         }
-        Ok(Self { given, config, variables, differences })
+        Ok(Self { given, config, variables, differences, notices })
     }
 
     fn expand(&self, directory: &Path) -> Result<Expansion, Refused> {
@@ -195,12 +210,14 @@ impl Read {
                 text.string(name, &duration::written(length.0));
             }
         }
-        Source::of(config).write_keys(text);
+        // They are variables already.
+        Source::of(config).write_keys("confd", text, &mut BTreeMap::new());
     }
 
     fn planned(self, text: String, expansion: Expansion) -> Result<Planned, Refused> {
-        let Self { given, variables, mut differences, .. } = self;
+        let Self { given, mut variables, mut differences, notices, .. } = self;
         differences.extend(expansion.differences);
+        variables.extend(expansion.secrets);
         let check = if given.on("check-config") || (given.on("validate") && given.text("mock-data").is_none()) {
             Check::Configuration
         } else if given.on("version") {
@@ -224,6 +241,8 @@ impl Read {
             text,
             variables,
             differences,
+            notices,
+            patience: patience(&given).map_err(Refused::Arguments)?,
             mode: if given.on("noop") && mode == Mode::Watch { Mode::Once } else { mode },
             diff: looks_only,
             log_level: log_level(&given).map_err(Refused::Arguments)?,
@@ -271,7 +290,7 @@ fn config(
                 .to_owned());
         }
     };
-    source::reachable(given, backend)?;
+    source::reachable(given)?;
     if backend == Backend::Consul {
         for (name, flag) in OF_CONSUL {
             if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
@@ -319,6 +338,13 @@ fn config(
         config.token = Some(Token(format!("${{{TOKEN}}}")));
     }
     config.token_file = variable("CONSUL_HTTP_TOKEN_FILE").filter(|f| !f.is_empty()).map(PathBuf::from);
+    if given.on("basic-auth") && backend == Backend::Consul {
+        config.username = given.text("username").map(str::to_owned);
+        if let Some(password) = given.text("password") {
+            variables.insert(PASSWORD.to_owned(), password.to_owned());
+            config.password = Some(Token(format!("${{{PASSWORD}}}")));
+        }
+    }
     if given.on("keep-stage-file") {
         differences.push(
             "-keep-stage-file: only a file that its check refuses is kept, beside the other one"
@@ -339,6 +365,16 @@ fn config(
         }
     }
     Ok(config)
+}
+
+/// How long a registry that was never heard is waited for.
+fn patience(given: &Given) -> Result<Option<Duration>, String> {
+    match given.text("backend-timeout") {
+        None => Ok(Some(PATIENCE)),
+        Some(text) => {
+            duration::read(text).map(Some).map_err(|why| format!("-backend-timeout: {why}"))
+        }
+    }
 }
 
 /// confd's words for how much is logged, as a filter.

@@ -110,6 +110,10 @@ fn the_line_counts_before_variables_and_these_before_the_file() {
     assert!(planned.plan.text.contains("prefix = \"/variable\"\n"));
     assert!(planned.plan.text.contains("token = \"${CONSUL_HTTP_TOKEN}\"\n"));
     assert!(!planned.plan.text.contains("hidden"));
+    let planned = place.plan("consul --basic-auth --username u --password hidden");
+    assert!(planned.plan.text.contains("username = \"u\"\npassword = \"${CONFD_PASSWORD}\"\n"));
+    assert_eq!(planned.plan.variables["CONFD_PASSWORD"], "hidden");
+    let planned = place.plan_with("-node line:1", &variables).unwrap();
     assert_eq!(planned.plan.variables["CONSUL_HTTP_TOKEN"], "hidden");
     assert!(!format!("{planned:?}").contains("hidden"));
 }
@@ -149,7 +153,6 @@ fn what_cannot_be_done_is_refused_with_what_can() {
         ("-backend consle", "unknown backend `consle`; did you mean `consul`?"),
         ("consul --srv-domain a", "-srv-domain: nodes are not looked up by SRV records"),
         ("env --secret-keyring k", "-secret-keyring: values are not decrypted"),
-        ("consul --basic-auth", "Consul is not asked with a user name"),
         ("env --debounce soon", "-debounce: \"soon\" is no length of time"),
         ("env --log-level loud", "-log-level \"loud\" is unknown"),
         ("env --failure-mode slow", "-failure-mode \"slow\" is unknown"),

@@ -1,10 +1,14 @@
 //! Where keys come from, as a table of ours. Pure.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::super::text::Text;
 use super::config::{Backend, ConfdConfig, Scheme, Token, clean};
 use super::flags::Given;
+
+/// Values of variables that must not be written down.
+pub(super) type Secrets = BTreeMap<String, String>;
 
 /// A backend with all that it takes to reach it.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +22,8 @@ pub(super) struct Source {
     pub(super) filter: Option<String>,
     pub(super) token: Option<Token>,
     pub(super) token_file: Option<PathBuf>,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<Token>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) cert_file: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
@@ -34,6 +40,8 @@ impl Source {
             filter: config.filter.clone(),
             token: config.token.clone(),
             token_file: config.token_file.clone(),
+            username: config.username.clone(),
+            password: config.password.clone(),
             ca_file: config.ca_file.clone(),
             cert_file: config.cert_file.clone(),
             key_file: config.key_file.clone(),
@@ -46,9 +54,15 @@ impl Source {
     /// The backend is not there, or cannot be reached in that way.
     pub(super) fn of_resource(given: &Given, whole: &Self) -> Result<Self, String> {
         let backend: Backend = given.text("backend").unwrap_or_default().parse()?;
-        reachable(given, backend)?;
+        reachable(given)?;
         let file = |name: &str, whole: &Option<PathBuf>| {
             given.text(name).map(PathBuf::from).or_else(|| whole.clone())
+        };
+        let (username, password) = if given.on("basic-auth") {
+            let text = |name: &str| given.text(name).map(str::to_owned);
+            (text("username"), text("password").map(Token))
+        } else {
+            (whole.username.clone(), whole.password.clone())
         };
         Ok(Self {
             backend,
@@ -58,6 +72,8 @@ impl Source {
             filter: given.text("filter").map(str::to_owned),
             token: whole.token.clone(),
             token_file: whole.token_file.clone(),
+            username,
+            password,
             ca_file: file("client-ca-keys", &whole.ca_file),
             cert_file: file("client-cert", &whole.cert_file),
             key_file: file("client-key", &whole.key_file),
@@ -74,6 +90,7 @@ impl Source {
         name: &str,
         keys: &[String],
         text: &mut Text,
+        secrets: &mut Secrets,
     ) -> Result<Option<String>, String> {
         match self.backend {
             Backend::Env => {
@@ -101,7 +118,7 @@ impl Source {
                 if !others.is_empty() {
                     text.list("addresses", others);
                 }
-                self.write_keys(text);
+                self.write_keys(name, text, secrets);
                 if !others.is_empty() {
                     return Ok(Some(
                         "of several nodes of Consul confd uses the first one only; here the others \
@@ -114,12 +131,23 @@ impl Source {
         Ok(None)
     }
 
-    /// Writes what opens Consul.
-    pub(super) fn write_keys(&self, text: &mut Text) {
-        if let Some(Token(token)) = &self.token {
-            match token.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
-                Some(variable) => text.variable("token", variable),
-                None => text.string("token", token),
+    /// Writes what opens Consul. Secrets are written as variables, which are added to `secrets`
+    /// unless they are variables already.
+    pub(super) fn write_keys(&self, name: &str, text: &mut Text, secrets: &mut Secrets) {
+        if let Some(username) = &self.username {
+            text.string("username", username);
+        }
+        for (key, secret) in [("token", &self.token), ("password", &self.password)] {
+            let Some(Token(secret)) = secret else { continue };
+            match secret.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+                Some(variable) => text.variable(key, variable),
+                None => {
+                    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+                    let variable: String = format!("{name}_{key}").chars().map(plain).collect();
+                    let variable = variable.to_ascii_uppercase();
+                    text.variable(key, &variable);
+                    secrets.insert(variable, secret.clone());
+                }
             }
         }
         for (name, file) in [
@@ -166,12 +194,7 @@ fn spelled(key: &str) -> String {
 }
 
 /// Refuses what does not lead to a backend.
-pub(super) fn reachable(given: &Given, backend: Backend) -> Result<(), String> {
-    if backend == Backend::Consul && given.on("basic-auth") {
-        return Err("Consul is not asked with a user name and a password; give it an ACL token, \
-                    or let a proxy beside it take them"
-            .to_owned());
-    }
+pub(super) fn reachable(given: &Given) -> Result<(), String> {
     given.refused().map_or(Ok(()), |(name, why)| Err(format!("-{name}: {why}")))
 }
 
@@ -208,7 +231,7 @@ mod tests {
     fn written(text: &str, keys: &[&str]) -> String {
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
         let mut out = Text::default();
-        source(text).write("confd", &keys, &mut out).unwrap();
+        source(text).write("confd", &keys, &mut out, &mut Secrets::new()).unwrap();
         out.finish()
     }
 
@@ -236,7 +259,8 @@ mod tests {
         ] {
             assert_eq!(written(text, &["/app"]), want, "{case}");
         }
-        let why = source("backend = \"file\"").write("a", &[], &mut Text::default()).unwrap_err();
+        let why = source("backend = \"file\"");
+        let why = why.write("a", &[], &mut Text::default(), &mut Secrets::new()).unwrap_err();
         assert!(why.contains("name some"), "{why}");
     }
 
@@ -272,9 +296,14 @@ mod tests {
         let consul = of("backend = \"consul\"\nnodes = [\"a:1\"]\nscheme = \"https\"").unwrap();
         assert_eq!(consul.nodes, ["https://a:1"]);
         assert_eq!((consul.token_file, consul.ca_file), (Some("t".into()), Some("ca".into())));
+        let guarded = "backend = \"consul\"\nbasic_auth = true\nusername = \"u\"\npassword = \"hidden\"";
+        let (mut out, mut secrets) = (Text::default(), Secrets::new());
+        of(guarded).unwrap().write("confd-a", &[], &mut out, &mut secrets).unwrap();
+        let out = out.finish();
+        assert!(out.contains("username = \"u\"\npassword = \"${CONFD_A_PASSWORD}\"\n"), "{out}");
+        assert_eq!(secrets["CONFD_A_PASSWORD"], "hidden");
         for (text, want) in [
             ("backend = \"vault\"", "the backend `vault` is not there yet"),
-            ("backend = \"consul\"\nbasic_auth = true", "Consul is not asked with a user name"),
             ("backend = \"consul\"\nscheme = \"ftp\"", "the scheme \"ftp\" is unknown"),
             ("backend = \"consul\"\nsrv_domain = \"a\"", "-srv-domain: nodes are not looked up"),
         ] {
