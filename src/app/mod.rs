@@ -47,8 +47,8 @@ use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
 use publish::{Compile, Publisher};
-use sight::Sight;
 use rendered::Rendered;
+use sight::Sight;
 use sockets::Sockets;
 use workers::Workers;
 
@@ -345,7 +345,10 @@ impl App {
 
     /// Evaluates `resources` without writing or running anything: what each file would say, and
     /// whenever that changes. Their names must be templates of the configuration.
-    pub async fn preview(&self, resources: Vec<render::Resource>) -> mpsc::Receiver<render::Preview> {
+    pub async fn preview(
+        &self,
+        resources: Vec<render::Resource>,
+    ) -> mpsc::Receiver<render::Preview> {
         let wants = Arc::clone(&self.running.lock().await.wants);
         render::preview(resources, &self.published, &self.lifecycle.phases(), &wants)
     }

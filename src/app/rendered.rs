@@ -93,7 +93,8 @@ async fn all(
                 std::future::pending::<()>().await;
             }
         }
-        let now: Vec<ResourceStatus> = statuses.iter().map(|status| status.borrow().clone()).collect();
+        let now: Vec<ResourceStatus> =
+            statuses.iter().map(|status| status.borrow().clone()).collect();
         if now.iter().all(&wanted) {
             return now;
         }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use super::{complain, exit, say};
 use crate::config;
-use crate::migrate::consul_template::{self, Input, Wish};
 use crate::migrate::confd;
+use crate::migrate::consul_template::{self, Input, Wish};
 use crate::migrate::{Plan, Refused};
 
 /// Arguments as they are: each program reads its own.
@@ -93,9 +93,10 @@ fn of_confd(arguments: &[String]) -> ExitCode {
 
 /// Prints `plan` with what would differ, and says whether it could be started.
 pub(super) fn show(plan: &Plan) -> ExitCode {
-    for (title, lines) in
-        [("What would differ:", &plan.differences), ("Settings without effect here:", &plan.notices)]
-    {
+    for (title, lines) in [
+        ("What would differ:", &plan.differences),
+        ("Settings without effect here:", &plan.notices),
+    ] {
         if !lines.is_empty() {
             say(&format!("# {title}"));
             for line in lines {

@@ -105,7 +105,12 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     // One of confd that is broken costs itself only: it is there, and says what is wrong with it.
     for broken in &config.installed.broken {
         let nowhere = ResourceConfig::new(broken.file.clone(), PathBuf::new());
-        resources.push(Resource::broken(&broken.name, &nowhere, &config.base_dir, &broken.to_string()));
+        resources.push(Resource::broken(
+            &broken.name,
+            &nowhere,
+            &config.base_dir,
+            &broken.to_string(),
+        ));
     }
     for (name, template) in &config.templates {
         let own = config.installed.templates.contains(name);

@@ -20,10 +20,8 @@ pub struct Installed {
 /// Reads the installation of `[confd]` into `config`. Blocks.
 pub(super) fn install(document: &Document<'_>, config: &mut Config, problems: &mut Vec<Problem>) {
     let Some(confd) = config.confd.clone() else { return };
-    let around = Around {
-        templates: names(document, "template"),
-        registries: names(document, "registry"),
-    };
+    let around =
+        Around { templates: names(document, "template"), registries: names(document, "registry") };
     if let Some(registry) = &confd.registry
         && !around.registries.contains(registry)
     {

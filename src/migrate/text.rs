@@ -90,7 +90,10 @@ fn key(name: &str) -> String {
 /// can say it so.
 fn quoted(value: &str) -> String {
     let unfit = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if value.contains('\n') && !value.contains("'''") && !value.ends_with('\'') && !value.contains(unfit)
+    if value.contains('\n')
+        && !value.contains("'''")
+        && !value.ends_with('\'')
+        && !value.contains(unfit)
     {
         return format!("'''\n{value}'''");
     }

@@ -203,11 +203,8 @@ mod tests {
         }
         let made = rcgen::generate_simple_self_signed(vec!["here".into()]).unwrap();
         std::fs::write(dir.path().join("ca.pem"), made.cert.pem()).unwrap();
-        let half = TlsFiles {
-            ca_file: path("ca.pem"),
-            cert_file: path("c"),
-            ..TlsFiles::default()
-        };
+        let half =
+            TlsFiles { ca_file: path("ca.pem"), cert_file: path("c"), ..TlsFiles::default() };
         let error = client(&half, &[]).unwrap_err().to_string();
         assert_eq!(error, "`cert_file` is set without `key_file`; set both or none");
         let whole = TlsFiles { ca_file: path("ca.pem"), ..TlsFiles::default() };

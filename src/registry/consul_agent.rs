@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
 use base64::Engine as _;
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 
 use super::consul_config::ConsulConfig;
-use super::secret::Secret;
 use super::consul_watch::{Consistency, Query, Told, Watch};
+use super::secret::Secret;
 use crate::net::http::{Client, HttpError, Reply, Request, Settings, escaped};
 use crate::net::tls::TlsFiles;
 

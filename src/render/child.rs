@@ -86,7 +86,8 @@ impl EnvConfig {
     /// What is wrong with it, if anything is.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        let unfit = |variable: &&String| variable.split_once('=').is_none_or(|(name, _)| name.is_empty());
+        let unfit =
+            |variable: &&String| variable.split_once('=').is_none_or(|(name, _)| name.is_empty());
         self.custom.iter().find(unfit).map(|variable| {
             let name = variable.split('=').next().unwrap_or_default();
             format!("`custom` has {name:?} without a value; write it like \"NAME=value\"")

@@ -17,12 +17,8 @@ fn the_environment_is_what_allow_and_deny_leave_with_custom_on_top() {
         ("custom wins", false, &["PATH=/x:y=z"], &["C*"], &["PATH"], "CONSUL_A=1 PATH=/x:y=z"),
         ("pristine", true, &["A=b"], &["*"], &[], "A=b"),
     ] {
-        let config = EnvConfig {
-            pristine,
-            custom: list(custom),
-            allow: list(allow),
-            deny: list(deny),
-        };
+        let config =
+            EnvConfig { pristine, custom: list(custom), allow: list(allow), deny: list(deny) };
         let seen: Vec<String> = config
             .of(ours())
             .iter()
@@ -96,7 +92,8 @@ async fn without_a_signal_to_reload_it_is_ended_and_started_again() {
 async fn one_that_does_not_obey_is_killed_with_its_group() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
-    let script = format!("trap '' TERM; (trap '' TERM; sleep 600) & echo $! > {}; wait", log.display());
+    let script =
+        format!("trap '' TERM; (trap '' TERM; sleep 600) & echo $! > {}; wait", log.display());
     let config = config(&format!("command = {script:?}\nkill_timeout = \"50ms\""));
     let (sender, mut orders) = mpsc::channel(8);
     let pid = async {

@@ -139,10 +139,10 @@ fn services_are_found_by_name_tag_fact_and_node() {
             ],
         ),
         ("/generation", &["/generation=7"]),
-        ("/services/web/web%2F1/ports", &[
-            "/services/web/web%2F1/ports/admin=81",
-            "/services/web/web%2F1/ports/http=80",
-        ]),
+        (
+            "/services/web/web%2F1/ports",
+            &["/services/web/web%2F1/ports/admin=81", "/services/web/web%2F1/ports/http=80"],
+        ),
         ("/service", &[]),
         ("/none/web", &[]),
     ] {
@@ -173,13 +173,9 @@ fn only_what_the_prefix_names_is_asked_for() {
 
 #[test]
 fn names_that_would_meet_or_leave_stay_apart() {
-    for (name, want) in [
-        ("web", "web"),
-        ("a/b", "a%2Fb"),
-        ("a%2Fb", "a%252Fb"),
-        ("..", "%2E%2E"),
-        ("a.b", "a.b"),
-    ] {
+    for (name, want) in
+        [("web", "web"), ("a/b", "a%2Fb"), ("a%2Fb", "a%252Fb"), ("..", "%2E%2E"), ("a.b", "a.b")]
+    {
         assert_eq!(segment(name), want);
         assert_eq!(plain(want), name);
     }

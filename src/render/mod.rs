@@ -25,10 +25,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use child::{EnvConfig, Ended, ExecConfig, Order, Restart, supervise};
-pub use preview::{Preview, preview};
+pub use child::{Ended, EnvConfig, ExecConfig, Order, Restart, supervise};
 pub use data::{Asked, Scope, Want};
 pub use language::{Delimiters, Language};
+pub use preview::{Preview, preview};
 pub use resource::{Evaluation, Mode, RenderError, Resource, ResourceConfig, Wait};
 pub use status::{Metrics, ReloadStatus, ResourceStatus};
 use task::Task;

@@ -123,7 +123,8 @@ impl PidFile {
     fn write(path: &Path) -> Result<Self, String> {
         let text = format!("{}", std::process::id());
         let written: io::Result<()> = std::fs::write(path, text);
-        written.map_err(|error| format!("cannot write the pid file {}: {error}", path.display()))?;
+        written
+            .map_err(|error| format!("cannot write the pid file {}: {error}", path.display()))?;
         Ok(Self(path.to_path_buf()))
     }
 }

@@ -146,7 +146,11 @@ async fn once(app: &App, patience: Option<Duration>) -> Result<(), Vec<String>> 
 
 fn problem(status: &ResourceStatus) -> Option<String> {
     let reload = status.reload.as_ref().and_then(|reload| reload.error.as_ref());
-    status.error.as_ref().or(reload).map(|error| format!("{}: {error}", status.destination.display()))
+    status
+        .error
+        .as_ref()
+        .or(reload)
+        .map(|error| format!("{}: {error}", status.destination.display()))
 }
 
 async fn reload(app: &App, again: Again<'_>) {

@@ -150,8 +150,19 @@ const BACKENDS: [(&str, Backend); 4] = [
 
 /// Those of confd that are not there.
 const LATER: [&str; 13] = [
-    "etcd", "etcdv3", "zookeeper", "redis", "vault", "rancher", "dynamodb", "ssm", "acm",
-    "secretsmanager", "imds", "postgres", "plugin",
+    "etcd",
+    "etcdv3",
+    "zookeeper",
+    "redis",
+    "vault",
+    "rancher",
+    "dynamodb",
+    "ssm",
+    "acm",
+    "secretsmanager",
+    "imds",
+    "postgres",
+    "plugin",
 ];
 
 impl Backend {
@@ -242,9 +253,9 @@ impl PrefixRule {
 /// Paths behind each other, with a slash before each part and none at the end.
 pub(super) fn clean(paths: &[&str]) -> String {
     let parts = paths.iter().flat_map(|path| path.split('/'));
-    parts.filter(|part| !part.is_empty() && *part != ".").fold(String::new(), |path, part| {
-        path + "/" + part
-    })
+    parts
+        .filter(|part| !part.is_empty() && *part != ".")
+        .fold(String::new(), |path, part| path + "/" + part)
 }
 
 impl std::fmt::Debug for ConfdConfig {

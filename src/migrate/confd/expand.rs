@@ -76,11 +76,7 @@ pub struct Around {
 ///
 /// # Errors
 /// Nothing can be read, or the backend of the whole leads nowhere.
-pub fn expand(
-    config: &ConfdConfig,
-    base_dir: &Path,
-    around: &Around,
-) -> Result<Expansion, String> {
+pub fn expand(config: &ConfdConfig, base_dir: &Path, around: &Around) -> Result<Expansion, String> {
     let files = find(&base_dir.join(&config.dir).join("conf.d"))?;
     let mut expanding = Expanding {
         config,
@@ -180,10 +176,13 @@ impl Expanding<'_> {
         let templates = config.dir.join("templates");
         text.string("source", &below(&templates, &resource.source).to_string_lossy());
         text.string("destination", &resource.destination);
-        text.string("dialect", match rule {
-            PrefixRule::Concatenate => "confd",
-            PrefixRule::Replace => "confd-legacy",
-        });
+        text.string(
+            "dialect",
+            match rule {
+                PrefixRule::Concatenate => "confd",
+                PrefixRule::Replace => "confd-legacy",
+            },
+        );
         text.string("include_dir", &templates.to_string_lossy());
         text.list("keys", &keys);
         if !prefix.is_empty() {
@@ -228,14 +227,19 @@ impl Expanding<'_> {
         if let Some(registry) = &source.registry {
             return Some(registry.clone());
         }
-        let whole = |key: &String| if key == "/" { format!("{prefix}/") } else { format!("{prefix}{key}") };
+        let whole =
+            |key: &String| if key == "/" { format!("{prefix}/") } else { format!("{prefix}{key}") };
         let keys = keys.iter().map(whole);
         if let Some(known) = self.sources.iter_mut().find(|known| known.source == *source) {
             known.keys.extend(keys);
             return Some(known.name.clone());
         }
         let base = if *source == self.whole { "confd".to_owned() } else { format!("confd-{name}") };
-        self.sources.push(Wanted { name: base.clone(), source: source.clone(), keys: keys.collect() });
+        self.sources.push(Wanted {
+            name: base.clone(),
+            source: source.clone(),
+            keys: keys.collect(),
+        });
         Some(base)
     }
 
@@ -331,7 +335,6 @@ fn find(folder: &Path) -> Result<BTreeMap<PathBuf, PathBuf>, String> {
     }
     Ok(found)
 }
-
 
 #[cfg(test)]
 #[path = "expand_tests.rs"]

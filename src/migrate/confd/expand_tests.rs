@@ -112,14 +112,18 @@ fn prefixes_follow_the_rule_and_where_the_rules_part_it_is_told() {
 fn what_holds_for_all_holds_where_a_resource_says_nothing() {
     let commands = "check_cmd = \"c\"\nreload_cmd = \"r\"\n";
     let installation = Installation::new(&[("a.toml", &resource(commands))]);
-    let lines = installation.lines("debounce = \"2s\"\ncheck_timeout = \"1s\"\nreload_timeout = \"2s\"");
-    assert_eq!(lines[4..], [
-        "wait = { min = \"2s\" }",
-        "check = \"c\"",
-        "check_timeout = \"1s\"",
-        "reload = \"r\"",
-        "reload_timeout = \"2s\"",
-    ]);
+    let lines =
+        installation.lines("debounce = \"2s\"\ncheck_timeout = \"1s\"\nreload_timeout = \"2s\"");
+    assert_eq!(
+        lines[4..],
+        [
+            "wait = { min = \"2s\" }",
+            "check = \"c\"",
+            "check_timeout = \"1s\"",
+            "reload = \"r\"",
+            "reload_timeout = \"2s\"",
+        ]
+    );
     let lines = installation.lines("sync_only = true");
     assert_eq!(lines.len(), 4, "{lines:?}");
 }
@@ -136,22 +140,28 @@ fn registries_are_made_for_what_is_asked_and_shared_between_resources() {
     ]);
     let expansion = installation.expand("backend = \"env\"").unwrap();
     let registries: Vec<&str> = expansion.registries.iter().map(|(_, text)| &**text).collect();
-    assert_eq!(registries, [
-        "[registry.confd.environment]\nkeys = [\"/a\", \"/p/\", \"/p/b\"]\n",
-        "[registry.confd-c.consul]\naddress = \"http://h:1\"\n",
-    ]);
+    assert_eq!(
+        registries,
+        [
+            "[registry.confd.environment]\nkeys = [\"/a\", \"/p/\", \"/p/b\"]\n",
+            "[registry.confd-c.consul]\naddress = \"http://h:1\"\n",
+        ]
+    );
     let of = |index: usize| {
         let lines = expansion.templates[index].text.lines();
         lines.filter(|line| line.starts_with("registry") || line.starts_with("catalog")).collect()
     };
     let named: Vec<Vec<&str>> = (0..5).map(of).collect();
-    assert_eq!(named, [
-        ["registry = \"confd\""],
-        ["registry = \"confd\""],
-        ["registry = \"confd-c\""],
-        ["registry = \"confd-c\""],
-        ["catalog_keys = true"],
-    ]);
+    assert_eq!(
+        named,
+        [
+            ["registry = \"confd\""],
+            ["registry = \"confd\""],
+            ["registry = \"confd-c\""],
+            ["registry = \"confd-c\""],
+            ["catalog_keys = true"],
+        ]
+    );
 }
 
 #[test]
@@ -188,11 +198,13 @@ fn a_broken_file_costs_itself_only() {
         ("note.txt", "no resource"),
         (".f.toml", "hidden = 1"),
     ]);
-    std::os::unix::fs::symlink("/nowhere", installation.0.path().join("confd/conf.d/g.toml")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", installation.0.path().join("confd/conf.d/g.toml"))
+        .unwrap();
     let expansion = installation.expand("").unwrap();
     let names: Vec<&str> = expansion.templates.iter().map(|template| &*template.name).collect();
     assert_eq!(names, ["b"]);
-    let broken: Vec<String> = expansion.broken.iter().map(|one| format!("{}: {}", one.name, one.why)).collect();
+    let broken: Vec<String> =
+        expansion.broken.iter().map(|one| format!("{}: {}", one.name, one.why)).collect();
     for (told, want) in broken.iter().zip([
         "f: there is no table [template]",
         "a: 1:10: ",

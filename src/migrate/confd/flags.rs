@@ -29,8 +29,7 @@ pub(super) struct Flag {
 const FOLLOWED: &str = "every change is followed at once";
 const OTHER_BACKEND: &str = "it belongs to a backend that comes later";
 const HTTP: &str = "requests to Consul have limits of their own: see [registry.NAME.consul]";
-const SRV: &str =
-    "nodes are not looked up by SRV records; name them by -node, several if need be";
+const SRV: &str = "nodes are not looked up by SRV records; name them by -node, several if need be";
 
 /// Every flag of confd 0.16 and of today's, in alphabetical order.
 pub(super) const FLAGS: &[Flag] = &[
@@ -82,7 +81,10 @@ pub(super) const FLAGS: &[Flag] = &[
     idle("role-id", false, OTHER_BACKEND),
     taken("scheme", false),
     idle("secret-id", false, OTHER_BACKEND),
-    refused("secret-keyring", "values are not decrypted: cget, cgets, cgetv and cgetvs are not there"),
+    refused(
+        "secret-keyring",
+        "values are not decrypted: cget, cgets, cgetv and cgetvs are not there",
+    ),
     idle("secretsmanager-no-flatten", true, OTHER_BACKEND),
     idle("secretsmanager-version-stage", false, OTHER_BACKEND),
     idle("separator", false, OTHER_BACKEND),
@@ -104,8 +106,7 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 /// Keys of `confd.toml` and of `[backend]` in a resource that are spelled otherwise than the flag.
-const SPELLED: [(&str, &str); 2] =
-    [("client-cakeys", "client-ca-keys"), ("nodes", "node")];
+const SPELLED: [(&str, &str); 2] = [("client-cakeys", "client-ca-keys"), ("nodes", "node")];
 
 const fn taken(name: &'static str, switch: bool) -> Flag {
     Flag { name, switch, purpose: Use::Taken }
@@ -205,7 +206,9 @@ impl Given {
             toml::Value::Array(items) => {
                 let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
                 texts.collect::<Option<_>>().ok_or_else(|| {
-                    format!("`{key}` must be a list of strings, such as [\"http://127.0.0.1:8500\"]")
+                    format!(
+                        "`{key}` must be a list of strings, such as [\"http://127.0.0.1:8500\"]"
+                    )
                 })?
             }
             other => return Err(format!("`{key}` cannot be of the type {}", other.type_str())),
@@ -325,7 +328,8 @@ mod tests {
             assert!(pair[0].name < pair[1].name, "{} is out of order", pair[1].name);
         }
         for flag in FLAGS {
-            let line = if flag.switch { format!("-{}", flag.name) } else { format!("-{} x", flag.name) };
+            let line =
+                if flag.switch { format!("-{}", flag.name) } else { format!("-{} x", flag.name) };
             let given = read(&line).unwrap();
             assert!(given.text(flag.name).is_some(), "{line}");
             let idle = given.idle().next().is_some();

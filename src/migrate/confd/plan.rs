@@ -99,10 +99,14 @@ pub fn written_out(
 ) -> Result<Planned, Refused> {
     let read = Read::new(arguments, directory, variable)?;
     let expansion = read.expand(directory)?;
-    let mut texts: Vec<String> = expansion.registries.iter().map(|(_, text)| text.clone()).collect();
-    texts.extend(expansion.templates.iter().map(|template| {
-        format!("# {}\n{}", template.file.display(), template.text)
-    }));
+    let mut texts: Vec<String> =
+        expansion.registries.iter().map(|(_, text)| text.clone()).collect();
+    texts.extend(
+        expansion
+            .templates
+            .iter()
+            .map(|template| format!("# {}\n{}", template.file.display(), template.text)),
+    );
     let mut broken = Text::default();
     for Broken { file, why, .. } in &expansion.broken {
         broken.comment(&format!("{} is left out: {why}", file.display()));
@@ -130,10 +134,9 @@ impl Read {
         let refused = Refused::Arguments;
         let mut differences = Vec::new();
         let mut given = Given::read(arguments).map_err(refused)?;
-        let file = given.text("config-file").map_or_else(
-            || Path::new(DIR).join("confd.toml"),
-            |file| directory.join(file),
-        );
+        let file = given
+            .text("config-file")
+            .map_or_else(|| Path::new(DIR).join("confd.toml"), |file| directory.join(file));
         let told = given.text("config-file").is_some();
         // Both generations: the command line first, then variables, then the file.
         for (name, flag) in VARIABLES {
@@ -218,7 +221,9 @@ impl Read {
         let Self { given, mut variables, mut differences, notices, .. } = self;
         differences.extend(expansion.differences);
         variables.extend(expansion.secrets);
-        let check = if given.on("check-config") || (given.on("validate") && given.text("mock-data").is_none()) {
+        let check = if given.on("check-config")
+            || (given.on("validate") && given.text("mock-data").is_none())
+        {
             Check::Configuration
         } else if given.on("version") {
             Check::Version
@@ -302,16 +307,18 @@ fn config(
         Some("concatenate") => PrefixRule::Concatenate,
         Some("replace") => PrefixRule::Replace,
         Some(other) => {
-            return Err(format!("-prefix-rule {other:?} is unknown; there are concatenate, replace"));
+            return Err(format!(
+                "-prefix-rule {other:?} is unknown; there are concatenate, replace"
+            ));
         }
         // Only today's confd takes the backend as a command.
         None if given.command || given.text("backend").is_none() => PrefixRule::Concatenate,
         None => PrefixRule::Replace,
     };
     let length = |name: &str| match given.text(name) {
-        Some(text) => {
-            duration::read(text).map(|length| Some(Period(length))).map_err(|why| format!("-{name}: {why}"))
-        }
+        Some(text) => duration::read(text)
+            .map(|length| Some(Period(length)))
+            .map_err(|why| format!("-{name}: {why}")),
         None => Ok(None),
     };
     let path = |name: &str| given.text(name).map(PathBuf::from);
@@ -319,10 +326,8 @@ fn config(
     config.backend = backend;
     config.nodes = given.texts("node").to_vec();
     config.scheme = source::scheme(given)?;
-    config.files = mock.map_or_else(
-        || given.texts("file").iter().map(PathBuf::from).collect(),
-        |mock| vec![mock],
-    );
+    config.files = mock
+        .map_or_else(|| given.texts("file").iter().map(PathBuf::from).collect(), |mock| vec![mock]);
     config.filter = given.text("filter").filter(|filter| *filter != "*").map(str::to_owned);
     config.prefix = given.text("prefix").map(str::to_owned);
     config.prefix_rule = rule;
@@ -337,7 +342,8 @@ fn config(
         variables.insert(TOKEN.to_owned(), token);
         config.token = Some(Token(format!("${{{TOKEN}}}")));
     }
-    config.token_file = variable("CONSUL_HTTP_TOKEN_FILE").filter(|f| !f.is_empty()).map(PathBuf::from);
+    config.token_file =
+        variable("CONSUL_HTTP_TOKEN_FILE").filter(|f| !f.is_empty()).map(PathBuf::from);
     if given.on("basic-auth") && backend == Backend::Consul {
         config.username = given.text("username").map(str::to_owned);
         if let Some(password) = given.text("password") {
@@ -393,7 +399,6 @@ fn log_level(given: &Given) -> Result<Option<String>, String> {
     };
     Ok(Some(format!("portolan={word}")))
 }
-
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]

@@ -41,37 +41,40 @@ fn every_flag_that_means_something_is_in_the_table() {
     for (line, want) in [
         ("env", vec!["backend = \"env\"", "prefix_rule = \"concatenate\""]),
         ("-backend env", vec!["backend = \"env\"", "prefix_rule = \"replace\""]),
-        ("-backend env -prefix-rule concatenate", vec![
-            "backend = \"env\"",
-            "prefix_rule = \"concatenate\"",
-        ]),
-        ("env --prefix /p", vec![
-            "backend = \"env\"",
-            "prefix = \"/p\"",
-            "prefix_rule = \"concatenate\"",
-        ]),
-        ("env --sync-only", vec![
-            "backend = \"env\"",
-            "prefix_rule = \"concatenate\"",
-            "sync_only = true",
-        ]),
-        ("consul -n a:1 --node=b:2 --scheme https --client-ca-keys /ca", vec![
-            "backend = \"consul\"",
-            "nodes = [\"a:1\", \"b:2\"]",
-            "scheme = \"https\"",
-            "prefix_rule = \"concatenate\"",
-        ]),
-        ("file --file a.yaml --filter *.yaml", vec![
-            "backend = \"file\"",
-            "files = [\"a.yaml\"]",
-            "filter = \"*.yaml\"",
-            "prefix_rule = \"concatenate\"",
-        ]),
-        ("env --debounce 2s", vec![
-            "backend = \"env\"",
-            "prefix_rule = \"concatenate\"",
-            "debounce = \"2s\"",
-        ]),
+        (
+            "-backend env -prefix-rule concatenate",
+            vec!["backend = \"env\"", "prefix_rule = \"concatenate\""],
+        ),
+        (
+            "env --prefix /p",
+            vec!["backend = \"env\"", "prefix = \"/p\"", "prefix_rule = \"concatenate\""],
+        ),
+        (
+            "env --sync-only",
+            vec!["backend = \"env\"", "prefix_rule = \"concatenate\"", "sync_only = true"],
+        ),
+        (
+            "consul -n a:1 --node=b:2 --scheme https --client-ca-keys /ca",
+            vec![
+                "backend = \"consul\"",
+                "nodes = [\"a:1\", \"b:2\"]",
+                "scheme = \"https\"",
+                "prefix_rule = \"concatenate\"",
+            ],
+        ),
+        (
+            "file --file a.yaml --filter *.yaml",
+            vec![
+                "backend = \"file\"",
+                "files = [\"a.yaml\"]",
+                "filter = \"*.yaml\"",
+                "prefix_rule = \"concatenate\"",
+            ],
+        ),
+        (
+            "env --debounce 2s",
+            vec!["backend = \"env\"", "prefix_rule = \"concatenate\"", "debounce = \"2s\""],
+        ),
     ] {
         let planned = place.plan(line);
         let mut want = want;
@@ -94,12 +97,10 @@ fn the_line_counts_before_variables_and_these_before_the_file() {
          log-level = \"warning\"\nnonsense = 1\n",
     );
     let planned = place.plan("");
-    assert_eq!(lines(&planned)[..4], [
-        "backend = \"consul\"",
-        "nodes = [\"file:1\"]",
-        "scheme = \"http\"",
-        "prefix = \"/file\"",
-    ]);
+    assert_eq!(
+        lines(&planned)[..4],
+        ["backend = \"consul\"", "nodes = [\"file:1\"]", "scheme = \"http\"", "prefix = \"/file\"",]
+    );
     assert_eq!(planned.plan.log_level.as_deref(), Some("portolan=warn"));
     let told = planned.plan.differences.join("\n");
     assert!(told.contains("`nonsense` is no key and is ignored"), "{told}");

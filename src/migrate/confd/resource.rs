@@ -31,9 +31,22 @@ pub(super) struct Resource {
 
 /// Every key of `[template]`.
 pub(super) const KEYS: [&str; 16] = [
-    "check_cmd", "check_cmd_timeout", "debounce", "dest", "gid", "group", "keys",
-    "min_reload_interval", "mode", "output_format", "owner", "prefix", "reload_cmd",
-    "reload_cmd_timeout", "src", "uid",
+    "check_cmd",
+    "check_cmd_timeout",
+    "debounce",
+    "dest",
+    "gid",
+    "group",
+    "keys",
+    "min_reload_interval",
+    "mode",
+    "output_format",
+    "owner",
+    "prefix",
+    "reload_cmd",
+    "reload_cmd_timeout",
+    "src",
+    "uid",
 ];
 
 /// Reads the text of a resource.
@@ -134,7 +147,8 @@ impl Resource {
                 "min_reload_interval" => self.reload_interval = length()?,
                 "debounce" => self.debounce = length()?,
                 "output_format" => {
-                    self.output_format = match some()?.as_deref().map(str::to_lowercase).as_deref() {
+                    self.output_format = match some()?.as_deref().map(str::to_lowercase).as_deref()
+                    {
                         None => None,
                         Some("yml") => Some("yaml".to_owned()),
                         Some(known @ ("json" | "yaml" | "toml" | "xml")) => Some(known.to_owned()),
@@ -232,7 +246,10 @@ mod tests {
             ("reload_cmd = \"r\"", Resource { reload: text("r"), ..plain.clone() }),
             ("reload_cmd = \"\"", plain.clone()),
             ("check_cmd_timeout = \"5s\"", Resource { check_timeout: ms(5000), ..plain.clone() }),
-            ("reload_cmd_timeout = \"1m\"", Resource { reload_timeout: ms(60_000), ..plain.clone() }),
+            (
+                "reload_cmd_timeout = \"1m\"",
+                Resource { reload_timeout: ms(60_000), ..plain.clone() },
+            ),
             (
                 "min_reload_interval = \"30s\"",
                 Resource { reload_interval: ms(30_000), ..plain.clone() },

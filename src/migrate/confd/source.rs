@@ -296,7 +296,8 @@ mod tests {
         let consul = of("backend = \"consul\"\nnodes = [\"a:1\"]\nscheme = \"https\"").unwrap();
         assert_eq!(consul.nodes, ["https://a:1"]);
         assert_eq!((consul.token_file, consul.ca_file), (Some("t".into()), Some("ca".into())));
-        let guarded = "backend = \"consul\"\nbasic_auth = true\nusername = \"u\"\npassword = \"hidden\"";
+        let guarded =
+            "backend = \"consul\"\nbasic_auth = true\nusername = \"u\"\npassword = \"hidden\"";
         let (mut out, mut secrets) = (Text::default(), Secrets::new());
         of(guarded).unwrap().write("confd-a", &[], &mut out, &mut secrets).unwrap();
         let out = out.finish();

@@ -113,12 +113,14 @@ impl Translation<'_> {
     fn tls(&self) -> bool {
         let ssl = |key| ["consul", "ssl", key];
         let variable = |name: &str| self.variable(name);
-        let by_setting = ["ca_cert", "ca_cert_bytes", "ca_path", "cert", "key", "server_name", "verify"]
-            .iter()
-            .any(|key| self.top.from(&ssl(key)).is_some());
+        let by_setting =
+            ["ca_cert", "ca_cert_bytes", "ca_path", "cert", "key", "server_name", "verify"]
+                .iter()
+                .any(|key| self.top.from(&ssl(key)).is_some());
         let by_variable = variable("CONSUL_HTTP_SSL").and_then(|value| values::flag(&value));
         let address = self.stated_address().unwrap_or_default();
-        let asked = self.top.flag(&ssl("enabled")).unwrap_or(by_setting || by_variable == Some(true));
+        let asked =
+            self.top.flag(&ssl("enabled")).unwrap_or(by_setting || by_variable == Some(true));
         asked || address.starts_with("https://")
     }
 

@@ -15,9 +15,8 @@ use crate::suggest;
 /// Every problem, as `file:line:column: message`.
 pub(super) fn file(name: &str, text: &str) -> Result<Settings, Vec<String>> {
     let mut decoder = Decoder { file: name.into(), problems: Vec::new(), templates: Vec::new() };
-    let items = hcl::read(text).map_err(|fault| {
-        vec![format!("{name}:{}: {}", fault.place, fault.message)]
-    })?;
+    let items = hcl::read(text)
+        .map_err(|fault| vec![format!("{name}:{}: {}", fault.place, fault.message)])?;
     let mut top = Section::default();
     decoder.block("the configuration", TOP, &items, &mut top);
     if decoder.problems.is_empty() {
@@ -68,7 +67,9 @@ impl Decoder {
                     self.blocks(key, schema, node, section);
                 }
                 _ => {
-                    let Some(inner) = schema.iter().find(|inner| inner.name == text) else { return };
+                    let Some(inner) = schema.iter().find(|inner| inner.name == text) else {
+                        return;
+                    };
                     self.key(parent, inner, node, below(section, key));
                 }
             },
@@ -166,7 +167,9 @@ fn leaf(kind: Kind, value: &Value) -> Result<Leaf, Wrong> {
     match (kind, value) {
         (Kind::Text, Value::Text(text)) => Ok(Leaf::Text(text.clone())),
         // Ids of users and groups are numbers.
-        (Kind::Text, Value::Number(Number::Whole { value, .. })) => Ok(Leaf::Text(value.to_string())),
+        (Kind::Text, Value::Number(Number::Whole { value, .. })) => {
+            Ok(Leaf::Text(value.to_string()))
+        }
         (Kind::Text, _) => Err(Wrong::Kind("a text in quotes")),
         (Kind::Flag, Value::Flag(flag)) => Ok(Leaf::Flag(*flag)),
         (Kind::Flag, Value::Text(text)) => {
@@ -183,9 +186,7 @@ fn leaf(kind: Kind, value: &Value) -> Result<Leaf, Wrong> {
         (Kind::Count, _) => Err(Wrong::Kind("a whole number")),
         (Kind::Fraction, Value::Number(_)) | (Kind::Any, _) => Ok(Leaf::Set),
         (Kind::Fraction, _) => Err(Wrong::Kind("a number")),
-        (Kind::Span, Value::Text(text)) => {
-            values::span(text).map(Leaf::Span).map_err(Wrong::Value)
-        }
+        (Kind::Span, Value::Text(text)) => values::span(text).map(Leaf::Span).map_err(Wrong::Value),
         (Kind::Span, Value::Number(Number::Whole { value: 0, .. })) => {
             Ok(Leaf::Span(std::time::Duration::ZERO))
         }

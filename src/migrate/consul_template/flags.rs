@@ -249,8 +249,9 @@ pub(super) fn read(arguments: &[String]) -> Result<CommandLine, Refused> {
                 .cloned()
                 .ok_or_else(|| refuse(format!("flag needs an argument: -{name}")))?,
         };
-        line.apply(name, effect, &value)
-            .map_err(|why| refuse(format!("invalid value {} for flag -{name}: {why}", shown(name, &value))))?;
+        line.apply(name, effect, &value).map_err(|why| {
+            refuse(format!("invalid value {} for flag -{name}: {why}", shown(name, &value)))
+        })?;
     }
     Ok(line)
 }
@@ -284,7 +285,11 @@ impl CommandLine {
                 let leaf = leaf(kind, value)?;
                 for path in to {
                     // Of Vault and Nomad nothing is read but that something was set.
-                    let leaf = if path[0] == "vault" || path[0] == "nomad" { Leaf::Set } else { leaf.clone() };
+                    let leaf = if path[0] == "vault" || path[0] == "nomad" {
+                        Leaf::Set
+                    } else {
+                        leaf.clone()
+                    };
                     top.set(path, leaf, from.clone());
                 }
             }

@@ -126,7 +126,8 @@ impl<'t> Reader<'t> {
             if !self.json && (rest.starts_with('#') || rest.starts_with("//")) {
                 self.at += rest.find('\n').unwrap_or(rest.len());
             } else if !self.json && rest.starts_with("/*") {
-                let end = rest.find("*/").ok_or_else(|| self.fault("this comment has no end: `*/`"))?;
+                let end =
+                    rest.find("*/").ok_or_else(|| self.fault("this comment has no end: `*/`"))?;
                 self.at += end + 2;
             } else if blanks == 0 {
                 return Ok(());

@@ -28,7 +28,8 @@ pub(super) fn number(text: &str, json: bool) -> Option<Number> {
         if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
             return whole(16, hex);
         }
-        if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()) {
+        if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
+        {
             return whole(8, digits);
         }
     }
@@ -170,5 +171,14 @@ fn joined(lines: &[&str], indented: bool) -> String {
     let indent = |line: &&&str| line.len() - line.trim_start_matches([' ', '\t']).len();
     let filled = lines.iter().filter(|line| !line.trim().is_empty());
     let shared = filled.map(|line| indent(&line)).min().unwrap_or(0);
-    lines.iter().map(|line| if line.trim().is_empty() { line.trim_start_matches([' ', '\t']) } else { &line[shared..] }).collect()
+    lines
+        .iter()
+        .map(|line| {
+            if line.trim().is_empty() {
+                line.trim_start_matches([' ', '\t'])
+            } else {
+                &line[shared..]
+            }
+        })
+        .collect()
 }

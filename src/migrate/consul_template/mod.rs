@@ -57,8 +57,7 @@ pub fn plan(input: Input<'_>) -> Result<Wish, Refused> {
         return Ok(Wish::Version);
     }
     let flags = std::mem::take(&mut line.settings);
-    let mut settings =
-        files::read(&line.paths, input.directory).map_err(Refused::Configuration)?;
+    let mut settings = files::read(&line.paths, input.directory).map_err(Refused::Configuration)?;
     settings.merge(flags);
     let mut translation = Translation {
         top: &settings.top,

@@ -66,9 +66,10 @@ impl Translation<'_> {
 
     /// Vault and Nomad: a template that asks for them is told when it does.
     fn strangers(&mut self) {
-        for (name, functions) in
-            [("vault", "secret, secrets and pkiCert"), ("nomad", "nomadService, nomadVar and others")]
-        {
+        for (name, functions) in [
+            ("vault", "secret, secrets and pkiCert"),
+            ("nomad", "nomadService, nomadVar and others"),
+        ] {
             if let Some(from) = self.top.first(&[name])
                 && self.top.flag(&[name, "enabled"]) != Some(false)
             {
@@ -94,7 +95,9 @@ impl Translation<'_> {
         }
         if let Some(from) = self.top.first(&["telemetry"]) {
             let what = if port.is_some() {
-                format!("{from}: metrics are at http://{listen}/metrics, on loopback, under names of Portolan.")
+                format!(
+                    "{from}: metrics are at http://{listen}/metrics, on loopback, under names of Portolan."
+                )
             } else {
                 format!("{from}: of `telemetry` only `prometheus {{ port }}` has a counterpart.")
             };

@@ -33,7 +33,8 @@ impl Translation<'_> {
         let destination = template.text(&["destination"]);
         match (source, contents) {
             (None, None) => {
-                self.problems.push(format!("{from}: the template has neither `source` nor `contents`"));
+                self.problems
+                    .push(format!("{from}: the template has neither `source` nor `contents`"));
                 return;
             }
             (Some(_), Some(_)) => {
@@ -47,7 +48,8 @@ impl Translation<'_> {
         let name = free_name(destination.or(source).unwrap_or("inline"), names);
         // Where nothing is written, a place is not needed.
         let idle = self.plan.dry || self.plan.mode == Mode::ParseOnly;
-        let Some(destination) = destination.map(str::to_owned).or(idle.then(|| name.clone())) else {
+        let Some(destination) = destination.map(str::to_owned).or(idle.then(|| name.clone()))
+        else {
             self.problems.push(format!("{from}: the template has no `destination`"));
             return;
         };

@@ -109,9 +109,8 @@ pub(super) fn signal_name(number: i32) -> String {
 pub(super) fn mode(text: &str) -> Result<u32, String> {
     let octal = !text.is_empty() && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     let mode = octal.then(|| u32::from_str_radix(text, 8).ok()).flatten();
-    mode.filter(|mode| *mode <= 0o777).ok_or_else(|| {
-        format!("{text:?} are no permissions; write them in octal, like \"0644\"")
-    })
+    mode.filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| format!("{text:?} are no permissions; write them in octal, like \"0644\""))
 }
 
 /// Permissions as a number: with a leading zero it was octal, without one it is decimal.

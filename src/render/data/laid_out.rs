@@ -39,8 +39,7 @@ impl Shown for Looked<'_> {
 
 /// The keys of `scope`, by their paths.
 pub(super) fn store(scope: &Scope, snapshot: &Snapshot) -> Found<BTreeMap<String, Arc<str>>> {
-    let looked =
-        Looked { snapshot, services: RefCell::default(), names: Cell::new(false) };
+    let looked = Looked { snapshot, services: RefCell::default(), names: Cell::new(false) };
     let mut pairs = Pairs::new();
     for prefix in &scope.keys {
         layout::add(&looked, prefix, &mut pairs);
@@ -55,9 +54,9 @@ pub(super) fn store(scope: &Scope, snapshot: &Snapshot) -> Found<BTreeMap<String
         silent.or_else(|| services.iter().find_map(|name| scope.silent_of(snapshot, name)));
     match silent {
         Some(registry) => Found::Waiting(registry),
-        None => Found::Known(
-            pairs.into_iter().map(|(key, value)| (key, Arc::from(value))).collect(),
-        ),
+        None => {
+            Found::Known(pairs.into_iter().map(|(key, value)| (key, Arc::from(value))).collect())
+        }
     }
 }
 
