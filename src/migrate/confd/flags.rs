@@ -343,6 +343,17 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_and_every_key_of_a_resource_is_documented() {
+        let page = include_str!("../../../docs/confd.md");
+        for flag in FLAGS {
+            assert!(page.contains(&format!("`{}`", flag.name)), "-{}", flag.name);
+        }
+        for key in super::super::resource::KEYS {
+            assert!(page.contains(&format!("`{key}`")), "{key}");
+        }
+    }
+
+    #[test]
     fn the_keys_of_a_file_are_flags_in_another_spelling() {
         let mut given = Given::default();
         let table: toml::Table = "backend = \"consul\"\nnodes = [\"a\", \"b\"]\nprefix = \"/p\"\n\
