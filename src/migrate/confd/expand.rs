@@ -34,6 +34,17 @@ pub struct Expansion {
     pub secrets: BTreeMap<String, String>,
 }
 
+impl std::fmt::Debug for Expansion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Expansion")
+            .field("registries", &self.registries)
+            .field("templates", &self.templates)
+            .field("broken", &self.broken)
+            .field("differences", &self.differences)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One file of `conf.d` as a table of ours.
 #[derive(Debug)]
 pub struct Template {
