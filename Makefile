@@ -30,16 +30,19 @@ test: build-deps ## format, lints, docs, all tests, and a short comparison
 	cargo test --locked --lib --bins --tests --no-fail-fast
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo bench --locked --bench stages -- --smoke
+	cargo bench --locked --bench render -- --smoke
 	cargo bench --locked --bench compare -- --smoke
 
 bench: build-deps ## what a change costs, and a comparison with the servers that Portolan replaces
 	scripts/install-peers
 	cargo bench --locked --bench stages
+	cargo bench --locked --bench render -- --compare
 	cargo bench --locked --bench compare -- $(BENCH)
 
 bench-check: build-deps ## the same, held to benches/compare/bounds.toml
 	scripts/install-peers
 	cargo bench --locked --bench stages -- --check
+	cargo bench --locked --bench render -- --check
 	cargo bench --locked --bench compare -- --check $(BENCH)
 
 soak: build-deps ## about an hour of load (the tables show the memory after the first and the last round), 100,000 templates judged by Go
@@ -47,6 +50,8 @@ soak: build-deps ## about an hour of load (the tables show the memory after the 
 	PORTOLAN_FULL=1 PORTOLAN_STORM_STEPS=$(STORM_STEPS) \
 		cargo test --locked --release --test it consul_ -- --nocapture --test-threads 1
 	cargo test --locked --test it -- --ignored --nocapture go_grammar
+	PORTOLAN_FULL=1 cargo test --locked --test it -- go_limits
+	PORTOLAN_FULL=1 cargo test --locked --lib render::functions::rows_tests
 	cargo bench --locked --bench compare -- --rounds $(SOAK_ROUNDS) --seconds 10 \
 		--peers portolan,knot,haproxy --tasks dns-hit,http-keepalive,tcp-small $(BENCH)
 

@@ -70,7 +70,9 @@ impl Interests {
             let mut interest = fixed.clone();
             for (_, more) in wants.iter().filter(|(template, _)| templates.contains(*template)) {
                 interest.add(&more.everywhere);
-                interest.add(more.of.get(&**name).unwrap_or(&Interest::default()));
+                if let Some(own) = more.of.get(&**name) {
+                    interest.add(own);
+                }
             }
             senders.entry(name.clone()).or_default().send_if_modified(|known| {
                 let other = *known != interest;

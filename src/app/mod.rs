@@ -32,7 +32,7 @@ use crate::catalog::Snapshot;
 use crate::catalog::publish::{Current, Feed, Plan, first_generation};
 use crate::catalog::store::{Store, writer};
 use crate::config::{Config, Loaded};
-use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
+use crate::lifecycle::{Lifecycle, Phase, Readiness};
 use crate::net::accept::Connections;
 use crate::net::adopt::Adopted;
 use crate::registry::Registry;
@@ -47,8 +47,8 @@ use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
 use publish::{Compile, Publisher};
-use rendered::Rendered;
 use sight::Sight;
+use rendered::Rendered;
 use sockets::Sockets;
 use workers::Workers;
 
@@ -78,6 +78,7 @@ pub struct App {
     tasks: Vec<JoinHandle<()>>,
     reloads: mpsc::Sender<Reload>,
     admin: Option<SocketAddr>,
+    wants: render::Wants,
     rendered: Rendered,
     child: child::Child,
 }
@@ -95,16 +96,13 @@ struct Running {
     renderer: Arc<std::sync::Mutex<Renderer>>,
     interests: Interests,
     reports: status::Reports,
-    wants: render::Wants,
     rendered: watch::Sender<rendered::Statuses>,
     exec: watch::Sender<Option<render::ExecConfig>>,
     health: Health,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
     registry_metrics: registry::Metrics,
-    render_metrics: render::Metrics,
     published: watch::Receiver<Arc<Snapshot>>,
-    phases: Phases,
     connections: Arc<Connections>,
     file: Option<PathBuf>,
     last_reload: Arc<std::sync::Mutex<Option<status::LastReload>>>,
@@ -200,14 +198,15 @@ impl App {
         sockets.faces(names::mesos_faces(&tables));
         sockets.commit(prepared_sockets, &workers);
         let templates = reload::checksums(&prepared.resources);
-        let renderer = Renderer::start(
-            prepared.resources,
-            &published,
-            &lifecycle.phases(),
-            &meters.render,
-            &wants,
-        );
-        let statuses = watch::Sender::new(Arc::new(renderer.statuses()));
+        let around = render::Surroundings {
+            snapshots: published.clone(),
+            phases: lifecycle.phases(),
+            metrics: meters.render.clone(),
+            wants: Arc::clone(&wants),
+            data_dir,
+        };
+        let renderer = Renderer::start(prepared.resources, &config.groups, around).await;
+        let statuses = watch::Sender::new(rendered::of(&renderer));
         let rendered = Rendered::new(statuses.subscribe());
         let exec = watch::Sender::new(config.exec.clone());
         let child = child::Child::start(exec.subscribe(), rendered.clone(), lifecycle.phases());
@@ -252,16 +251,13 @@ impl App {
             renderer,
             interests,
             reports,
-            wants,
             rendered: statuses,
             exec,
             health,
             plans,
             workers,
             registry_metrics: meters.registry.clone(),
-            render_metrics: meters.render.clone(),
             published: published.clone(),
-            phases: lifecycle.phases(),
             connections: Arc::clone(&connections),
             file: options.file,
             last_reload,
@@ -282,6 +278,7 @@ impl App {
             tasks,
             reloads,
             admin: admin_address,
+            wants,
             rendered,
             child,
         })
@@ -345,12 +342,8 @@ impl App {
 
     /// Evaluates `resources` without writing or running anything: what each file would say, and
     /// whenever that changes. Their names must be templates of the configuration.
-    pub async fn preview(
-        &self,
-        resources: Vec<render::Resource>,
-    ) -> mpsc::Receiver<render::Preview> {
-        let wants = Arc::clone(&self.running.lock().await.wants);
-        render::preview(resources, &self.published, &self.lifecycle.phases(), &wants)
+    pub fn preview(&self, resources: Vec<render::Resource>) -> mpsc::Receiver<render::Preview> {
+        render::preview(resources, &self.published, &self.lifecycle.phases(), &self.wants)
     }
 
     /// Returns the exit code of the child of `[exec]` once it has ended for good by itself; never

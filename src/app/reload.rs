@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::{Mutex, mpsc};
@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::interest::Interests;
 use super::publish::Compile;
 use super::status::{self, LastReload};
-use super::{Running, feed};
+use super::{Running, feed, rendered};
 use crate::api::{Reload, Report};
 use crate::catalog::RegistryState;
 use crate::catalog::publish::{Feed, Plan};
@@ -72,7 +72,7 @@ impl Running {
             tracing::error!(problem, "reload refused; the configuration stays as it is");
         }
         let note = LastReload { at: SystemTime::now(), refused: problems.to_vec() };
-        let mut last = self.last_reload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self.last_reload.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(note);
     }
 
@@ -93,12 +93,8 @@ impl Running {
         changed.extend(rewritten(&self.templates, &templates));
         changed.sort();
         changed.dedup();
-        let other_templates =
-            self.config.templates != config.templates || self.templates != templates;
-        if other_templates {
-            // The old templates do not see what the new configuration leads to.
-            self.render(Vec::new());
-        }
+        // Templates that change do not see what the new configuration leads to.
+        self.renderer().keep(&prepared.resources, &config.groups);
         self.interests.follow(&config);
         let registries = self.follow(&config);
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
@@ -122,9 +118,8 @@ impl Running {
         let generation = published.map_or(0, |snapshot| snapshot.generation);
         self.sockets.commit(bound, &self.workers);
         self.connections.set_max(config.limits.connections);
-        if other_templates {
-            self.render(prepared.resources);
-        }
+        self.renderer().follow(prepared.resources, &config.groups);
+        self.rendered.send_replace(rendered::of(&self.renderer()));
         self.exec.send_if_modified(|exec| {
             let other = *exec != config.exec;
             exec.clone_from(&config.exec);
@@ -137,17 +132,9 @@ impl Running {
         Ok(Report { generation, changed })
     }
 
-    /// Renders `resources` and nothing else from now on.
-    fn render(&self, resources: Vec<Resource>) {
-        let renderer = Renderer::start(
-            resources,
-            &self.published,
-            &self.phases,
-            &self.render_metrics,
-            &self.wants,
-        );
-        self.rendered.send_replace(Arc::new(renderer.statuses()));
-        *self.renderer.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = renderer;
+    /// Renders the files. One that panicked while it was held still knows its tasks.
+    fn renderer(&self) -> MutexGuard<'_, Renderer> {
+        self.renderer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The registries of `config`: those that did not change go on, others start with what they
@@ -266,6 +253,7 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     by_name("listener", &before.listeners, &now.listeners, &mut changed);
     by_name("route", &before.routes, &now.routes, &mut changed);
     by_name("template", &before.templates, &now.templates, &mut changed);
+    by_name("group", &before.groups, &now.groups, &mut changed);
     if before.dns != now.dns {
         changed.push("dns".to_owned());
     }

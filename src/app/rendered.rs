@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use crate::render::ResourceStatus;
+use crate::render::{Renderer, ResourceStatus};
 
 /// How each resource stands: another list after each reload.
 pub(super) type Statuses = Arc<Vec<watch::Receiver<ResourceStatus>>>;
@@ -17,6 +17,11 @@ pub(super) struct Rendered(watch::Receiver<Statuses>);
 
 /// When each file was replaced last, by the name of its template.
 pub(super) type Written = BTreeMap<Arc<str>, SystemTime>;
+
+/// Those of `renderer`.
+pub(super) fn of(renderer: &Renderer) -> Statuses {
+    Arc::new(renderer.statuses().into_values().collect())
+}
 
 impl Rendered {
     pub(super) const fn new(statuses: watch::Receiver<Statuses>) -> Self {

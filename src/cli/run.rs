@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::{complain, exit, load};
 use crate::app::{App, Options};
 use crate::config::Loaded;
+use crate::exec::reap;
 use crate::net::adopt::Adopted;
 use crate::telemetry::logs;
 
@@ -73,6 +74,7 @@ async fn serve(loaded: Loaded, options: Options) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return refuse(&error),
     };
+    reap::start();
     let app = match App::start(loaded, options).await {
         Ok(app) => app,
         Err(error) => return refuse(&error),
@@ -83,6 +85,11 @@ async fn serve(loaded: Loaded, options: Options) -> ExitCode {
             _ = hangup.recv() => reload(&app).await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            code = app.child_ended() => {
+                tracing::info!(code, "the child of [exec] has ended, and so do we");
+                app.stop().await;
+                return ExitCode::from(code);
+            }
         }
     }
     let deadline = app.drain_deadline().await;

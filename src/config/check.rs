@@ -128,6 +128,9 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         if let Some((key, message)) = template.problem() {
             problems.push(document.problem(&["template", name, key], message));
         }
+        if let Some(wanted) = &template.registry {
+            known_registry(document, wanted, &["template", name, "registry"], &mut problems);
+        }
         let key = if template.contents.is_some() { "contents" } else { "source" };
         match Resource::load(name, template, &config.base_dir) {
             Ok(resource) => resources.push(resource),
@@ -281,16 +284,25 @@ fn zones(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) 
     let zones = config.dns.iter().flat_map(|dns| &dns.zone);
     for (name, zone) in zones {
         for wanted in zone.registries.iter().flatten() {
-            if !document.has(&["registry", wanted]) {
-                let known: Vec<String> =
-                    document.names("registry").into_iter().map(|(name, _)| name).collect();
-                let message = format!(
-                    "there is no [registry.{wanted}]; there are: {}",
-                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
-                );
-                let path = ["dns", "zone", name, "registries"];
-                problems.push(document.problem(&path, message));
-            }
+            known_registry(document, wanted, &["dns", "zone", name, "registries"], problems);
         }
+    }
+}
+
+/// The registry that is named at `path` is there.
+fn known_registry(
+    document: &Document<'_>,
+    wanted: &str,
+    path: &[&str],
+    problems: &mut Vec<Problem>,
+) {
+    if !document.has(&["registry", wanted]) {
+        let known: Vec<String> =
+            document.names("registry").into_iter().map(|(name, _)| name).collect();
+        let message = format!(
+            "there is no [registry.{wanted}]; there are: {}",
+            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        );
+        problems.push(document.problem(path, message));
     }
 }

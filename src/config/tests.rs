@@ -243,8 +243,34 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
         (
             "template in no language",
             "[template.t]\nsource = \"good.txt\"\ndestination = \"t\"\n",
-            "p.toml:2:1: good.txt: the extension does not tell a template language; call it *.j2 \
-             (Jinja)",
+            "p.toml:2:1: good.txt: the extension does not tell a template language; call it *.ctmpl \
+             (Go) or *.j2 (Jinja), or set `dialect`",
+        ),
+        (
+            "template of nothing",
+            "[template.t]\ndestination = \"t\"\n",
+            "p.toml:1:11: [template.t] has no template; add `source`, or `contents`",
+        ),
+        (
+            "template twice",
+            "[template.t]\ncontents = \"\"\nsource = \"good.j2\"\ndestination = \"t\"\n",
+            "p.toml:2:1: [template.t] has both `source` and `contents`; keep one of them",
+        ),
+        (
+            "template of a registry that is not there",
+            "[template.t]\ncontents = \"\"\ndestination = \"t\"\nregistry = \"dc9\"\n",
+            "p.toml:4:1: there is no [registry.dc9]; there are: none",
+        ),
+        (
+            "delimiters",
+            "[template.t]\ncontents = \"\"\ndestination = \"t\"\ndelimiters = [\"\", \"}}\"]\n",
+            "p.toml:4:14: `delimiters` in [template.t]: delimiters are two texts without spaces, \
+             as in [\"<%\", \"%>\"]",
+        ),
+        (
+            "Go template in the configuration",
+            "[template.t]\ncontents = \"a\\n{{range}}\"\ndestination = \"t\"\n",
+            "p.toml:2:1: [template.t].contents:2: missing value for range",
         ),
         (
             "destination twice",

@@ -158,6 +158,9 @@ impl Outlet {
                 && known.problems == view.problems
                 && known.suspect == view.suspect
                 && known.known == view.known
+                && known.nodes.same(&view.nodes)
+                && known.parts == view.parts
+                && known.datacenter == view.datacenter
             {
                 return false;
             }
@@ -200,6 +203,7 @@ impl Outlet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Parts;
 
     fn mouth() -> (Mouth, watch::Receiver<RegistryState>) {
         let (states, receiver) = watch::channel(RegistryState::Syncing);
@@ -234,5 +238,9 @@ mod tests {
         states.mark_unchanged();
         outlet.live(outlet.last());
         assert!(!states.has_changed().unwrap());
+        let mut read = outlet.last();
+        read.parts = Arc::new(Parts { keys: Some(["a".into()].into()), ..Parts::default() });
+        outlet.live(read);
+        assert!(states.has_changed().unwrap(), "what was read is news, though nothing was there");
     }
 }

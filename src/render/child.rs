@@ -186,11 +186,46 @@ enum Outcome {
 }
 
 fn spawn(config: &ExecConfig) -> io::Result<Child> {
-    let mut command = config.command.command();
-    command.env_clear().envs(config.env.of(std::env::vars_os()));
+    let environment = config.env.of(std::env::vars_os());
+    let path = environment.get(OsStr::new("PATH")).cloned().unwrap_or_default();
+    let mut command = match &config.command {
+        // A shell between would take signals, and our end of the child, for itself.
+        CommandLine::Shell(line) if is_one_program(line, &path) => {
+            CommandLine::Shell(format!("exec {line}")).command()
+        }
+        line => line.command(),
+    };
+    command.env_clear().envs(environment);
     let child = command.process_group(0).kill_on_drop(true).spawn()?;
     tracing::info!(pid = child.id(), command = %config.command, "the child runs");
     Ok(child)
+}
+
+/// Whether `line` is one program with its arguments, and nothing that a shell has to stay for.
+fn is_one_program(line: &str, path: &OsStr) -> bool {
+    let mut bare = String::new();
+    let mut quote = None;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (c, quote) {
+            (c, Some(open)) if c == open => quote = None,
+            ('\'' | '"', None) => quote = Some(c),
+            ('\\', None | Some('"')) => drop(chars.next()),
+            (_, Some('\'')) => {}
+            // Within double quotes a shell still runs commands.
+            ('`', _) => return false,
+            (c, Some(_)) if c != '$' => {}
+            (c, _) => bare.push(c),
+        }
+    }
+    if bare.contains([';', '&', '|', '<', '>', '(', ')', '{', '}', '\n']) || bare.contains("$(") {
+        return false;
+    }
+    let program = line.split_whitespace().next().unwrap_or_default();
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+');
+    program.chars().all(plain)
+        && (program.contains('/')
+            || std::env::split_paths(path).any(|folder| folder.join(program).is_file()))
 }
 
 async fn life(

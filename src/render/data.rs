@@ -273,7 +273,7 @@ impl Asked {
                 self.want.everywhere.add(&interest);
             }
             Query::Store => {
-                for prefix in Arc::clone(&self.scope).keys.iter() {
+                for prefix in &Arc::clone(&self.scope).keys {
                     self.wish(snapshot, "", |interest| {
                         interest.keys.insert(Arc::clone(prefix));
                     });
@@ -531,3 +531,7 @@ impl Source for View {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "data_tests.rs"]
+mod tests;

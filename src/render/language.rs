@@ -78,7 +78,7 @@ impl TryFrom<(String, String)> for Delimiters {
 pub(super) struct Text {
     /// Where it stands, for messages.
     pub(super) path: PathBuf,
-    pub(super) text: String,
+    pub(super) body: String,
     pub(super) language: Language,
     pub(super) missing_key: MissingKey,
     pub(super) number_format: NumberFormat,
@@ -97,7 +97,7 @@ impl Text {
         base_dir: &Path,
     ) -> Result<Self, RenderError> {
         let unfit = |why: String| RenderError::Template(format!("[template.{name}] {why}"));
-        let (path, text) = match (&config.source, &config.contents) {
+        let (path, body) = match (&config.source, &config.contents) {
             (Some(source), None) => {
                 let path = base_dir.join(source);
                 let text = fs::read_to_string(&path).map_err(|source| RenderError::Source {
@@ -131,7 +131,7 @@ impl Text {
         };
         Ok(Self {
             path,
-            text,
+            body,
             language,
             missing_key: config.missing_key,
             number_format: config.number_format,
@@ -145,7 +145,7 @@ impl Text {
     /// Checksum of all texts: another one is another template.
     pub(super) fn checksum(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
-        hasher.update(self.text.as_bytes());
+        hasher.update(self.body.as_bytes());
         for (name, text) in &self.includes {
             hasher.update(name.as_bytes());
             hasher.update(text.as_bytes());

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
+use super::action::Action;
 use super::data::{Asked, Scope, View};
 use super::engine::go::{MissingKey, NumberFormat};
 use super::engine::{self, Engine, Limits};
@@ -110,8 +111,8 @@ pub struct ResourceConfig {
     /// Permissions of the file; by default those it has, or `"0644"` for a new one.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// Longest time for an evaluation, which is given up then, and for the check and the reload,
-    /// each, that state none of their own.
+    /// Longest time for an evaluation, and for a check or reload that states none of its own; then
+    /// the evaluation is given up, and the processes are ended.
     #[serde(default = "half_a_minute")]
     pub timeout: Period,
     /// Largest output of the template.
@@ -276,6 +277,19 @@ pub enum RenderError {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// The output is not what it is meant to be.
+    #[error(
+        "[template.{name}]: {problem}; the old file stays, the refused one is {}",
+        kept.display()
+    )]
+    Format {
+        /// Name of the resource.
+        name: Arc<str>,
+        /// What is wrong, and where.
+        problem: String,
+        /// Where the refused file is.
+        kept: PathBuf,
+    },
     /// The check refuses the staged file.
     #[error(
         "the check of [template.{name}] {outcome}; the old file stays, the refused one is {kept}"
@@ -304,6 +318,8 @@ pub struct Resource {
     pub checksum: u32,
     /// Why it cannot be used; its file then stays as it is.
     pub broken: Option<Arc<str>>,
+    /// How the reader of the file is told, if it has to be.
+    pub(super) reload: Option<Action>,
     engine: Box<dyn Engine>,
     scope: Arc<Scope>,
 }
@@ -340,23 +356,37 @@ impl Resource {
         let engine = engine::parse(text, limits).map_err(RenderError::Template)?;
         let scope = Arc::new(language::scope(config, base_dir));
         let destination = base_dir.join(&config.destination);
+        let reload = Action::of(config, &destination, base_dir);
         let config = config.clone();
-        Ok(Self { name, config, source, destination, checksum, broken: None, engine, scope })
+        let broken = None;
+        Ok(Self { name, config, source, destination, checksum, broken, reload, engine, scope })
     }
 
     /// One that cannot be used, and says `why` wherever it is looked for; its file stays as it is.
     #[must_use]
     pub fn broken(name: &str, config: &ResourceConfig, base_dir: &Path, why: &str) -> Self {
+        let destination = base_dir.join(&config.destination);
         Self {
             name: name.into(),
             config: config.clone(),
             source: base_dir.join(config.source.as_deref().unwrap_or(Path::new(""))),
-            destination: base_dir.join(&config.destination),
             checksum: crc32fast::hash(why.as_bytes()),
             broken: Some(why.into()),
+            reload: Action::of(config, &destination, base_dir),
             engine: engine::broken(why),
             scope: Arc::default(),
+            destination,
         }
+    }
+
+    /// Whether `other` makes the same of the same snapshots, in the same place.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.config == other.config
+            && self.source == other.source
+            && self.destination == other.destination
+            && self.checksum == other.checksum
+            && self.reload == other.reload
     }
 
     /// What the file should say at `snapshot`. Not cheap, and functions may wait for commands and

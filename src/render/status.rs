@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+};
 use serde::Serialize;
 
 use super::Resource;
@@ -14,21 +16,48 @@ use super::Resource;
 pub struct ResourceStatus {
     /// Its name in the configuration.
     pub name: Arc<str>,
+    /// The group with which it changes, if it is in one.
+    pub group: Option<Arc<str>>,
     /// The template.
     pub source: PathBuf,
     /// The file.
     pub destination: PathBuf,
     /// The latest generation that the file agrees with; 0 before the first.
     pub generation: u64,
+    /// When the template was evaluated last.
+    #[serde(serialize_with = "crate::units::rfc3339_if_any")]
+    pub rendered_at: Option<SystemTime>,
+    /// How long that took, in microseconds.
+    pub render_microseconds: Option<u64>,
+    /// How many things it asked for then.
+    pub inputs: usize,
+    /// The first of them.
+    pub asked_for: Vec<String>,
     /// When the file was replaced last by this process.
     #[serde(serialize_with = "crate::units::rfc3339_if_any")]
     pub written_at: Option<SystemTime>,
+    /// Whether that was done in place, so that a reader could see a part of it.
+    pub in_place: bool,
     /// Why the file is not up to date, while it is not.
     pub error: Option<String>,
+    /// How the check went last, once there was one.
+    pub check: Option<CheckStatus>,
     /// The registry that must be heard before the file is rendered, while that is so.
     pub waiting_for: Option<Arc<str>>,
     /// The reload, once one was due.
     pub reload: Option<ReloadStatus>,
+}
+
+/// How the check of one resource went last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckStatus {
+    /// When it ended.
+    #[serde(serialize_with = "crate::units::rfc3339")]
+    pub at: SystemTime,
+    /// Whether the staged file passed.
+    pub passed: bool,
+    /// The end of what it wrote, and how it failed if it did.
+    pub output: String,
 }
 
 /// How the reload of one resource stands.
@@ -36,9 +65,20 @@ pub struct ResourceStatus {
 pub struct ReloadStatus {
     /// Whether one is due: the file changed and no reload has succeeded since.
     pub due: bool,
+    /// Since when one is due, while it is.
+    #[serde(serialize_with = "crate::units::rfc3339_if_any")]
+    pub pending_since: Option<SystemTime>,
+    /// Whether that survives a crash: it stands in the journal below `data_dir`.
+    pub durable: bool,
+    /// Before when none is tried again, while one is put off.
+    #[serde(serialize_with = "crate::units::rfc3339_if_any")]
+    pub next_at: Option<SystemTime>,
     /// When it was tried last.
     #[serde(serialize_with = "crate::units::rfc3339_if_any")]
     pub tried_at: Option<SystemTime>,
+    /// When it succeeded last.
+    #[serde(serialize_with = "crate::units::rfc3339_if_any")]
+    pub succeeded_at: Option<SystemTime>,
     /// Why the last attempt failed, if it did.
     pub error: Option<String>,
 }
@@ -49,9 +89,16 @@ impl ResourceStatus {
             name: Arc::clone(&resource.name),
             source: resource.source.clone(),
             destination: resource.destination.clone(),
+            group: resource.config.group.as_deref().map(Into::into),
             generation: 0,
+            rendered_at: None,
+            render_microseconds: None,
+            inputs: 0,
+            asked_for: Vec::new(),
             written_at: None,
+            in_place: false,
             error: None,
+            check: None,
             waiting_for: None,
             reload: None,
         }
@@ -65,7 +112,12 @@ pub struct Metrics {
     checks: IntCounterVec,
     reloads: IntCounterVec,
     writes: IntCounterVec,
+    repairs: IntCounterVec,
     generation: IntGaugeVec,
+    took: Histogram,
+    pub(super) pending: IntGauge,
+    pub(super) roll_backs: IntCounter,
+    pub(super) journal_failures: IntCounter,
 }
 
 /// Metrics of one resource.
@@ -78,7 +130,9 @@ pub(super) struct Meters {
     pub(super) reloaded: IntCounter,
     pub(super) reload_failed: IntCounter,
     pub(super) written: IntCounter,
+    pub(super) repaired: IntCounter,
     pub(super) generation: IntGauge,
+    pub(super) took: Histogram,
 }
 
 impl Metrics {
@@ -101,6 +155,32 @@ impl Metrics {
             &["template"],
         )?;
         registry.register(Box::new(generation.clone()))?;
+        let took = Histogram::with_opts(
+            HistogramOpts::new(
+                "portolan_render_duration_seconds",
+                "Time that an evaluation of a template took.",
+            )
+            .buckets(vec![0.0001, 0.001, 0.01, 0.1, 1.0, 10.0]),
+        )?;
+        registry.register(Box::new(took.clone()))?;
+        let pending = IntGauge::new(
+            "portolan_render_reloads_pending",
+            "Templates and groups whose files changed and whose readers were not told yet.",
+        )?;
+        registry.register(Box::new(pending.clone()))?;
+        let single = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let roll_backs = single(
+            "portolan_render_roll_backs_total",
+            "Groups whose old files came back because a reload failed.",
+        )?;
+        let journal_failures = single(
+            "portolan_render_journal_failures_total",
+            "Intents that could not be written to the journal of reloads.",
+        )?;
         Ok(Self {
             renders: counter(
                 "portolan_render_evaluations_total",
@@ -114,7 +194,7 @@ impl Metrics {
             )?,
             reloads: counter(
                 "portolan_render_reloads_total",
-                "Runs of the reload command, by result.",
+                "Reloads that ran after a template's file changed, by result.",
                 &by_result,
             )?,
             writes: counter(
@@ -122,7 +202,16 @@ impl Metrics {
                 "Files replaced because their content changed.",
                 &["template"],
             )?,
+            repairs: counter(
+                "portolan_render_repairs_total",
+                "Files whose mode or owner was corrected while their content was right.",
+                &["template"],
+            )?,
             generation,
+            took,
+            pending,
+            roll_backs,
+            journal_failures,
         })
     }
 
@@ -137,6 +226,8 @@ impl Metrics {
             reloaded: ok(&self.reloads),
             reload_failed: failed(&self.reloads),
             written: self.writes.with_label_values(&[name]),
+            repaired: self.repairs.with_label_values(&[name]),
+            took: self.took.clone(),
             generation: self.generation.with_label_values(&[name]),
         }
     }

@@ -1,4 +1,4 @@
-//! The life of one resource: wait for a change that concerns it, render, check, replace, reload.
+//! The life of one unit: wait for a change that concerns it, render it, have its readers told.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,117 +10,104 @@ use tokio::time::Instant;
 
 use super::Wants;
 use super::data::{Asked, Want};
-use super::resource::{Evaluation, RenderError, Resource};
-use super::status::{Meters, ReloadStatus, ResourceStatus};
-use super::write::{self, Staged};
+use super::debt::Debt;
+use super::place::{Move, Way};
+use super::reload::pause;
+use super::resource::RenderError;
+use super::unit::{Member, Rendered, Round, Unit};
 use crate::catalog::Snapshot;
-use crate::exec::{self, Files, Terms};
 
-/// Pause after the first failure; each further one doubles it, up to [`RETRY_MAX`].
-const RETRY_MIN: Duration = Duration::from_secs(1);
-/// Longest pause between two attempts.
-const RETRY_MAX: Duration = Duration::from_secs(60);
+/// How many of a template's inputs the status names.
+const INPUTS_SHOWN: usize = 32;
 
-/// One resource with all that its life needs. Cheap to clone: it starts again after a panic.
+/// Resolves when a file that a template read is another one.
+type Touched = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One unit with all that its life needs. Cheap to clone: it starts again after a panic.
 #[derive(Clone)]
 pub(super) struct Task {
-    resource: Arc<Resource>,
+    unit: Arc<Unit>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    status: Arc<watch::Sender<ResourceStatus>>,
-    meters: Meters,
     wants: Wants,
 }
 
-/// What the last evaluation saw; as long as it would see the same, the file stays as it is.
+/// What the last evaluations saw; as long as they would see the same, the files stay as they are.
 struct Basis {
     snapshot: Arc<Snapshot>,
-    asked: Asked,
+    asked: Vec<Asked>,
 }
 
-/// What rendering came to.
-enum Rendered {
-    /// The file says what it should; `true` when it had to be replaced for that.
-    Current(bool),
-    /// A registry must be heard first.
-    Held(Arc<str>),
-    /// The template fails on what it saw; it will until that changes.
-    Refused(RenderError),
-    /// Something around it failed that may pass.
-    Failed(RenderError),
+impl Basis {
+    fn differs(&self, now: &Snapshot) -> bool {
+        self.asked.iter().any(|asked| asked.differs(&self.snapshot, now))
+    }
 }
 
 impl Task {
     pub(super) fn new(
-        resource: Resource,
+        unit: Arc<Unit>,
         snapshots: watch::Receiver<Arc<Snapshot>>,
-        status: watch::Sender<ResourceStatus>,
-        meters: Meters,
         wants: Wants,
     ) -> Self {
-        Self { resource: Arc::new(resource), snapshots, status: Arc::new(status), meters, wants }
+        Self { unit, snapshots, wants }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
-        &self.resource.name
+        &self.unit.name
     }
 
-    /// Keeps the file up to date until nobody publishes any more.
+    /// Keeps the files up to date until nobody publishes any more.
     pub(super) async fn run(mut self) {
         let mut basis: Option<Basis> = None;
-        let mut again = false;
         let mut failures = 0;
         let mut retry_at: Option<Instant> = None;
-        // A file that the template read is another one.
         let mut touched = false;
-        let mut files: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(std::future::pending());
+        let mut files: Touched = Box::pin(std::future::pending());
+        // What an earlier life of this unit has written may have to be rolled back still.
+        if let Some(debt) = self.unit.ledger.debt(&self.unit.key) {
+            self.await_verdict(&debt).await;
+        }
         loop {
             let retry = retry_at.is_some_and(|at| at <= Instant::now());
             let mut snapshot = Arc::clone(&self.snapshots.borrow_and_update());
             let stale = match &basis {
-                Some(basis) => touched || basis.asked.differs(&basis.snapshot, &snapshot),
+                Some(basis) => touched || basis.differs(&snapshot),
                 None => snapshot.generation > 0,
             };
             touched = false;
-            let mut wrote = false;
-            if stale || (again && retry) {
+            if stale || retry {
                 if stale {
                     snapshot = self.settled(basis.as_ref(), snapshot).await;
                 }
-                let (asked, rendered) = self.render(&snapshot).await;
-                if let Some(asked) = &asked {
-                    self.want(asked.want(), matches!(rendered, Rendered::Refused(_)));
+                self.done(snapshot.generation.saturating_sub(1));
+                let Round { drafts, rendered, debt } = self.unit.round(&snapshot).await;
+                let again = rendered.iter().any(|r| matches!(r, Rendered::Failed(_)));
+                for (member, ((asked, took), rendered)) in
+                    self.unit.members.iter().zip(drafts.iter().zip(rendered))
+                {
+                    if let Some(asked) = asked {
+                        self.want(member, asked.want(), matches!(rendered, Rendered::Refused(_)));
+                    }
+                    let inputs = asked.as_ref().map(Asked::inputs);
+                    tell(member, snapshot.generation, (inputs, *took), rendered);
                 }
-                again = matches!(rendered, Rendered::Failed(_));
-                wrote = matches!(rendered, Rendered::Current(true));
-                self.tell(&snapshot, rendered);
+                let asked: Option<Vec<Asked>> = drafts.into_iter().map(|(asked, _)| asked).collect();
                 if let Some(asked) = &asked {
-                    files = Box::pin(asked.files_changed());
+                    files = any_of(asked);
                 }
-                basis = asked.map(|asked| Basis { snapshot, asked });
+                basis = asked.map(|asked| Basis { snapshot: Arc::clone(&snapshot), asked });
+                failures = if again { failures + 1 } else { 0 };
+                retry_at = again.then(|| Instant::now() + pause(failures));
+                if let Some(debt) = debt {
+                    self.await_verdict(&debt).await;
+                }
             } else if let Some(basis) = &mut basis {
-                let agrees = |status: &ResourceStatus| {
-                    status.error.is_none() && status.waiting_for.is_none()
-                };
-                if !again && agrees(&self.status.borrow()) {
-                    self.agrees_with(snapshot.generation);
+                if retry_at.is_none() {
+                    self.unit.members.iter().for_each(|m| agrees_with(m, snapshot.generation));
                 }
-                basis.snapshot = snapshot;
+                basis.snapshot = Arc::clone(&snapshot);
             }
-            let due = |status: &ResourceStatus| status.reload.as_ref().is_some_and(|r| r.due);
-            let reload = due(&self.status.borrow()) && (wrote || retry || retry_at.is_none());
-            if reload {
-                self.reload().await;
-            }
-            if stale || retry || reload {
-                if again || due(&self.status.borrow()) {
-                    let pause = RETRY_MIN.saturating_mul(1 << failures.min(6)).min(RETRY_MAX);
-                    failures += 1;
-                    retry_at = Some(Instant::now() + pause);
-                } else {
-                    failures = 0;
-                    retry_at = None;
-                }
-            }
+            self.done(snapshot.generation);
             let pause = async {
                 match retry_at {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -138,53 +125,67 @@ impl Task {
         }
     }
 
+    /// Tells the reloaders that nothing more will be asked of them at `generation`.
+    fn done(&self, generation: u64) {
+        for reloader in self.unit.reloaders() {
+            reloader.done(&self.unit.name, generation);
+        }
+    }
+
     /// The snapshot to render, once changes have paused for as long as they have to. What has to
     /// pause is found out by an evaluation when there was none that knew all it asked for.
     async fn settled(&mut self, basis: Option<&Basis>, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
-        if self.resource.config.wait.min.0.is_zero() {
+        if self.unit.members.iter().all(|m| m.resource.config.wait.min.0.is_zero()) {
             return snapshot;
         }
-        let whole = basis.filter(|basis| basis.asked.waits_for().is_none());
-        let asked = if let Some(basis) = whole {
+        let whole = |asked: &[Asked]| asked.iter().all(|asked| asked.waits_for().is_none());
+        let asked = if let Some(basis) = basis.filter(|basis| whole(&basis.asked)) {
             basis.asked.clone()
         } else {
-            let (resource, from) = (Arc::clone(&self.resource), Arc::clone(&snapshot));
-            let evaluated = tokio::task::spawn_blocking(move || resource.evaluate(&from).asked);
+            let (unit, from) = (Arc::clone(&self.unit), Arc::clone(&snapshot));
+            let evaluated = tokio::task::spawn_blocking(move || {
+                let members = unit.members.iter();
+                members.map(|member| member.resource.evaluate(&from).asked).collect::<Vec<_>>()
+            });
             match evaluated.await {
-                Ok(asked) if asked.waits_for().is_none() => asked,
+                Ok(asked) if whole(&asked) => asked,
                 _ => return snapshot,
             }
         };
-        self.quiet(asked, snapshot).await
+        self.quiet(&asked, snapshot).await
     }
 
     /// Asks the registries to follow what is wanted; one that failed half-way goes on wanting what
     /// it wanted before.
-    fn want(&self, want: &Want, failed: bool) {
+    fn want(&self, member: &Member, want: &Want, failed: bool) {
         self.wants.send_if_modified(|wants| {
-            let before = wants.get(&self.resource.name);
+            let name = &member.resource.name;
+            let before = wants.get(name);
             let mut now = want.clone();
             if let Some(before) = before.filter(|_| failed) {
                 now.add(before);
             }
             let other = before != Some(&now);
             if other {
-                wants.insert(Arc::clone(&self.resource.name), now);
+                wants.insert(Arc::clone(name), now);
             }
             other
         });
     }
 
     /// Waits until nothing that was `asked` for has changed for the least wait, or the longest one
-    /// is over; returns the latest snapshot.
-    async fn quiet(&mut self, asked: Asked, mut snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
-        let wait = self.resource.config.wait;
-        if wait.min.0.is_zero() {
+    /// is over; returns the latest snapshot. In a group the longest waits count.
+    async fn quiet(&mut self, asked: &[Asked], mut snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        let waits = || self.unit.members.iter().map(|member| member.resource.config.wait);
+        let least = waits().map(|wait| wait.min.0).max().unwrap_or_default();
+        if least.is_zero() {
             return snapshot;
         }
-        let longest = wait.max.map_or(wait.min.0 * 4, |max| max.0.max(wait.min.0));
-        let deadline = Instant::now() + longest;
-        let mut until = Instant::now() + wait.min.0;
+        // Whoever shares a reload need not wait for this.
+        self.done(u64::MAX);
+        let longest = waits().map(|wait| wait.max.map_or(wait.min.0 * 4, |max| max.0));
+        let deadline = Instant::now() + longest.max().unwrap_or_default().max(least);
+        let mut until = Instant::now() + least;
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until.min(deadline)) => return snapshot,
@@ -193,8 +194,8 @@ impl Task {
                         return snapshot;
                     }
                     let now = Arc::clone(&self.snapshots.borrow_and_update());
-                    if asked.differs(&snapshot, &now) {
-                        until = Instant::now() + wait.min.0;
+                    if asked.iter().any(|asked| asked.differs(&snapshot, &now)) {
+                        until = Instant::now() + least;
                     }
                     snapshot = now;
                 }
@@ -202,142 +203,124 @@ impl Task {
         }
     }
 
-    /// Brings the file to what it should say at `snapshot`.
-    async fn render(&self, snapshot: &Arc<Snapshot>) -> (Option<Asked>, Rendered) {
-        let (resource, from) = (Arc::clone(&self.resource), Arc::clone(snapshot));
-        let evaluated = tokio::task::spawn_blocking(move || {
-            let Evaluation { asked, output } = resource.evaluate(&from);
-            if let Some(registry) = asked.waits_for() {
-                return (asked.clone(), Err(Rendered::Held(Arc::clone(registry))));
-            }
-            let staged = output.map_err(Rendered::Refused).and_then(|bytes| {
-                if write::is_current(&resource.destination, &bytes) {
-                    return Ok(None);
-                }
-                write::stage(&resource.destination, resource.config.mode, &bytes)
-                    .map(Some)
-                    .map_err(Rendered::Failed)
-            });
-            (asked, staged)
-        });
-        let (asked, staged) = match evaluated.await {
-            Ok(evaluated) => evaluated,
-            Err(error) => {
-                let message =
-                    format!("{}: rendering failed: {error}", self.resource.source.display());
-                return (None, Rendered::Refused(RenderError::Template(message)));
-            }
+    /// In a group that rolls back: waits for the first reload of what was written, and puts the old
+    /// files back when it fails.
+    async fn await_verdict(&self, debt: &Arc<Debt>) {
+        let rolls_back = self.unit.group.is_some_and(|group| group.roll_back);
+        if !rolls_back || debt.intent.moves.iter().all(|step| step.kept.is_none() && !step.new) {
+            return;
+        }
+        self.done(u64::MAX);
+        let outcome = debt.outcome().await;
+        let (unit, written) = (Arc::clone(&self.unit), Arc::clone(debt));
+        let Err(why) = outcome else {
+            // Fails only when the runtime ends; the next start finds and removes what is left.
+            let _ = tokio::task::spawn_blocking(move || {
+                written.intent.moves.iter().for_each(Move::forget);
+            })
+            .await;
+            return;
         };
-        let rendered = match staged {
-            Ok(None) => Rendered::Current(false),
-            Ok(Some(staged)) => self.place(staged).await,
-            Err(rendered) => rendered,
+        let rolled = tokio::task::spawn_blocking(move || unit.roll_back(&written)).await;
+        let error = match rolled {
+            Ok(Ok(())) => {
+                let group = &*self.unit.name;
+                tracing::error!(group, why, "a reload failed; the old files are back");
+                format!("the reload {why}; all old files of the group are back until a change")
+            }
+            Ok(Err(error)) => format!("the reload {why}; the old files cannot be put back: {error}"),
+            Err(error) => format!("the reload {why}; putting the old files back failed: {error}"),
         };
-        (Some(asked), rendered)
-    }
-
-    /// Checks the staged file and puts it in its place.
-    async fn place(&self, staged: Staged) -> Rendered {
-        if let Some(check) = &self.resource.config.check {
-            let files = Files { source: Some(staged.path()), destination: None };
-            let terms = Terms::within(self.resource.config.timeout.0);
-            if let Err(failure) = exec::run_line(&check.with(files), terms).await {
-                self.meters.check_failed.inc();
-                return Rendered::Failed(RenderError::Check {
-                    name: Arc::clone(&self.resource.name),
-                    outcome: failure.to_string(),
-                    kept: staged.reject(),
-                });
-            }
-            self.meters.checked.inc();
-        }
-        match tokio::task::spawn_blocking(move || staged.commit()).await {
-            Ok(Ok(())) => Rendered::Current(true),
-            Ok(Err(error)) => Rendered::Failed(error),
-            Err(error) => Rendered::Failed(RenderError::Template(error.to_string())),
+        for member in &self.unit.members {
+            member.status.send_modify(|status| status.error = Some(error.clone()));
         }
     }
+}
 
-    /// Runs the reload command; what is due stays due until it succeeds.
-    async fn reload(&self) {
-        let Some(command) = &self.resource.config.reload else { return };
-        let outcome = exec::run_line(command, Terms::within(self.resource.config.timeout.0)).await;
-        let template = &*self.resource.name;
-        let error =
-            outcome.err().map(|failure| format!("the reload of [template.{template}] {failure}"));
-        match &error {
-            None => self.meters.reloaded.inc(),
-            Some(_) => self.meters.reload_failed.inc(),
-        }
-        self.status.send_modify(|status| {
-            let before = status.reload.take().and_then(|reload| reload.error);
-            match &error {
-                Some(error) if before.as_ref() != Some(error) => {
-                    tracing::warn!(template, error, "reload failed; trying again");
-                }
-                None => tracing::info!(template, "reloaded"),
-                Some(_) => {}
-            }
-            let tried_at = Some(SystemTime::now());
-            status.reload = Some(ReloadStatus { due: error.is_some(), tried_at, error });
-        });
+/// Resolves when a file that one of these read is another one.
+fn any_of(asked: &[Asked]) -> Touched {
+    let mut files: Vec<Touched> = Vec::new();
+    for asked in asked {
+        files.push(Box::pin(asked.files_changed()));
     }
+    Box::pin(std::future::poll_fn(move |context| {
+        let any = files.iter_mut().any(|file| file.as_mut().poll(context).is_ready());
+        if any { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    }))
+}
 
-    fn agrees_with(&self, generation: u64) {
-        self.meters.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        self.status.send_if_modified(|status| {
-            let newer = status.generation != generation;
+fn agrees_with(member: &Member, generation: u64) {
+    member.status.send_if_modified(|status| {
+        let agrees = status.error.is_none() && status.waiting_for.is_none();
+        let newer = status.generation != generation && agrees;
+        if newer {
+            member.meters.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
             status.generation = generation;
-            newer
-        });
-    }
+        }
+        newer
+    });
+}
 
-    /// Puts the outcome into status, metrics and log.
-    fn tell(&self, snapshot: &Snapshot, rendered: Rendered) {
-        let template = &*self.resource.name;
-        let refused = matches!(rendered, Rendered::Refused(_));
-        if refused {
-            self.meters.render_failed.inc();
-        } else {
-            self.meters.rendered.inc();
-        }
-        let (error, waiting_for, wrote) = match rendered {
-            Rendered::Current(wrote) => (None, None, wrote),
-            Rendered::Held(registry) => (None, Some(registry), false),
-            Rendered::Refused(error) | Rendered::Failed(error) => {
-                (Some(error.to_string()), None, false)
-            }
-        };
-        let current = error.is_none() && waiting_for.is_none();
-        if wrote {
-            self.meters.written.inc();
-            tracing::info!(template, generation = snapshot.generation, "file replaced");
-        }
-        if current {
-            self.meters.generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
-        }
-        self.status.send_modify(|status| {
-            if let Some(error) = &error
-                && status.error.as_ref() != Some(error)
-            {
-                tracing::warn!(template, error, "the file stays as it is");
-            }
-            if let Some(registry) = &waiting_for
-                && status.waiting_for.is_none()
-            {
-                tracing::info!(template, registry = &**registry, "waiting for a registry");
-            }
-            status.error = error;
-            status.waiting_for = waiting_for;
-            if current {
-                status.generation = snapshot.generation;
-            }
-            if wrote {
-                status.written_at = Some(SystemTime::now());
-                if self.resource.config.reload.is_some() {
-                    status.reload.get_or_insert_default().due = true;
-                }
-            }
-        });
+/// Puts the outcome into status, metrics and log.
+fn tell(
+    member: &Member,
+    generation: u64,
+    (inputs, took): (Option<Vec<String>>, Duration),
+    rendered: Rendered,
+) {
+    let template = &*member.resource.name;
+    let meters = &member.meters;
+    meters.took.observe(took.as_secs_f64());
+    match rendered {
+        Rendered::Refused(RenderError::Template(_)) => meters.render_failed.inc(),
+        _ => meters.rendered.inc(),
     }
+    let (error, waiting_for, way) = match rendered {
+        Rendered::Current(way) => (None, None, way),
+        Rendered::Held(registry) => (None, Some(registry), None),
+        Rendered::Refused(error) | Rendered::Failed(error) => (Some(error.to_string()), None, None),
+        Rendered::Behind(other) => {
+            let message = format!("it changes together with [template.{other}], which cannot");
+            (Some(message), None, None)
+        }
+    };
+    let current = error.is_none() && waiting_for.is_none();
+    if way.is_some() {
+        meters.written.inc();
+        tracing::info!(template, generation, "file replaced");
+    }
+    if current {
+        meters.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+    member.status.send_modify(|status| {
+        if let Some(error) = &error
+            && status.error.as_ref() != Some(error)
+        {
+            tracing::warn!(template, error, "the file stays as it is");
+        }
+        if let Some(registry) = &waiting_for
+            && status.waiting_for.is_none()
+        {
+            tracing::info!(template, registry = &**registry, "waiting for a registry");
+        }
+        if way == Some(Way::InPlace) && !status.in_place {
+            tracing::info!(template, "the file is written in place; a reader may see a part of it");
+        }
+        status.rendered_at = Some(SystemTime::now());
+        status.render_microseconds = Some(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        if let Some(mut inputs) = inputs {
+            status.inputs = inputs.len();
+            inputs.truncate(INPUTS_SHOWN);
+            status.asked_for = inputs;
+        }
+        status.error = error;
+        status.waiting_for = waiting_for;
+        if current {
+            status.generation = generation;
+        }
+        if let Some(way) = way {
+            status.written_at = Some(SystemTime::now());
+            status.in_place = way == Way::InPlace;
+        }
+    });
 }

@@ -58,11 +58,12 @@ fn snapshot(generation: u64, before: &Snapshot, changed: &[(&str, &[u8])]) -> Ar
 struct Stage {
     dir: tempfile::TempDir,
     resources: Vec<Resource>,
+    groups: BTreeMap<String, GroupConfig>,
 }
 
 impl Stage {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), resources: Vec::new() }
+        Self { dir: tempfile::tempdir().unwrap(), resources: Vec::new(), groups: BTreeMap::new() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -91,13 +92,19 @@ impl Stage {
         self.resources.push(resource);
     }
 
-    fn start(&mut self, first: Arc<Snapshot>) -> Running {
-        let (sender, receiver) = watch::channel(first);
+    async fn start(&mut self, first: Arc<Snapshot>) -> Running {
+        let (sender, snapshots) = watch::channel(first);
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let lifecycle = Lifecycle::new();
         let resources = std::mem::take(&mut self.resources);
-        let renderer =
-            Renderer::start(resources, &receiver, &lifecycle.phases(), &metrics, &Wants::default());
+        let around = Surroundings {
+            snapshots,
+            phases: lifecycle.phases(),
+            metrics,
+            wants: Wants::default(),
+            data_dir: Some(self.path("data")),
+        };
+        let renderer = Renderer::start(resources, &self.groups, around).await;
         Running { renderer, sender, _lifecycle: lifecycle }
     }
 }
@@ -117,7 +124,7 @@ impl Running {
     }
 
     async fn until(&self, fact: impl Fn(&ResourceStatus) -> bool) -> ResourceStatus {
-        let mut status = self.renderer.statuses[0].clone();
+        let mut status = self.renderer.statuses()["r0"].clone();
         let found =
             tokio::time::timeout(Duration::from_secs(10), status.wait_for(|s| fact(s))).await;
         found.unwrap_or_else(|_| panic!("never: {:?}", self.renderer.status())).unwrap().clone()
@@ -239,7 +246,7 @@ async fn a_file_follows_its_service_and_an_unrelated_change_writes_and_reloads_n
         config.reload = Some(format!("echo reload >> {}", log.display()).into());
     });
     let first = snapshot(1, &Snapshot::default(), &[("web", &[1]), ("db", &[1])]);
-    let running = stage.start(Arc::new(Snapshot::default()));
+    let running = stage.start(Arc::new(Snapshot::default())).await;
     running.sender.send_replace(Arc::clone(&first));
     running.applied(1).await;
     assert_eq!(stage.read("out0.cfg"), "10.0.0.1\n");
@@ -262,7 +269,7 @@ async fn a_failed_check_keeps_the_old_file_and_tells_why_until_a_change_passes()
         config.check = Some("if grep -q 0.66 {{ src }}; then echo no 66 >&2; exit 4; fi".into());
     });
     let first = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
-    let running = stage.start(Arc::clone(&first));
+    let running = stage.start(Arc::clone(&first)).await;
     running.applied(1).await;
     let bad = snapshot(2, &first, &[("web", &[66])]);
     running.sender.send_replace(Arc::clone(&bad));
@@ -284,9 +291,9 @@ async fn a_template_that_fails_stops_no_other_and_recovers_with_its_service() {
     stage.add("{{ service(\"web\")[1].address }}", |_| {});
     stage.add("{{ service(\"web\")[0].address }}", |_| {});
     let first = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
-    let running = stage.start(Arc::clone(&first));
+    let running = stage.start(Arc::clone(&first)).await;
     running.until(|status| status.error.as_ref().is_some_and(|e| e.contains("t0.j2:1:"))).await;
-    let mut second = running.renderer.statuses[1].clone();
+    let mut second = running.renderer.statuses()["r1"].clone();
     second.wait_for(|status| status.generation == 1).await.unwrap();
     assert_eq!(stage.read("out1.cfg"), "10.0.0.1");
     running.sender.send_replace(snapshot(2, &first, &[("web", &[1, 2])]));
@@ -302,7 +309,7 @@ async fn a_reload_that_fails_is_repeated_until_it_succeeds() {
         let (tried, ready) = (tried.display(), ready.display());
         config.reload = Some(format!("echo . >> {tried}; test -e {ready} || exit 1").into());
     });
-    let running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])]));
+    let running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])])).await;
     let status = running.until(|s| s.reload.as_ref().is_some_and(|r| r.error.is_some())).await;
     assert_eq!(status.generation, 1, "the file itself is there");
     assert!(status.reload.unwrap().due);
@@ -318,7 +325,7 @@ async fn a_file_that_says_the_same_already_is_neither_written_nor_reloaded() {
         config.reload = Some("exit 1".into());
     });
     fs::write(stage.path("out0.cfg"), "10.0.0.1").unwrap();
-    let running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])]));
+    let running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])])).await;
     running.applied(1).await;
     let status = &running.renderer.status()[0];
     assert_eq!((&status.written_at, &status.reload), (&None, &None));
@@ -339,7 +346,7 @@ async fn what_may_be_missing_only_because_a_registry_is_silent_is_not_rendered()
     };
     let silent =
         Snapshot { generation: 1, registries: Arc::new([registry(false)]), ..Snapshot::default() };
-    let running = stage.start(Arc::new(silent.clone()));
+    let running = stage.start(Arc::new(silent.clone())).await;
     let status = running.until(|status| status.waiting_for.is_some()).await;
     assert_eq!(status.waiting_for.as_deref(), Some("dc1"));
     assert_eq!(stage.read("out0.cfg"), "3");
@@ -358,7 +365,7 @@ async fn changes_in_a_row_are_gathered_for_the_stated_wait() {
         config.reload = Some(format!("echo reload >> {}", log.display()).into());
     });
     let mut now = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
-    let running = stage.start(Arc::clone(&now));
+    let running = stage.start(Arc::clone(&now)).await;
     running.until(|s| s.reload.as_ref().is_some_and(|r| !r.due)).await;
     for (generation, last) in [(2, &[1, 2][..]), (3, &[1, 2, 3]), (4, &[1, 2, 3, 4])] {
         now = snapshot(generation, &now, &[("web", last)]);
@@ -382,4 +389,202 @@ fn permissions_are_written_in_octal() {
     ] {
         assert_eq!(text.parse::<Mode>().ok().map(|mode| mode.0), want, "{case}");
     }
+}
+
+/// Three templates of one group, each showing one line of `web`; the check of the last can refuse.
+fn group_of_three(stage: &mut Stage, roll_back: bool, reload: &str) {
+    let reload = reload.replace("DIR", &stage.dir.path().display().to_string());
+    for number in 0..3 {
+        stage.add("{{ service(\"web\") | length }}", |config| {
+            config.group = Some("edge".into());
+            config.reload = Some(reload.clone().into());
+            if number == 2 {
+                config.check = Some("! grep -q 2 {{.src}}".into());
+            }
+        });
+    }
+    stage.groups.insert("edge".into(), GroupConfig { roll_back });
+}
+
+impl Stage {
+    fn files(&self) -> [String; 3] {
+        ["out0.cfg", "out1.cfg", "out2.cfg"].map(|name| self.read(name))
+    }
+
+    /// Files in its directory that were staged or kept aside for a while.
+    fn left(&self) -> Vec<String> {
+        let names = fs::read_dir(self.dir.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains("staged") || name.contains("before")).collect()
+    }
+}
+
+fn reloaded(status: &ResourceStatus) -> bool {
+    status.reload.as_ref().is_some_and(|reload| !reload.due && reload.error.is_none())
+}
+
+#[tokio::test]
+async fn a_group_changes_all_its_files_or_none_with_one_reload() {
+    let mut stage = Stage::new();
+    group_of_three(&mut stage, false, "echo reload >> DIR/log");
+    let first = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
+    let running = stage.start(Arc::clone(&first)).await;
+    running.applied(1).await;
+    running.until(reloaded).await;
+    assert_eq!((stage.files(), &*stage.read("log")), (["1", "1", "1"].map(String::from), "reload\n"));
+    let second = snapshot(2, &first, &[("web", &[1, 2])]);
+    running.sender.send_replace(Arc::clone(&second));
+    let status = running.until(|status| status.error.is_some()).await;
+    let error = "it changes together with [template.r2], which cannot";
+    assert_eq!((status.error.as_deref(), status.generation), (Some(error), 1));
+    let guilty = running.renderer.status()[2].clone();
+    assert!(guilty.error.unwrap().contains("the check of [template.r2] failed"));
+    let check = guilty.check.unwrap();
+    assert!(!check.passed && check.output.starts_with("failed with"), "{check:?}");
+    assert_eq!(stage.files(), ["1", "1", "1"].map(String::from));
+    running.sender.send_replace(snapshot(3, &second, &[("web", &[1, 2, 3])]));
+    running.applied(3).await;
+    running.until(reloaded).await;
+    assert_eq!(stage.files(), ["3", "3", "3"].map(String::from));
+    assert_eq!(stage.read("log"), "reload\nreload\n");
+    assert_eq!(stage.left(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_group_that_rolls_back_has_its_old_files_after_a_failed_reload_and_its_reader_too() {
+    let mut stage = Stage::new();
+    group_of_three(&mut stage, true, "cat DIR/out?.cfg >> DIR/log; ! grep -q 3 DIR/out0.cfg");
+    let first = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
+    let running = stage.start(Arc::clone(&first)).await;
+    running.until(reloaded).await;
+    let second = snapshot(2, &first, &[("web", &[1, 2, 3])]);
+    running.sender.send_replace(Arc::clone(&second));
+    let status = running.until(|s| s.error.is_some() && reloaded(s)).await;
+    let error = status.error.unwrap();
+    assert!(error.contains("all old files of the group are back"), "{error}");
+    assert_eq!(stage.files(), ["1", "1", "1"].map(String::from));
+    assert_eq!(stage.read("log"), "111333111", "the reader has seen the old ones again");
+    running.sender.send_replace(snapshot(3, &second, &[("web", &[1, 2, 3, 4])]));
+    running.until(|s| s.generation == 3 && reloaded(s)).await;
+    assert_eq!(stage.files(), ["4", "4", "4"].map(String::from));
+    assert_eq!(stage.left(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_reload_that_many_templates_share_runs_once_for_a_generation() {
+    let mut stage = Stage::new();
+    let log = stage.path("log");
+    for _ in 0..20 {
+        stage.add("{{ service(\"web\") | length }}", |config| {
+            config.reload = Some(format!("echo reload >> {}", log.display()).into());
+        });
+    }
+    let mut now = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
+    let running = stage.start(Arc::clone(&now)).await;
+    for (generation, last) in [(2, &[1, 2][..]), (3, &[1, 2, 3])] {
+        for (_, mut status) in running.renderer.statuses() {
+            status.wait_for(reloaded).await.unwrap();
+        }
+        now = snapshot(generation, &now, &[("web", last)]);
+        running.sender.send_replace(Arc::clone(&now));
+        running.applied(generation).await;
+    }
+    for (_, mut status) in running.renderer.statuses() {
+        status.wait_for(reloaded).await.unwrap();
+    }
+    assert_eq!(stage.read("log"), "reload\n".repeat(3));
+}
+
+#[tokio::test]
+async fn a_mode_that_is_wrong_is_corrected_without_a_reload() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mut stage = Stage::new();
+    stage.add("{{ service(\"web\") | length }}", |config| {
+        config.mode = Some(Mode(0o600));
+        config.reload = Some("exit 1".into());
+    });
+    fs::write(stage.path("out0.cfg"), "1").unwrap();
+    fs::set_permissions(stage.path("out0.cfg"), fs::Permissions::from_mode(0o644)).unwrap();
+    let running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])])).await;
+    running.applied(1).await;
+    let mode = fs::metadata(stage.path("out0.cfg")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let status = &running.renderer.status()[0];
+    assert_eq!((&status.written_at, &status.reload), (&None, &None));
+}
+
+#[tokio::test]
+async fn an_output_of_another_format_is_kept_aside_and_the_old_file_stays() {
+    let mut stage = Stage::new();
+    stage.add("{% if service(\"web\") | length > 1 %}[{% endif %}{}", |config| {
+        config.output_format = Some(OutputFormat::Json);
+    });
+    let first = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
+    let running = stage.start(Arc::clone(&first)).await;
+    running.applied(1).await;
+    running.sender.send_replace(snapshot(2, &first, &[("web", &[1, 2])]));
+    let status = running.until(|status| status.error.is_some()).await;
+    let error = status.error.unwrap();
+    assert!(error.starts_with("[template.r0]: the output is no JSON: "), "{error}");
+    assert_eq!((&*stage.read("out0.cfg"), &*stage.read(".out0.rejected.cfg")), ("{}", "[{}"));
+}
+
+#[tokio::test]
+async fn what_is_owed_when_it_ends_is_run_by_the_next_one_and_files_on_their_way_arrive() {
+    let mut stage = Stage::new();
+    let (log, ready) = (stage.path("log"), stage.path("ready"));
+    let text = "{{ service(\"web\") | length }}";
+    let reload = format!("echo . >> {}; test -e {}", log.display(), ready.display());
+    let with = |config: &mut ResourceConfig| config.reload = Some(reload.clone().into());
+    stage.add(text, with);
+    let first = snapshot(1, &Snapshot::default(), &[("web", &[1])]);
+    let running = stage.start(Arc::clone(&first)).await;
+    running.until(|s| s.reload.as_ref().is_some_and(|r| r.error.is_some())).await;
+    drop(running);
+    fs::write(&ready, "").unwrap();
+    let before = stage.read("log").lines().count();
+    let config = {
+        let mut config = ResourceConfig::new("t0.j2".into(), "out0.cfg".into());
+        with(&mut config);
+        config
+    };
+    stage.resources.push(Resource::load("r0", &config, stage.dir.path()).unwrap());
+    let running = stage.start(first).await;
+    let status = running.until(reloaded).await;
+    assert_eq!(status.written_at, None, "the file said the same already");
+    assert!(status.reload.unwrap().durable);
+    assert!(stage.read("log").lines().count() > before);
+    let journal = fs::read_dir(stage.path("data/reloads")).unwrap();
+    assert_eq!(journal.count(), 0);
+}
+
+#[tokio::test]
+async fn another_configuration_leaves_templates_alone_that_did_not_change_and_forgets_no_reload() {
+    let mut stage = Stage::new();
+    let (log, ready) = (stage.path("log"), stage.path("ready"));
+    let reload = format!("echo . >> {}; test -e {}", log.display(), ready.display());
+    stage.add("a{{ service(\"web\") | length }}", |c| c.reload = Some(reload.clone().into()));
+    stage.add("b{{ service(\"web\") | length }}", |_| {});
+    let mut running = stage.start(snapshot(1, &Snapshot::default(), &[("web", &[1])])).await;
+    running.applied(1).await;
+    running.until(|s| s.reload.as_ref().is_some_and(|r| r.error.is_some())).await;
+    let load = |name: &str, source: &str, wait: u64| {
+        let out = format!("out{}.cfg", &source[1..2]);
+        let mut config = ResourceConfig::new(source.into(), out.into());
+        config.reload = (source == "t0.j2").then(|| reload.clone().into());
+        config.wait.max = (wait > 0).then(|| Period::from_secs(wait));
+        Resource::load(name, &config, stage.dir.path()).unwrap()
+    };
+    // The second one changes: the first one is the same task as before.
+    let first = running.renderer.statuses().remove("r0").unwrap();
+    running.renderer.follow(vec![load("r0", "t0.j2", 0), load("r1", "t1.j2", 9)], &stage.groups);
+    let same = running.renderer.statuses().remove("r0").unwrap();
+    assert!(first.same_channel(&same));
+    // The first one changes and is another task: its reload is due still.
+    running.renderer.follow(vec![load("r0", "t0.j2", 9), load("r1", "t1.j2", 9)], &stage.groups);
+    assert!(!first.same_channel(&running.renderer.statuses()["r0"]));
+    fs::write(&ready, "").unwrap();
+    let status = running.until(reloaded).await;
+    assert_eq!(status.written_at, None);
 }

@@ -7,14 +7,14 @@ use std::str::FromStr;
 
 use http::{HeaderName, HeaderValue, Method};
 use rustix::process::Signal;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::functions::id_of;
 use crate::net::http::Origin;
 use crate::suggest;
 
 /// How a file takes the place of the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteMode {
     /// By `rename`; where something is mounted on the file, or its directory cannot be written,
@@ -276,8 +276,8 @@ mod tests {
         assert_eq!("HUP".parse(), Ok(SignalName(Signal::HUP)));
         assert_eq!("SIGUSR1".parse(), Ok(SignalName(Signal::USR1)));
         assert_eq!("sigterm".parse(), Ok(SignalName(Signal::TERM)));
-        let error = "USR3".parse::<SignalName>().unwrap_err();
-        assert!(error.starts_with("unknown signal `USR3`; did you mean `USR1`? "), "{error}");
+        let error = "HUPP".parse::<SignalName>().unwrap_err();
+        assert!(error.starts_with("unknown signal `HUPP`; did you mean `HUP`? "), "{error}");
         assert_eq!(SignalName(Signal::USR2).to_string(), "USR2");
     }
 

@@ -79,6 +79,12 @@ fn every_configuration_in_the_documents_is_accepted() {
             fs::write(dir.path().join(name), &template).unwrap();
         }
         fs::create_dir_all(dir.path().join("confd/conf.d")).unwrap();
+        for (line, template) in blocks(&page, "gotemplate") {
+            let name = template.trim_start_matches(['{', '/', '*', '-', ' ']).split(' ').next();
+            let name = name.filter(|name| name.contains(".ctmpl"));
+            let name = name.unwrap_or_else(|| panic!("{path}:{line}: begins with its name?"));
+            fs::write(dir.path().join(name), &template).unwrap();
+        }
         for (line, block) in blocks(&page, "toml") {
             if block.starts_with("# services.toml") || block.starts_with("# conf.d/") {
                 continue;
@@ -293,7 +299,7 @@ fn every_value_that_is_known_by_name_is_documented() {
 }
 
 /// The smallest configuration in which each table stands; `@` is where one more key goes.
-const SMALLEST: [(&str, &str); 38] = [
+const SMALLEST: [(&str, &str); 40] = [
     ("[node]", "[node]\n@"),
     ("[limits]", "[limits]\n@"),
     ("[registry.NAME.file]", "[registry.NAME.file]\npath = \"a.toml\"\n@"),
@@ -338,6 +344,8 @@ const SMALLEST: [(&str, &str); 38] = [
         "[template.NAME]\nsource = \"a.j2\"\ndestination = \"a\"\n[template.NAME.wait]\n@",
     ),
     ("[registry.NAME.consul]", "[registry.NAME.consul]\n@"),
+    ("[exec]", "[exec]\ncommand = \"x\"\n@"),
+    ("[exec.env]", "[exec]\ncommand = \"x\"\n[exec.env]\n@"),
     ("[admin]", "[admin]\n@"),
     ("[health]", "[health]\n@"),
     ("[service.NAME.check.tcp]", "[service.NAME.check.tcp]\n@"),

@@ -10,12 +10,18 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use portolan::app::{App, Options};
 use portolan::catalog::Snapshot;
 use portolan::config;
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::consul::{Consul, Entry};
+use crate::support::says;
 
 /// Longer than anything here takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -213,6 +219,38 @@ async fn the_sidecar_renders_what_haproxy_accepts_and_reloads_it() {
     };
     let text = within("the reload", rendered).await;
     assert!(text.contains("    server web-1 10.0.1.11:8080\n    server web-2"), "{text}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_renderer_writes_what_templates_of_both_programs_say_of_a_consul() {
+    let consul = Consul::start().await;
+    let key = |path: &str, value: &str| json!({"KV": {"Verb": "set", "Key": path, "Value": STANDARD.encode(value)}});
+    let keys = json!([
+        key("production/shop/title", "Harbour"),
+        key("production/shop/limits/basket", "50"),
+        key("test/shop/title", "wrong"),
+    ]);
+    consul.put("/v1/txn", keys).await;
+    let entry = Entry::new("shop", "shop-1", SocketAddr::from(([10, 0, 1, 31], 8080)));
+    consul.register(&entry.tagged("http").weighing(3)).await;
+    consul.register(&Entry::new("mail", "mail-1", SocketAddr::from(([10, 0, 1, 32], 25)))).await;
+    let dir = copy(
+        "config/renderer",
+        &[
+            ("/var/lib/portolan", "HERE/state"),
+            ("http://127.0.0.1:8500", &consul.url()),
+            ("/etc/nginx/conf.d/upstreams.conf", "HERE/upstreams.conf"),
+            ("/etc/shop/settings.env", "HERE/settings.env"),
+            ("nginx -s reload", "cp HERE/upstreams.conf HERE/loaded.conf"),
+            ("\"127.0.0.1:8611\"", "\"127.0.0.1:0\""),
+        ],
+    );
+    let loaded = config::load(&dir.path().join("portolan.toml")).unwrap();
+    let app = App::start(loaded, Options::default()).await.unwrap();
+    let upstreams = "upstream shop {\n    server 10.0.1.31:8080 weight=3; # agent\n}\n";
+    says(&dir.path().join("loaded.conf"), upstreams).await;
+    says(&dir.path().join("settings.env"), "TITLE=Harbour\nLANGUAGE=en\nBASKET=50\n").await;
     app.stop().await;
 }
 

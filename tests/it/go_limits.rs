@@ -6,6 +6,7 @@ use portolan::render::engine::go::{
     ErrorKind, Limit, Limits, Options, Signature, Templates, Type, Value,
 };
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use crate::go_grammar::made;
 use crate::go_judge::{Case, Verdict, ours};
@@ -92,8 +93,19 @@ const TOKENS: [&str; 64] = [
     "é",
 ];
 
+/// A thousand cases, always the same; with `PORTOLAN_FULL` a hundred times as many, others each time.
+fn fuzzed() -> ProptestConfig {
+    let full = std::env::var_os("PORTOLAN_FULL").is_some();
+    ProptestConfig {
+        cases: if full { 102_400 } else { 1024 },
+        rng_seed: if full { RngSeed::Random } else { RngSeed::Fixed(5) },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(fuzzed())]
 
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), seed: u64) {

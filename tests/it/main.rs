@@ -45,6 +45,8 @@ mod outlier;
 mod peers;
 mod process;
 mod reload;
+mod render_catalog;
+mod render_consul_template;
 mod restart;
 mod rig;
 mod support;

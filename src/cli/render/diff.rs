@@ -21,7 +21,7 @@ pub(super) async fn show(aside: Aside, plan: &Plan, codes: Codes) -> ExitCode {
         Ok(app) => app,
         Err(code) => return code,
     };
-    let mut previews = app.preview(resources).await;
+    let mut previews = app.preview(resources);
     let mut seen = BTreeMap::new();
     let gathered = async {
         while seen.len() < count {

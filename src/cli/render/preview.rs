@@ -22,7 +22,7 @@ pub(super) async fn dry(aside: Aside, plan: &Plan, codes: Codes) -> ExitCode {
         Ok(app) => app,
         Err(code) => return code,
     };
-    let mut previews = app.preview(resources).await;
+    let mut previews = app.preview(resources);
     let code = loop {
         if plan.mode == Mode::Once && missing.is_empty() {
             break ExitCode::SUCCESS;

@@ -11,6 +11,7 @@ use super::drive::{Again, Codes, failed, start};
 use crate::app::App;
 use crate::cli::complain;
 use crate::config::Loaded;
+use crate::exec::reap;
 use crate::migrate::{Mode, Plan};
 use crate::render::ResourceStatus;
 
@@ -40,6 +41,7 @@ pub(super) async fn render(
         Ok(signals) => signals,
         Err(error) => return failed(&error.to_string(), codes),
     };
+    reap::start();
     let with_child = loaded.config.exec.is_some();
     let app = match start(loaded, codes).await {
         Ok(app) => app,

@@ -354,3 +354,7 @@ fn template(value: &str, from: &From) -> Result<Section, String> {
     }
     Ok(template)
 }
+
+#[cfg(test)]
+#[path = "flags_tests.rs"]
+mod tests;

@@ -120,13 +120,13 @@ pub(super) fn json(rest: &str) -> Taken {
             b'\\' => escaped = true,
             b'"' => {
                 let text: Result<String, _> = serde_json::from_str(&format!("\"{}\"", &rest[..at]));
-                return match text {
-                    Ok(text) => Ok((text, at + 1)),
-                    Err(error) => Err((error.column().saturating_sub(2).min(at), {
-                        let told = error.to_string();
-                        told.split(" at line").next().unwrap_or_default().to_owned()
-                    })),
-                };
+                return text.map(|text| (text, at + 1)).map_err(|error| {
+                    let told = error.to_string();
+                    let told = told.split(" at line").next().unwrap_or_default().to_owned();
+                    let about = error.column().saturating_sub(2).min(at);
+                    let place = (0..=about).rev().find(|at| rest.is_char_boundary(*at));
+                    (place.unwrap_or(0), told)
+                });
             }
             _ => {}
         }

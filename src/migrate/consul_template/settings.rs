@@ -196,4 +196,18 @@ impl Section {
             _ => None,
         }
     }
+
+    /// What stands right here, or below, by its full name.
+    #[cfg(test)]
+    pub(super) fn leaves(&self) -> Vec<String> {
+        let below = self.sections.iter().flat_map(|(name, section)| {
+            section.leaves().into_iter().map(move |leaf| format!("{name}.{leaf}"))
+        });
+        self.leaves.keys().map(|name| (*name).to_owned()).chain(below).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn leaf(&self, path: &[&str]) -> Option<&Leaf> {
+        self.at(path).map(|(leaf, _)| leaf)
+    }
 }

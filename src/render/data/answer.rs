@@ -7,7 +7,7 @@ use super::super::functions::query::ServiceQuery;
 use super::scope::{Reach, Scope, Unreached};
 use crate::catalog::model::Node;
 use crate::catalog::{
-    Health, Instance, Key, Presence, RegistryStatus, Snapshot, SourceService, Told, Wanted,
+    Health, Instance, Key, Presence, RegistryStatus, Shards, Snapshot, SourceService, Told, Wanted,
 };
 
 /// What is known about a question.
@@ -157,7 +157,7 @@ pub(super) fn names(scope: &Scope, snapshot: &Snapshot, datacenter: &str) -> Fou
         }
         Reach::Only(registry) => {
             let services = snapshot.told_by(registry).map(|told| &told.services);
-            services.into_iter().flat_map(|services| services.values()).map(tagged).collect()
+            services.into_iter().flat_map(Shards::values).map(tagged).collect()
         }
     };
     names.sort_unstable_by(|a, b| a.0.cmp(&b.0));

@@ -35,12 +35,12 @@ pub(super) fn parse(
     };
     let name = text.path.display().to_string();
     let told = |error: Error| told(&error, limits);
-    let mut templates = Templates::parse(&name, &text.text, &options).map_err(told)?;
+    let mut templates = Templates::parse(&name, &text.body, &options).map_err(told)?;
     for (name, included) in &text.includes {
         if let Err(error) = templates.add(name, included, &options) {
             // One that nobody here names costs only those that do.
             let named = |text: &str| text.contains(&format!("\"{name}\""));
-            if named(&text.text) || text.includes.iter().any(|(_, text)| named(text)) {
+            if named(&text.body) || text.includes.iter().any(|(_, text)| named(text)) {
                 return Err(told(error));
             }
         }

@@ -51,7 +51,7 @@ pub(super) fn broken(why: &str) -> Box<dyn Engine> {
 /// `file:line:column: message` of the first mistake.
 pub(super) fn parse(text: Text, limits: Limits) -> Result<Box<dyn Engine>, String> {
     match text.language.go_dialect() {
-        None => jinja::parse(&text.path, text.text, limits),
+        None => jinja::parse(&text.path, text.body, limits),
         Some(dialect) => go_engine::parse(&text, dialect, limits),
     }
 }

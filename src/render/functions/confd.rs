@@ -5,11 +5,9 @@ use super::super::engine::go::function::Context;
 use super::super::engine::go::types::Type;
 use super::super::engine::go::value::Value;
 use super::args::{Entry, Outcome, any, built, elements, entries, failed, fixed, int, many};
-use super::args::{shown, strings as texts, text, type_name};
-use super::{
-    case, catalog, confd_store, effects, encoding, json, math, numbers, sprig_lists, sprig_maps,
-};
-use super::{sprig_regex, sprig_text, strconv, strings, times};
+use super::args::{shown, strings as texts, text};
+use super::{case, catalog, confd_store, confd_text, effects, encoding, json, math, numbers};
+use super::{sprig_lists, sprig_maps, sprig_regex, sprig_text, strconv, strings, times};
 
 const S: Type = Type::String;
 const A: Type = Type::Any;
@@ -46,18 +44,18 @@ pub(super) static TABLE: &[Entry] = &[
     fixed("base64Decode", &[S], S, base64_decode),
     fixed("parseBool", &[S], B, parse_bool),
     fixed("atoi", &[S], N, atoi),
-    fixed("regexMatch", &[S, S], B, sprig_regex::matches),
-    fixed("regexFind", &[S, S], S, sprig_regex::find),
-    fixed("regexReplaceAll", &[S, S, S], S, sprig_regex::replace_all),
+    fixed("regexMatch", &[S, S], B, sprig_regex::must_match),
+    fixed("regexFind", &[S, S], S, sprig_regex::must_find),
+    fixed("regexReplaceAll", &[S, S, S], S, sprig_regex::must_replace_all),
     fixed("repeat", &[N, S], S, sprig_text::repeat),
     fixed("nospace", &[S], S, sprig_text::nospace),
-    fixed("snakecase", &[S], S, sprig_text::snakecase),
-    fixed("camelcase", &[S], S, sprig_text::camelcase),
-    fixed("kebabcase", &[S], S, sprig_text::kebabcase),
-    fixed("indent", &[N, S], S, sprig_text::indent),
-    fixed("nindent", &[N, S], S, sprig_text::nindent),
-    many("quote", &[A], S, sprig_text::quote),
-    many("squote", &[A], S, sprig_text::squote),
+    fixed("snakecase", &[S], S, confd_text::snakecase),
+    fixed("camelcase", &[S], S, confd_text::camelcase),
+    fixed("kebabcase", &[S], S, confd_text::kebabcase),
+    fixed("indent", &[N, S], S, confd_text::indent),
+    fixed("nindent", &[N, S], S, confd_text::nindent),
+    fixed("quote", &[S], S, confd_text::quote),
+    fixed("squote", &[S], S, confd_text::squote),
     fixed("sha256sum", &[S], S, sprig_text::sha256sum),
     // Data.
     fixed("json", &[S], A, json_map),
@@ -66,14 +64,14 @@ pub(super) static TABLE: &[Entry] = &[
     fixed("fromJson", &[S], A, sprig_maps::must_from_json),
     fixed("toPrettyJson", &[A], S, sprig_maps::must_to_pretty_json),
     many("map", &[A], Type::MAP, map),
-    many("dict", &[A], Type::MAP, sprig_maps::dict),
+    many("dict", &[A], Type::MAP, map),
     many("list", &[A], Type::LIST, sprig_lists::list),
-    fixed("hasKey", &[A, S], B, sprig_maps::has_key),
-    fixed("keys", &[A], Type::STRINGS, sprig_maps::keys),
-    fixed("values", &[A], Type::LIST, sprig_maps::values),
-    fixed("append", &[A, A], Type::LIST, sprig_lists::append),
-    many("pluck", &[S, A], Type::LIST, sprig_maps::pluck),
-    many("default", &[A, A], A, sprig_maps::default),
+    fixed("hasKey", &[Type::MAP, S], B, sprig_maps::has_key),
+    fixed("keys", &[Type::MAP], Type::STRINGS, sprig_maps::keys),
+    fixed("values", &[Type::MAP], Type::LIST, sprig_maps::values),
+    fixed("append", &[Type::LIST, A], Type::LIST, confd_text::append),
+    many("pluck", &[S, Type::MAP], Type::LIST, sprig_maps::pluck),
+    fixed("default", &[A, A], A, sprig_maps::default),
     fixed("ternary", &[A, A, B], A, sprig_maps::ternary),
     many("coalesce", &[A], A, sprig_maps::coalesce),
     fixed("empty", &[A], B, sprig_maps::empty),
@@ -211,8 +209,7 @@ fn map(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     let mut entries = Vec::new();
     for pair in args.chunks(2) {
         if !matches!(pair[0], Value::String(_)) {
-            let of = type_name(&pair[0]);
-            return failed(format!("map keys must be strings, not {of}"));
+            return failed("map keys must be strings");
         }
         entries.push((shown(&pair[0]), any(pair, 1)));
     }

@@ -108,7 +108,7 @@ pub(super) static TABLE: &[Entry] = &[
     fixed("minimum", &[A, A], A, math::minimum),
     fixed("maximum", &[A, A], A, math::maximum),
     // The template itself.
-    fixed("scratch", &[], A, scratch::scratch),
+    fixed("scratch", &[], scratch::SCRATCH_TYPE, scratch::scratch),
     many("executeTemplate", &[S, A], S, text::execute_template),
     many("timestamp", &[S], S, times::timestamp),
     many("spew_dump", &[A], S, text::dump),

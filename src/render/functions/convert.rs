@@ -198,8 +198,8 @@ pub(super) fn merge_map_with_override(context: &mut Context<'_>, args: &[Value])
     merged(context, &any(args, 0), &any(args, 1), true, 0)
 }
 
-/// Both maps as one; of a key in both the destination's value counts, with `over` the source's, but
-/// never an empty one.
+/// Both maps as one; of a key in both the destination's value counts unless it is empty, with `over`
+/// the source's.
 pub(super) fn merged(
     context: &mut Context<'_>,
     destination: &Value,
@@ -219,7 +219,7 @@ pub(super) fn merged(
         };
         if entries(kept).is_some() && entries(&value).is_some() {
             *kept = merged(context, kept, &value, over, depth + 1)?;
-        } else if is_empty(kept) || over && !is_empty(&value) {
+        } else if is_empty(kept) || over {
             *kept = value;
         }
     }

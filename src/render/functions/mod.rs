@@ -11,6 +11,7 @@ mod case;
 mod catalog;
 mod confd;
 mod confd_store;
+mod confd_text;
 mod consul_template;
 mod convert;
 mod effects;
@@ -31,6 +32,7 @@ mod sprig;
 mod sprig_lists;
 mod sprig_maps;
 mod sprig_misc;
+mod sprig_names;
 mod sprig_numbers;
 mod sprig_regex;
 mod sprig_text;
@@ -40,6 +42,7 @@ mod system;
 mod text;
 mod times;
 mod toml_text;
+mod urls;
 mod yaml;
 
 pub use host::Host;
@@ -97,6 +100,10 @@ mod testing;
 #[cfg(test)]
 #[path = "page_tests.rs"]
 mod page_tests;
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod rows_tests;
 
 #[cfg(test)]
 #[path = "go_tests.rs"]

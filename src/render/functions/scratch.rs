@@ -15,7 +15,8 @@ const NAMES_MAX: usize = 100_000;
 
 static SCRATCH: Named =
     Named { name: "template.Scratch", underlying: Type::Struct("struct {…}") };
-const SCRATCH_TYPE: Type = Type::Pointer(&Type::Named(&SCRATCH));
+/// `*template.Scratch`
+pub(super) const SCRATCH_TYPE: Type = Type::Pointer(&Type::Named(&SCRATCH));
 
 struct Scratch(Arc<Mutex<BTreeMap<String, Value>>>);
 

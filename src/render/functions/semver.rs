@@ -43,10 +43,19 @@ fn partial(text: &str) -> Option<Partial> {
 /// The version that `text` tells; minor and patch may be left out.
 ///
 /// # Errors
-/// `Invalid Semantic Version`
+/// `Invalid Semantic Version`, `Version segment starts with 0`
 pub(super) fn parse(text: &str) -> Result<Version, String> {
     let found = partial(text).filter(|partial| partial.told > 0 && !text.contains(['x', '*']));
-    found.map(|partial| partial.version).ok_or_else(|| "Invalid Semantic Version".into())
+    let version = found.map(|partial| partial.version).ok_or("Invalid Semantic Version")?;
+    let number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if version
+        .prerelease
+        .split('.')
+        .any(|part| part.len() > 1 && part.starts_with('0') && number(part))
+    {
+        return Err("Version segment starts with 0".into());
+    }
+    Ok(version)
 }
 
 impl PartialOrd for Version {

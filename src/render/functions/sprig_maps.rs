@@ -1,6 +1,6 @@
 //! Sprig's functions on maps, on what is empty, and on types.
 
-use super::super::engine::go::function::Context;
+use super::super::engine::go::function::{Context, FunctionError};
 use super::super::engine::go::types::Type;
 use super::super::engine::go::value::Value;
 use super::args::{
@@ -109,19 +109,28 @@ pub(super) fn dig(_: &mut Context<'_>, args: &[Value]) -> Outcome {
         return failed("dig needs at least three arguments");
     }
     let (keys, rest) = args.split_at(args.len() - 2);
+    let conversion = |value: &Value, to: &str| {
+        let of = match value {
+            Value::Nil => "nil".to_owned(),
+            other => type_name(other),
+        };
+        FunctionError::failed(format!("interface conversion: interface {{}} is {of}, not {to}"))
+    };
+    let map_of = |value: &Value| match value.plain() {
+        Value::Map(map) => Ok(map),
+        _ => Err(conversion(value, "map[string]interface {}")),
+    };
     let mut here = any(rest, 1);
+    map_of(&here)?;
     for key in keys {
-        here = match here.plain() {
-            Value::Map(map) => match map.get_text(&shown(key)) {
-                Some(value) => value,
-                None => return Ok(any(rest, 0)),
-            },
-            other => {
-                let of = type_name(&other);
-                return failed(format!(
-                    "interface conversion: interface {{}} is {of}, not map[string]interface {{}}"
-                ));
-            }
+        if !matches!(key, Value::String(_)) {
+            return Err(conversion(key, "string"));
+        }
+    }
+    for key in keys {
+        here = match map_of(&here)?.get_text(&shown(key)) {
+            Some(value) => value,
+            None => return Ok(any(rest, 0)),
         };
     }
     Ok(here)
@@ -178,7 +187,7 @@ pub(super) fn type_is_like(_: &mut Context<'_>, args: &[Value]) -> Outcome {
 }
 
 /// The kind of a value as `reflect.Kind` spells it.
-fn kind(value: &Value) -> String {
+pub(super) fn kind(value: &Value) -> String {
     match value.type_of().map(Type::underlying) {
         None => "invalid".into(),
         Some(Type::Slice(_)) => "slice".into(),
@@ -220,7 +229,7 @@ pub(super) fn must_to_raw_json(context: &mut Context<'_>, args: &[Value]) -> Out
 /// Without `must`: nothing where it fails.
 fn or_nothing(outcome: Outcome, nothing: Value) -> Outcome {
     match outcome {
-        Err(super::super::engine::go::function::FunctionError::Failed { .. }) => Ok(nothing),
+        Err(FunctionError::Failed { .. }) => Ok(nothing),
         other => other,
     }
 }

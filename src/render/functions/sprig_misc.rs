@@ -5,14 +5,14 @@ use std::any::Any;
 use jiff::SignedDuration;
 
 use super::super::engine::go::function::{Context, FunctionError, Signature};
-use super::super::engine::go::types::{Named, Type, UintKind};
+use super::super::engine::go::types::{IntKind, Named, Type, UintKind};
 use super::super::engine::go::value::{Object, Value};
-use super::args::{Outcome, any, built, dict, failed, shown, text};
+use super::args::{Outcome, any, built, dict, failed, text};
 use super::layout::Moment;
 use super::semver::{self, Version};
-use super::sprig_numbers::whole;
+use super::sprig_maps::kind;
 use super::times::{self, Time};
-use super::{host, layout, strings};
+use super::{host, layout, strconv, strings, urls};
 
 pub(super) fn hello(_: &mut Context<'_>, _: &[Value]) -> Outcome {
     Ok("Hello!".into())
@@ -51,77 +51,36 @@ pub(super) fn is_abs(_: &mut Context<'_>, args: &[Value]) -> Outcome {
 pub(super) fn url_parse(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     let whole = text(args, 0);
     context.build(whole.len())?;
-    if whole.chars().any(char::is_control) {
-        return failed(format!(
-            "unable to parse url: parse {whole:?}: invalid control character in URL"
-        ));
+    match urls::parse(&whole) {
+        Ok(url) => Ok(Value::dict(url.parts().map(|(name, part)| (name, part.into())))),
+        Err(why) => failed(format!("unable to parse url: {why}")),
     }
-    let (rest, fragment) = whole.split_once('#').unwrap_or((&whole, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let scheme_end = rest.find(':').filter(|end| {
-        rest.starts_with(|c: char| c.is_ascii_alphabetic())
-            && rest[..*end].chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-    });
-    let (scheme, rest) = scheme_end.map_or(("", rest), |end| (&rest[..end], &rest[end + 1..]));
-    let (mut host, mut path, mut opaque, mut user) = ("", rest, "", "");
-    if let Some(authority) = rest.strip_prefix("//") {
-        let end = authority.find('/').unwrap_or(authority.len());
-        (host, path) = authority.split_at(end);
-        (user, host) = host.rsplit_once('@').unwrap_or(("", host));
-    } else if !scheme.is_empty() && !rest.starts_with('/') {
-        (opaque, path) = (rest, "");
-    }
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let parts = [
-        ("scheme", scheme.to_ascii_lowercase()),
-        ("host", host.to_owned()),
-        ("hostname", name.trim_matches(['[', ']']).to_owned()),
-        ("path", path.to_owned()),
-        ("query", query.to_owned()),
-        ("opaque", opaque.to_owned()),
-        ("fragment", fragment.to_owned()),
-        ("userinfo", user.to_owned()),
-    ];
-    Ok(Value::dict(parts.map(|(name, part)| (name, part.into()))))
 }
 
+/// The same put together again.
 pub(super) fn url_join(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    let parts = dict(&any(args, 0));
-    let part = |name: &str| {
-        let found = parts.iter().find(|(key, _)| key == name);
-        found.map_or_else(String::new, |(_, value)| shown(value))
+    let given = dict(&any(args, 0));
+    let part = |name: &str| match given.iter().find(|(key, _)| key == name) {
+        None => Ok(String::new()),
+        Some((_, Value::String(text))) => Ok(text.to_str().into_owned()),
+        Some((_, other)) => failed(format!(
+            "unable to parse {name} key, must be of type string, but {} found",
+            kind(other)
+        )),
     };
-    let mut out = String::new();
-    if !part("scheme").is_empty() {
-        out.push_str(&part("scheme"));
-        out.push(':');
+    let url = urls::Url {
+        scheme: part("scheme")?,
+        host: part("host")?,
+        path: part("path")?,
+        query: part("query")?,
+        opaque: part("opaque")?,
+        fragment: part("fragment")?,
+        userinfo: part("userinfo")?,
+    };
+    match url.text() {
+        Ok(text) => built(context, text),
+        Err(why) => failed(format!("unable to parse userinfo in dict: {why}")),
     }
-    if part("opaque").is_empty() {
-        if !part("host").is_empty() || !part("userinfo").is_empty() {
-            out.push_str("//");
-            if !part("userinfo").is_empty() {
-                out.push_str(&part("userinfo"));
-                out.push('@');
-            }
-            out.push_str(&part("host"));
-            if !part("path").is_empty() && !part("path").starts_with('/') {
-                out.push('/');
-            }
-        }
-        out.push_str(&part("path"));
-    } else {
-        out.push_str(&part("opaque"));
-    }
-    for (mark, name) in [('?', "query"), ('#', "fragment")] {
-        if !part(name).is_empty() {
-            out.push(mark);
-            out.push_str(&part(name));
-        }
-    }
-    built(context, out)
 }
 
 static SEMVER: Named = Named { name: "semver.Version", underlying: Type::Struct("struct {…}") };
@@ -204,16 +163,25 @@ pub(super) fn ago(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     Ok(times::duration_text(seconds as i64 * 1_000_000_000).into())
 }
 
+/// Seconds as text or `int64`; of anything else it is no time at all.
 pub(super) fn duration(_: &mut Context<'_>, args: &[Value]) -> Outcome {
-    let nanos = whole(&any(args, 0)).saturating_mul(1_000_000_000);
-    Ok(times::duration_text(nanos).into())
+    let seconds = match any(args, 0) {
+        Value::String(text) => strconv::parse_int("ParseInt", &text.to_str()).unwrap_or(0),
+        Value::Int(seconds, IntKind::I64) => seconds,
+        _ => 0,
+    };
+    Ok(times::duration_text(seconds.saturating_mul(1_000_000_000)).into())
 }
 
+/// In the largest unit that it is longer than: of a text, of `int64` nanoseconds, since a time.
 pub(super) fn duration_round(context: &mut Context<'_>, args: &[Value]) -> Outcome {
+    const SECOND: u64 = 1_000_000_000;
+    const UNITS: [(u64, &str); 6] =
+        [(365 * 86400, "y"), (30 * 86400, "mo"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s")];
     let arg = any(args, 0);
-    let nanos = match arg.plain() {
+    let nanos = match &arg {
         Value::String(text) => times::parse_duration(&text.to_str()).unwrap_or(0),
-        Value::Int(nanos, _) => nanos,
+        Value::Int(nanos, IntKind::I64) => *nanos,
         _ => match times::of(&arg) {
             Some(then) => {
                 let now = host::of(context)?.world().now();
@@ -222,12 +190,12 @@ pub(super) fn duration_round(context: &mut Context<'_>, args: &[Value]) -> Outco
             None => 0,
         },
     };
-    let seconds = nanos.unsigned_abs() / 1_000_000_000;
-    const UNITS: [(u64, &str); 6] =
-        [(365 * 86400, "y"), (30 * 86400, "mo"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s")];
-    let unit = UNITS.iter().find(|(size, _)| seconds > *size || *size == 1 && seconds == 1);
-    let text =
-        unit.map_or_else(|| "0s".to_owned(), |(size, unit)| format!("{}{unit}", seconds / size));
+    let nanos = nanos.unsigned_abs();
+    let unit = UNITS.iter().find(|(size, _)| nanos > size * SECOND);
+    let text = unit.map_or_else(
+        || "0s".to_owned(),
+        |(size, unit)| format!("{}{unit}", nanos / (size * SECOND)),
+    );
     Ok(text.into())
 }
 

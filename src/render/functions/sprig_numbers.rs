@@ -17,9 +17,14 @@ pub(super) fn whole(value: &Value) -> i64 {
         Value::String(text) => {
             // A leading zero makes no octal number, as Go's cast package decided.
             let text = text.to_str();
+            // `1.00` is a whole number.
+            let text = text.split_once('.').map_or(&*text, |(whole, zeros)| {
+                let zero = !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0');
+                if zero { whole } else { &text }
+            });
             let trimmed = text.trim_start_matches('0');
             let decimal = trimmed.starts_with(|c: char| c.is_ascii_digit());
-            strconv::parse_any_base(if decimal { trimmed } else { &text }).unwrap_or(0)
+            strconv::parse_any_base(if decimal { trimmed } else { text }).unwrap_or(0)
         }
         _ => 0,
     }
@@ -42,7 +47,14 @@ const fn long(number: i64) -> Value {
 }
 
 pub(super) fn atoi(_: &mut Context<'_>, args: &[Value]) -> Outcome {
-    Ok(Value::int(strconv::parse_int("Atoi", &shown(&any(args, 0))).unwrap_or(0)))
+    let text = shown(&any(args, 0));
+    // What is too large is the largest there is.
+    let nearest = |why: String| match why.ends_with("out of range") {
+        true if text.starts_with('-') => i64::MIN,
+        true => i64::MAX,
+        false => 0,
+    };
+    Ok(Value::int(strconv::parse_int("Atoi", &text).unwrap_or_else(nearest)))
 }
 
 pub(super) fn int64(_: &mut Context<'_>, args: &[Value]) -> Outcome {
@@ -135,8 +147,28 @@ pub(super) fn divf(_: &mut Context<'_>, args: &[Value]) -> Outcome {
     if args.iter().skip(1).any(|arg| real(arg) == 0.0) {
         return failed("decimal division by 0");
     }
-    // Sixteen digits behind the point, as Sprig's decimals have.
-    folded_real(args, |a, b| format!("{:.16}", a / b).parse().unwrap_or(a / b))
+    folded_real(args, |a, b| quotient(a, b).unwrap_or(a / b))
+}
+
+/// `a / b` with sixteen digits behind the point, as Sprig's decimals have; `None` for what is too large or
+/// too small for it.
+fn quotient(a: f64, b: f64) -> Option<f64> {
+    // The digits of a number, and how many of them stand behind the point.
+    let digits = |number: f64| {
+        let text = format!("{number:e}");
+        let (digits, exponent) = text.split_once('e')?;
+        let behind = digits.split_once('.').map_or(0, |(_, behind)| behind.len() as i32);
+        let all: i128 = digits.replace('.', "").parse().ok()?;
+        Some((all, behind - exponent.parse::<i32>().ok()?))
+    };
+    let ((a, behind_a), (b, behind_b)) = (digits(a)?, digits(b)?);
+    let shift = 16 + behind_b - behind_a;
+    let power = 10_i128.checked_pow(shift.unsigned_abs())?;
+    let (a, b) = if shift < 0 { (a, b.checked_mul(power)?) } else { (a.checked_mul(power)?, b) };
+    let half = b.abs() / 2 + (b.abs() % 2);
+    let up = i128::from((a % b).abs() >= half);
+    let rounded = a / b + if (a < 0) == (b < 0) { up } else { -up };
+    format!("{rounded}e-16").parse().ok()
 }
 
 pub(super) fn maxf(_: &mut Context<'_>, args: &[Value]) -> Outcome {
@@ -155,15 +187,14 @@ pub(super) fn floor(_: &mut Context<'_>, args: &[Value]) -> Outcome {
     Ok(Value::float(real(&any(args, 0)).floor()))
 }
 
-/// `round number places [from]`: up from the digit `from` × 10, .5 unless told.
+/// `round number places [from]`: up when what is cut off is at least `from`, .5 unless told, else
+/// down, also below zero.
 pub(super) fn round(_: &mut Context<'_>, args: &[Value]) -> Outcome {
     let (number, places) = (real(&any(args, 0)), int(args, 1).clamp(-300, 300));
     let from = args.get(2).map_or(0.5, real);
     let scale = 10f64.powi(places as i32);
     let digit = number * scale;
-    let (whole, rest) = (digit.trunc(), digit.fract());
-    let up = rest.abs() >= from;
-    let rounded = if up { whole + if number < 0.0 { -1.0 } else { 1.0 } } else { whole };
+    let rounded = if digit.fract() >= from { digit.ceil() } else { digit.floor() };
     Ok(Value::float(rounded / scale))
 }
 
@@ -211,6 +242,9 @@ pub(super) fn seq(context: &mut Context<'_>, args: &[Value]) -> Outcome {
         }
         3 => {
             let (start, step, stop) = (int(args, 0), int(args, 1), int(args, 2));
+            if (stop < start) != (step < 0) {
+                return Ok("".into());
+            }
             row(start, towards(stop, step), step)?
         }
         _ => return Ok("".into()),

@@ -6,7 +6,7 @@ use super::super::engine::go::value::Value;
 use super::args::{
     Failure, Outcome, any, built, bytes, elements, failed, formatted, int, shown, text,
 };
-use super::{case, encoding, strings};
+use super::{case, encoding, sprig_names, strings};
 
 pub(super) fn trim(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     built(context, text(args, 0).trim())
@@ -66,24 +66,34 @@ fn between(whole: &str, start: usize, end: usize) -> Vec<u8> {
 
 pub(super) fn trunc(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     let (count, whole) = (int(args, 0), text(args, 1));
-    let size = count.unsigned_abs() as usize;
-    let kept = if count < 0 {
-        between(&whole, whole.len().saturating_sub(size), whole.len())
-    } else {
-        between(&whole, 0, size)
+    let size = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    let kept = match whole.len().checked_sub(size) {
+        Some(start) if count < 0 => between(&whole, start, whole.len()),
+        Some(_) => between(&whole, 0, size),
+        None => whole.into_owned().into_bytes(),
     };
     built(context, kept)
 }
 
 pub(super) fn substr(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     let (start, end, whole) = (int(args, 0), int(args, 1), text(args, 2));
-    let kept = match (usize::try_from(start), usize::try_from(end)) {
-        (Err(_), Ok(end)) => between(&whole, 0, end),
-        (Ok(start), Ok(end)) if end <= whole.len() => between(&whole, start, end),
-        (Ok(start), _) => between(&whole, start, whole.len()),
-        (Err(_), Err(_)) => Vec::new(),
+    let length = whole.len() as i64;
+    let (start, end) = match (start, end) {
+        (..0, end) => (0, end),
+        (start, end) if end < 0 || end > length => (start, length),
+        both => both,
     };
-    built(context, kept)
+    if end < 0 {
+        return failed(format!("runtime error: slice bounds out of range [:{end}]"));
+    }
+    if end > length {
+        let more = format!("[:{end}] with length {length}");
+        return failed(format!("runtime error: slice bounds out of range {more}"));
+    }
+    if start > end {
+        return failed(format!("runtime error: slice bounds out of range [{start}:{end}]"));
+    }
+    built(context, between(&whole, start as usize, end as usize))
 }
 
 pub(super) fn abbrev(context: &mut Context<'_>, args: &[Value]) -> Outcome {
@@ -126,95 +136,69 @@ pub(super) fn initials(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     built(context, first.collect::<String>())
 }
 
+/// Small letters up, at the beginning of a word to title case; all others down.
 pub(super) fn swapcase(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    // The first letter of a word in title case goes to lower case, small letters go up.
-    let whole = text(args, 0);
-    let swapped = whole.chars().map(|c| match c {
-        c if c.is_uppercase() => case::lower_char(c),
-        c if c.is_lowercase() => case::upper_char(c),
-        c => c,
-    });
-    let swapped: String = swapped.collect();
+    let mut begins = true;
+    let swapped = |c: char| {
+        let first = std::mem::replace(&mut begins, c.is_whitespace());
+        match c {
+            c if c.is_lowercase() && first => case::title_char(c),
+            c if c.is_lowercase() => case::upper_char(c),
+            c => case::lower_char(c),
+        }
+    };
+    let swapped: String = text(args, 0).chars().map(swapped).collect();
     built(context, swapped)
 }
 
-/// The words of a name: cut at anything that is no letter and where capitals begin.
-fn name_words(name: &str) -> Vec<String> {
-    let letters: Vec<char> = name.chars().collect();
-    let mut words: Vec<String> = Vec::new();
-    let mut word = String::new();
-    for (index, c) in letters.iter().enumerate() {
-        if !c.is_alphanumeric() {
-            if !word.is_empty() {
-                words.push(std::mem::take(&mut word));
-            }
-            continue;
-        }
-        let before = index.checked_sub(1).and_then(|at| letters.get(at)).copied();
-        let next = letters.get(index + 1).copied();
-        let starts = c.is_uppercase()
-            && before.is_some_and(|before| {
-                before.is_lowercase()
-                    || before.is_ascii_digit()
-                    || before.is_uppercase() && next.is_some_and(char::is_lowercase)
-            });
-        if starts && !word.is_empty() {
-            words.push(std::mem::take(&mut word));
-        }
-        word.push(*c);
-    }
-    if !word.is_empty() {
-        words.push(word);
-    }
-    words
-}
-
 pub(super) fn snakecase(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    built(context, case::lower(&name_words(&text(args, 0)).join("_")))
+    built(context, sprig_names::connected(&text(args, 0), '_'))
 }
 
 pub(super) fn kebabcase(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    built(context, case::lower(&name_words(&text(args, 0)).join("-")))
+    built(context, sprig_names::connected(&text(args, 0), '-'))
 }
 
 pub(super) fn camelcase(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    let whole = text(args, 0);
-    let words = whole.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    let mut out = String::new();
-    for word in words {
-        let mut letters = word.chars();
-        out.extend(letters.next().map(case::upper_char));
-        out.push_str(letters.as_str());
-    }
-    built(context, out)
+    built(context, sprig_names::capitals(&text(args, 0)))
 }
 
-fn wrapped(whole: &str, width: i64, separator: &str) -> String {
-    let width = width.max(1) as usize;
-    let mut out = String::new();
-    let mut length = 0;
-    for word in whole.split(' ') {
-        if length > 0 && length + 1 + word.len() > width {
-            out.push_str(separator);
-            length = 0;
-        } else if length > 0 {
-            out.push(' ');
-            length += 1;
+/// Lines of at most `width` bytes with `separator` between them, cut at spaces; a longer word stays
+/// whole unless `cut_words`.
+fn wrapped(whole: &str, width: i64, separator: &str, cut_words: bool) -> Vec<u8> {
+    let width = usize::try_from(width).unwrap_or(0).max(1);
+    let separator = if separator.is_empty() { "\n" } else { separator };
+    let mut out = Vec::new();
+    let mut rest = whole.as_bytes();
+    while rest.len() > width {
+        if let Some(behind) = rest.strip_prefix(b" ") {
+            rest = behind;
+            continue;
         }
-        out.push_str(word);
-        length += word.len();
+        let (end, next) = match memchr::memrchr(b' ', &rest[..=width]) {
+            Some(space) => (space, space + 1),
+            None if cut_words => (width, width),
+            None => match memchr::memchr(b' ', &rest[width..]) {
+                Some(space) => (width + space, width + space + 1),
+                None => break,
+            },
+        };
+        out.extend_from_slice(&rest[..end]);
+        out.extend_from_slice(separator.as_bytes());
+        rest = &rest[next..];
     }
+    out.extend_from_slice(rest);
     out
 }
 
 pub(super) fn wrap(context: &mut Context<'_>, args: &[Value]) -> Outcome {
-    built(context, wrapped(&text(args, 1), int(args, 0), "\n"))
+    built(context, wrapped(&text(args, 1), int(args, 0), "", false))
 }
 
 pub(super) fn wrap_with(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     let (separator, whole) = (text(args, 1), text(args, 2));
     context.build(whole.len().saturating_mul(1 + separator.len()))?;
-    Ok(wrapped(&whole, int(args, 0), &separator).into())
+    built(context, wrapped(&whole, int(args, 0), &separator, true))
 }
 
 pub(super) fn contains(_: &mut Context<'_>, args: &[Value]) -> Outcome {
@@ -248,7 +232,10 @@ pub(super) fn cat(context: &mut Context<'_>, args: &[Value]) -> Outcome {
 
 /// Every line, also an empty one, `spaces` to the right.
 fn moved(context: &mut Context<'_>, args: &[Value]) -> Result<String, Failure> {
-    let (spaces, whole) = (int(args, 0).max(0) as usize, text(args, 1));
+    let whole = text(args, 1);
+    let Ok(spaces) = usize::try_from(int(args, 0)) else {
+        return failed("strings: negative Repeat count");
+    };
     let lines = whole.matches('\n').count() + 1;
     context.build(whole.len().saturating_add(lines.saturating_mul(spaces)))?;
     let pad = " ".repeat(spaces);
@@ -313,7 +300,11 @@ pub(super) fn join(context: &mut Context<'_>, args: &[Value]) -> Outcome {
 }
 
 pub(super) fn sort_alpha(_: &mut Context<'_>, args: &[Value]) -> Outcome {
-    let mut items = string_list(&any(args, 0));
+    let arg = any(args, 0);
+    let mut items = match arg {
+        Value::Nil => vec![shown(&arg)],
+        _ => string_list(&arg),
+    };
     items.sort();
     Ok(Value::strings(items))
 }
@@ -340,6 +331,14 @@ pub(super) fn split_n(context: &mut Context<'_>, args: &[Value]) -> Outcome {
     let (separator, count, whole) = (text(args, 0), int(args, 1), text(args, 2));
     context.build(whole.len())?;
     Ok(match usize::try_from(count) {
+        Ok(0) => numbered([]),
+        // Letter by letter, the rest in the last part.
+        Ok(count) if separator.is_empty() => {
+            let cut = whole.char_indices().nth(count - 1).map_or(whole.len(), |(at, _)| at);
+            let letters = whole[..cut].chars().map(String::from);
+            let rest = Some(&whole[cut..]).filter(|rest| !rest.is_empty());
+            numbered(letters.take(count - 1).chain(rest.map(str::to_owned)))
+        }
         Ok(count) => numbered(whole.splitn(count, &*separator).map(str::to_owned)),
         Err(_) => numbered(strings::split(&whole, &separator)),
     })
