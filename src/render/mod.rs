@@ -21,7 +21,6 @@ mod format;
 pub mod functions;
 mod journal;
 mod place;
-mod preview;
 mod recover;
 mod reload;
 mod language;

@@ -47,6 +47,8 @@ mod process;
 mod reload;
 mod render_catalog;
 mod render_consul_template;
+mod render_crash;
+mod render_writing;
 mod restart;
 mod rig;
 mod support;
