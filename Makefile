@@ -45,11 +45,12 @@ bench-check: build-deps ## the same, held to benches/compare/bounds.toml
 	cargo bench --locked --bench render -- --check
 	cargo bench --locked --bench compare -- --check $(BENCH)
 
-soak: build-deps ## about an hour of load (the tables show the memory after the first and the last round), 100,000 templates judged by Go
+soak: build-deps ## about an hour of load (the tables show the memory after the first and the last round), 100,000 templates judged by Go, 1,000 deaths while files are written
 	scripts/install-peers --debian
 	PORTOLAN_FULL=1 PORTOLAN_STORM_STEPS=$(STORM_STEPS) \
-		cargo test --locked --release --test it consul_ -- --nocapture --test-threads 1
+		cargo test --locked --release --test it -- --nocapture --test-threads 1 consul_ checks::ten_thousand
 	cargo test --locked --test it -- --ignored --nocapture go_grammar
+	PORTOLAN_FULL=1 cargo test --locked --test it render_crash -- --nocapture
 	PORTOLAN_FULL=1 cargo test --locked --test it -- go_limits
 	PORTOLAN_FULL=1 cargo test --locked --lib render::functions::rows_tests
 	cargo bench --locked --bench compare -- --rounds $(SOAK_ROUNDS) --seconds 10 \

@@ -3,12 +3,26 @@
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::App;
 use super::rendered::{Rendered, written};
 use crate::lifecycle::{Phase, Phases};
 use crate::render::{Ended, ExecConfig, Order, supervise};
 
 /// Orders that wait for a child that is busy ending.
 const ORDERS: usize = 32;
+
+impl App {
+    /// Returns the exit code of the child of `[exec]` once it has ended for good by itself; never
+    /// without one.
+    pub async fn child_ended(&self) -> u8 {
+        self.child.ended().await
+    }
+
+    /// Passes `signal` on to the child; says whether there is one that runs.
+    pub async fn signal_child(&self, signal: rustix::process::Signal) -> bool {
+        self.child.signal(signal).await
+    }
+}
 
 /// The child, if there is one. Dropping it ends the task, and kills the child.
 #[derive(Debug)]

@@ -47,8 +47,8 @@ use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
 use publish::{Compile, Publisher};
-use sight::Sight;
 use rendered::Rendered;
+use sight::Sight;
 use sockets::Sockets;
 use workers::Workers;
 
@@ -332,29 +332,6 @@ impl App {
     pub async fn published(&self, wanted: impl Fn(&Snapshot) -> bool) {
         let mut published = self.published.clone();
         let _ = published.wait_for(|snapshot| wanted(snapshot)).await;
-    }
-
-    /// Returns once every file is what it should be, or something went wrong with it; tells how
-    /// each stands then. What waits for a registry is waited for.
-    pub async fn rendered(&self) -> Vec<render::ResourceStatus> {
-        self.rendered.clone().settled().await
-    }
-
-    /// Evaluates `resources` without writing or running anything: what each file would say, and
-    /// whenever that changes. Their names must be templates of the configuration.
-    pub fn preview(&self, resources: Vec<render::Resource>) -> mpsc::Receiver<render::Preview> {
-        render::preview(resources, &self.published, &self.lifecycle.phases(), &self.wants)
-    }
-
-    /// Returns the exit code of the child of `[exec]` once it has ended for good by itself; never
-    /// without one.
-    pub async fn child_ended(&self) -> u8 {
-        self.child.ended().await
-    }
-
-    /// Passes `signal` on to the child; says whether there is one that runs.
-    pub async fn signal_child(&self, signal: rustix::process::Signal) -> bool {
-        self.child.signal(signal).await
     }
 
     /// Stops accepting, lets what runs finish until `deadline` from now, and says how many

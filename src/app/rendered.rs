@@ -4,12 +4,27 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::render::{Renderer, ResourceStatus};
+use super::App;
+use crate::render::{self, Preview, Renderer, Resource, ResourceStatus};
 
 /// How each resource stands: another list after each reload.
 pub(super) type Statuses = Arc<Vec<watch::Receiver<ResourceStatus>>>;
+
+impl App {
+    /// Returns once every file is what it should be, or something went wrong with it; tells how
+    /// each stands then. What waits for a registry is waited for.
+    pub async fn rendered(&self) -> Vec<ResourceStatus> {
+        self.rendered.clone().settled().await
+    }
+
+    /// Evaluates `resources` without writing or running anything: what each file would say, and
+    /// whenever that changes. Their names must be templates of the configuration.
+    pub fn preview(&self, resources: Vec<Resource>) -> mpsc::Receiver<Preview> {
+        render::preview(resources, &self.published, &self.lifecycle.phases(), &self.wants)
+    }
+}
 
 /// Follows the resources over reloads. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -105,7 +105,7 @@ pub(super) fn show(plan: &Plan) -> ExitCode {
             say("#");
         }
     }
-    for (name, _) in &plan.variables {
+    for name in plan.variables.keys() {
         say(&format!("# The variable {name} must be set: it holds a secret of the installation."));
     }
     if let Some(file) = &plan.pid_file {

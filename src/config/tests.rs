@@ -198,7 +198,7 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
             "unknown kind of registry",
             "[registry.local.fiel]\npath = \"s.toml\"\n",
             "p.toml:1:17: unknown key `fiel` in [registry.local]; did you mean `file`? Known \
-             keys: consul, file, rancher-answers",
+             keys: consul, environment, file, keyfile, rancher-answers",
         ),
         (
             "unknown dialect",

@@ -195,18 +195,30 @@ fn keep_group(records: &mut Vec<Merged<'_>>) {
 fn compile_set(records: &[Merged<'_>], rules: Rules) -> Option<Set> {
     let rtype = records.first()?.data.rtype()?;
     let ttl = records.iter().map(|record| record.ttl).min().unwrap_or(0);
-    let mut bytes = Vec::new();
-    let mut starts = vec![0];
-    let mut glue: Vec<Glue> = Vec::new();
+    let even = match rtype {
+        rtype::A => Some(RR_HEAD + 4),
+        rtype::AAAA => Some(RR_HEAD + 16),
+        _ => None,
+    };
+    let count = records.len();
+    let mut bytes = Vec::with_capacity(count * even.unwrap_or_default());
+    let mut starts = Vec::with_capacity(if even.is_some() { 0 } else { count + 1 });
+    let mut glue: Vec<Glue> = Vec::with_capacity(if rtype == rtype::SRV { count } else { 0 });
     let mut target: Option<&Name> = None;
     let mut targets = 0;
     for record in records {
+        if even.is_none() {
+            starts.push(bytes.len() as u32);
+        }
         write_head(&mut bytes, OWNER, rtype, ttl);
         let length_at = bytes.len() - 2;
         record.data.write(&mut bytes);
         let length = bytes.len() - length_at - 2;
         set16(&mut bytes, length_at, length as u16);
-        starts.push(bytes.len() as u32);
+        // The first tells about how long they are.
+        if bytes.capacity() < count * length {
+            bytes.reserve_exact((count - 1) * bytes.len());
+        }
         if let Data::Srv(srv) = record.data {
             if let Some(least) = rules.hundred {
                 let sum: u64 =
@@ -222,18 +234,16 @@ fn compile_set(records: &[Merged<'_>], rules: Rules) -> Option<Set> {
             glue.push(Glue { target: targets, ip: srv.glue });
         }
     }
-    let step = match rtype {
-        rtype::A => Some(RR_HEAD + 4),
-        rtype::AAAA => Some(RR_HEAD + 16),
-        _ => None,
-    };
+    if even.is_none() {
+        starts.push(bytes.len() as u32);
+    }
     Some(Set {
         rtype,
         ttl,
         bytes: bytes.into(),
-        layout: step.map_or_else(|| Layout::Uneven(starts.into()), Layout::Even),
+        layout: even.map_or_else(|| Layout::Uneven(starts.into()), Layout::Even),
         glue: glue.into(),
-        weights: if step.is_some() { weights(records) } else { Box::default() },
+        weights: if even.is_some() { weights(records) } else { Box::default() },
         places: places(records),
     })
 }

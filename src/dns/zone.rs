@@ -98,11 +98,7 @@ impl ZoneTable {
             Some((_, before)) => {
                 snapshot.changes_since(before, |(name, old, new)| build.change(name, old, new));
             }
-            None => {
-                for (name, service) in snapshot.services.iter() {
-                    build.change(name, None, Some(service));
-                }
-            }
+            None => build.fill(&snapshot.services),
         }
         build.flush();
         let serial = snapshot.generation as u32;

@@ -36,10 +36,9 @@ async fn orphans() {
         let Ok(now) = tokio::task::spawn_blocking(zombies).await else { return };
         let left = now.intersection(&seen).filter_map(|id| Pid::from_raw(*id));
         for pid in left {
-            match waitpid(Some(pid), WaitOptions::NOHANG) {
-                Ok(Some(_)) => tracing::debug!(pid = pid.as_raw_nonzero(), "an orphan was reaped"),
-                // Whoever waits for it came first.
-                Ok(None) | Err(_) => {}
+            // Otherwise whoever waits for it came first.
+            if let Ok(Some(_)) = waitpid(Some(pid), WaitOptions::NOHANG) {
+                tracing::debug!(pid = pid.as_raw_nonzero(), "an orphan was reaped");
             }
         }
         seen = now;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -102,7 +102,8 @@ impl Control {
             keys_max: config.max_keys,
         };
         let now = Instant::now();
-        let agents = Agents::new(&config, base_dir);
+        let broken = watch::Sender::default();
+        let agents = Agents::new(&config, base_dir, broken.clone());
         agents.set_token(config.token.as_ref().map(super::secret::Secret::reveal));
         let wait = config.wait.0.clamp(Duration::from_millis(100), WAIT_MAX);
         let rules = Rules {
@@ -121,8 +122,8 @@ impl Control {
             rules,
             hold: outlet.hold(),
             ramp: Mutex::new(Ramp::new(config.max_starts)),
-            broke_at: Mutex::new(None),
-            lost: AtomicUsize::new(0),
+            broken,
+            unnoticed_max: config.heartbeat.0 + config.timeout.0,
             resets: AtomicU64::new(0),
             events,
         };

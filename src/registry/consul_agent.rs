@@ -15,6 +15,9 @@ use http::{Method, StatusCode};
 use super::consul_config::ConsulConfig;
 use super::consul_watch::{Consistency, Query, Told, Watch};
 use super::secret::Secret;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
 use crate::net::http::{Client, HttpError, Reply, Request, Settings, escaped};
 use crate::net::tls::TlsFiles;
 
@@ -106,12 +109,12 @@ pub(super) struct Agents {
 }
 
 impl Agents {
-    /// Connections that agents ended while nothing was under way.
-    pub(super) fn connections_lost(&self) -> usize {
-        self.clients.iter().map(Client::connections_lost).sum()
-    }
-
-    pub(super) fn new(config: &ConsulConfig, base_dir: &Path) -> Self {
+    /// `broken` is told of connections that agents ended while nothing was under way.
+    pub(super) fn new(
+        config: &ConsulConfig,
+        base_dir: &Path,
+        broken: watch::Sender<Option<Instant>>,
+    ) -> Self {
         let file = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| base_dir.join(p));
         let settings = Settings {
             tls: TlsFiles {
@@ -123,6 +126,7 @@ impl Agents {
             server_name: config.server_name.clone(),
             connect_timeout: config.timeout.0.min(Duration::from_secs(5)),
             connections_max: config.max_watches.max(4),
+            broken,
         };
         let client = |origin| Client::new(origin, settings.clone());
         let mut scope = String::new();

@@ -1,7 +1,7 @@
 //! The tasks that ask: one for each watch, a short one for each turn and each second read.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -77,9 +77,9 @@ pub(super) struct Shared {
     pub(super) hold: Duration,
     pub(super) ramp: Mutex<Ramp>,
     /// When a connection broke last: for a while losses are doubted.
-    pub(super) broke_at: Mutex<Option<Instant>>,
-    /// Idle connections that the agents had ended, when it was looked last.
-    pub(super) lost: AtomicUsize,
+    pub(super) broken: watch::Sender<Option<Instant>>,
+    /// How long an agent may be gone and back before anybody notices.
+    pub(super) unnoticed_max: Duration,
     /// How often the index of the list went backwards: the cluster forgot something.
     pub(super) resets: AtomicU64,
     pub(super) events: mpsc::Sender<Event>,
@@ -92,23 +92,13 @@ impl Shared {
     }
 
     fn broke(&self) {
-        *self.broke_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    /// Whether a connection broke later than `at`.
-    fn broke_since(&self, at: Instant) -> bool {
-        self.broke_at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|broke| broke > at)
+        self.broken.send_replace(Some(Instant::now()));
     }
 
     /// Why an answer that has just come may lack what is there. An agent that was started anew ends
     /// its idle connections too: whoever then asks over a new one would not notice.
     fn doubt(&self) -> Option<&'static str> {
-        let lost = self.agents.connections_lost();
-        if self.lost.swap(lost, Ordering::AcqRel) != lost {
-            self.broke();
-        }
-        let broke_at = *self.broke_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let recently = broke_at.is_some_and(|at| at.elapsed() < self.hold);
+        let recently = self.broken.borrow().is_some_and(|at| at.elapsed() < self.hold);
         recently.then_some("a connection to it broke just before")
     }
 
@@ -194,6 +184,7 @@ pub(super) async fn follow(
 ) {
     let mut watch = Watch::new(shared.rules, Instant::now());
     let mut epoch = None;
+    let mut broken = shared.broken.subscribe();
     // Whether the token has seen all there is.
     let mut clear = false;
     // An error means that the registry is ending.
@@ -201,17 +192,22 @@ pub(super) async fn follow(
         if epoch.replace(now.epoch).is_some_and(|before| before != now.epoch) {
             watch.reconnected(now.same);
         }
-        let planned = Instant::now();
-        let (mut at, mut query) = watch.next(planned);
+        let (mut at, mut query) = watch.next(Instant::now());
         if watch.begins() {
             at = at.max(shared.slot());
         }
         let Some(()) = unless_changed(&mut gate, sleep_until(at)).await else { continue };
-        if shared.broke_since(planned) {
+        if broken.has_changed().unwrap_or(false) {
+            broken.mark_unchanged();
             query = watch.shaken(query, Instant::now());
         }
         let asked = Box::pin(shared.agents.ask(&target, query));
+        let asked = unless_broken(&mut broken, &shared, query, asked);
         let Some(answer) = unless_changed(&mut gate, asked).await else { continue };
+        let Some(answer) = answer else {
+            watch.shaken(query, Instant::now());
+            continue;
+        };
         let result = take(&shared, &target, &mut watch, answer, &mut last, &mut clear).await;
         match result {
             Ok(Some(heard)) => shared.tell(&target, Asker::Watch, Ok(heard)).await,
@@ -307,6 +303,28 @@ pub(super) async fn once(shared: Arc<Shared>, target: Target, asker: Asker, last
         shared.broke();
     }
     shared.tell(&target, asker, result).await;
+}
+
+/// `None` when a connection broke while a question was parked that had not been so for long: the
+/// server may have been started anew before it got it, and has forgotten the index that it waits for.
+async fn unless_broken<T>(
+    broken: &mut watch::Receiver<Option<Instant>>,
+    shared: &Shared,
+    query: Query,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let until = Instant::now() + shared.unnoticed_max;
+    if !query.parks() {
+        return Some(work.await);
+    }
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return Some(done),
+        _ = broken.changed() => return None,
+        () = sleep_until(until) => {}
+    }
+    Some(work.await)
 }
 
 /// `None` when the gate moved before `work` was done.

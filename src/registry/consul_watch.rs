@@ -34,6 +34,13 @@ pub(super) struct Query {
     pub(super) consistency: Consistency,
 }
 
+impl Query {
+    /// Whether the server may keep it for longer than a moment.
+    pub(super) fn parks(&self) -> bool {
+        self.after.is_some_and(|(_, wait)| wait > PROBE_WAIT)
+    }
+}
+
 /// What the headers of an answer tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Told {

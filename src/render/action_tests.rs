@@ -27,7 +27,10 @@ fn equal_ways_to_tell_are_one_and_others_are_not() {
     let identities: std::collections::BTreeSet<_> =
         ways.iter().map(|way| action(way).identity()).collect();
     assert_eq!(identities.len(), ways.len());
-    assert_eq!(action(ways[4]).identity(), action("reload_signal = { pid_file = \"/run/a.pid\", signal = \"SIGHUP\" }").identity());
+    assert_eq!(
+        action(ways[4]).identity(),
+        action("reload_signal = { pid_file = \"/run/a.pid\", signal = \"SIGHUP\" }").identity()
+    );
     assert_eq!(action(ways[3]), Action::Command("cat '/out/a b'".into()));
     assert_eq!(action(ways[6]).to_string(), "HUP by /etc/portolan/a.pid");
     assert_eq!(action(ways[9]).to_string(), "POST to a", "no header, no path");
@@ -41,7 +44,12 @@ async fn a_signal_goes_to_the_process_of_the_file_and_failures_name_it() {
     let limit = Duration::from_secs(20);
     let error = action.run(None, limit).await.unwrap_err();
     assert!(error.contains("cannot read") && error.ends_with("does the reader run?"), "{error}");
-    for (text, told) in [("none\n", "finds no number"), ("0", "finds no number"), ("-1", "finds no number"), ("4999999\n", "finds no process 4999999")] {
+    for (text, told) in [
+        ("none\n", "finds no number"),
+        ("0", "finds no number"),
+        ("-1", "finds no number"),
+        ("4999999\n", "finds no process 4999999"),
+    ] {
         std::fs::write(&pid_file, text).unwrap();
         let error = action.run(None, limit).await.unwrap_err();
         assert!(error.contains(told), "{text:?}: {error}");
@@ -78,7 +86,9 @@ async fn a_request_is_sent_as_stated_and_only_success_is_one() {
     let router = axum::Router::new().fallback(answer);
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
     let tell = |way: &str, limit: Duration| {
-        let action = Arc::new(action(&format!("reload_http = {{ {way} }}").replace("PORT", &port.to_string())));
+        let action = Arc::new(action(
+            &format!("reload_http = {{ {way} }}").replace("PORT", &port.to_string()),
+        ));
         async move { action.run(action.client().as_ref(), limit).await }
     };
     let long = Duration::from_secs(20);

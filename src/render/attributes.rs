@@ -69,8 +69,9 @@ impl Attributes {
     /// Gives `file` its owner; a process that may not keep the one before keeps the file as its own.
     fn give(&self, file: &File, before: Option<&Metadata>) -> io::Result<()> {
         let now = file.metadata()?;
-        let user = self.user.or(before.map(MetadataExt::uid)).unwrap_or(now.uid());
-        let group = self.group.or(before.map(MetadataExt::gid)).unwrap_or(now.gid());
+        let user = self.user.or_else(|| before.map(MetadataExt::uid)).unwrap_or_else(|| now.uid());
+        let group =
+            self.group.or_else(|| before.map(MetadataExt::gid)).unwrap_or_else(|| now.gid());
         if (user, group) == (now.uid(), now.gid()) {
             return Ok(());
         }
@@ -134,7 +135,8 @@ mod tests {
         fs::write(&old, "").unwrap();
         let set = rustix::fs::setxattr(&old, "user.origin", b"chart", XattrFlags::empty());
         if let Err(error) = set {
-            println!("skipped: this file system has no extended attributes: {error}");
+            let why = format!("skipped: this file system has no extended attributes: {error}\n");
+            io::Write::write_all(&mut io::stdout(), why.as_bytes()).unwrap();
             return;
         }
         let file = File::create(&new).unwrap();

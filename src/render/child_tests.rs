@@ -46,9 +46,8 @@ async fn until(log: &std::path::Path, wanted: &str) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    if tokio::time::timeout(Duration::from_secs(20), seen).await.is_err() {
-        panic!("{wanted:?}, not {:?}", std::fs::read_to_string(log));
-    }
+    let in_time = tokio::time::timeout(Duration::from_secs(20), seen).await.is_ok();
+    assert!(in_time, "{wanted:?}, not {:?}", std::fs::read_to_string(log));
 }
 
 #[tokio::test]

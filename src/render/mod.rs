@@ -20,12 +20,12 @@ mod fault;
 mod format;
 pub mod functions;
 mod journal;
-mod place;
-mod recover;
-mod reload;
 mod language;
 mod layout;
+mod place;
 mod preview;
+mod recover;
+mod reload;
 mod resource;
 mod stage;
 mod status;
@@ -106,11 +106,15 @@ impl Renderer {
     ) -> Self {
         let destinations: Vec<PathBuf> =
             resources.iter().map(|resource| resource.destination.clone()).collect();
+        let rolls_back = groups.iter().filter(|(_, group)| group.roll_back);
+        let rolls_back: BTreeSet<String> =
+            rolls_back.map(|(name, _)| format!("[group.{name}]")).collect();
         let (data_dir, metrics) = (around.data_dir.clone(), around.metrics.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let (journal, found) =
                 Journal::open(data_dir.as_deref(), metrics.journal_failures.clone());
-            recover::finish(found.iter().map(|(_, intent, _)| intent), &destinations);
+            let intents = found.iter().map(|(_, intent, _)| intent);
+            recover::finish(intents, &destinations, &rolls_back);
             Ledger::new(journal, found, metrics.pending)
         });
         let ledger = opened.await.unwrap_or_else(|error| {
@@ -181,7 +185,8 @@ impl Renderer {
             let Some(action) = &resource.reload else { continue };
             let config = &resource.config;
             let limit = config.reload_timeout.unwrap_or(config.timeout).0;
-            let interval = config.reload_interval.map_or(std::time::Duration::ZERO, |least| least.0);
+            let interval =
+                config.reload_interval.map_or(std::time::Duration::ZERO, |least| least.0);
             let (_, pace, sharers) = wanted
                 .entry(action.identity())
                 .or_insert_with(|| (action, Pace::default(), Vec::new()));

@@ -87,8 +87,7 @@ impl Move {
         }
         let way = self.put(&self.staged)?;
         fault::point();
-        let directory = self.destination.parent().unwrap_or(Path::new("."));
-        sync_directory(directory).map_err(|error| failed("sync", directory, error))?;
+        self.sync();
         Ok(way)
     }
 
@@ -121,8 +120,18 @@ impl Move {
         } else if let Some(kept) = self.kept.as_deref().filter(|kept| kept.exists()) {
             self.put(kept)?;
         }
-        let directory = self.destination.parent().unwrap_or(Path::new("."));
-        sync_directory(directory).map_err(|error| failed("sync", directory, error))
+        self.sync();
+        Ok(())
+    }
+
+    /// Makes the new name durable. When that cannot be, the file is in its place all the same, and
+    /// its reader has to be told of it.
+    fn sync(&self) {
+        let directory = self.destination.parent().unwrap_or_else(|| Path::new("."));
+        if let Err(error) = sync_directory(directory) {
+            let (directory, error) = (directory.display().to_string(), error.to_string());
+            tracing::warn!(directory, error, "a directory cannot be synced");
+        }
     }
 
     /// The old file is not needed any more.
@@ -145,8 +154,8 @@ impl Move {
         name.push(".bak");
         let backup = PathBuf::from(name);
         let aside = beside(&backup, &own("staged"));
-        let kept = copy(&self.destination, &aside, self.write)
-            .and_then(|()| fs::rename(&aside, &backup));
+        let kept =
+            copy(&self.destination, &aside, self.write).and_then(|()| fs::rename(&aside, &backup));
         match kept {
             Err(error) if error.kind() != io::ErrorKind::NotFound || self.destination.exists() => {
                 Err(failed("make the backup", &backup, error))

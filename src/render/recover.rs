@@ -10,7 +10,13 @@ use super::stage::sweep;
 /// Finishes the files of `intents`: those of one template or group are all brought to their
 /// places, or, when a staged one is lost, all back. Files that no template makes any more are left
 /// as they are. Then what is left staged in the directories of `destinations` is removed. Blocks.
-pub(super) fn finish<'a>(intents: impl Iterator<Item = &'a Intent>, destinations: &[PathBuf]) {
+///
+/// What `rolls_back`, by its name, keeps its old files until their readers were told.
+pub(super) fn finish<'a>(
+    intents: impl Iterator<Item = &'a Intent>,
+    destinations: &[PathBuf],
+    rolls_back: &BTreeSet<String>,
+) {
     // Symbolic links were followed when the files were staged.
     let real = |path: &PathBuf| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
     let made: BTreeSet<PathBuf> = destinations.iter().map(real).collect();
@@ -21,6 +27,9 @@ pub(super) fn finish<'a>(intents: impl Iterator<Item = &'a Intent>, destinations
         }
         if intent.moves.iter().any(|step| made.contains(&step.destination)) {
             finish_one(intent);
+            if !rolls_back.contains(&intent.name) {
+                intent.moves.iter().for_each(Move::forget);
+            }
             kept.extend(intent.moves.iter().filter_map(|step| step.kept.as_deref()));
         } else {
             intent.moves.iter().for_each(Move::drop_it);

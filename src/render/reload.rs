@@ -269,8 +269,10 @@ impl Reloader {
 /// Puts the outcome into status, metrics and log.
 fn tell(witness: &Witness, outcome: &Result<(), String>, due: bool) {
     let template = &*witness.name;
-    let error =
-        outcome.as_ref().err().map(|failure| format!("the reload of [template.{template}] {failure}"));
+    let error = outcome
+        .as_ref()
+        .err()
+        .map(|failure| format!("the reload of [template.{template}] {failure}"));
     match &error {
         None => witness.meters.reloaded.inc(),
         Some(_) => witness.meters.reload_failed.inc(),

@@ -358,8 +358,17 @@ impl Resource {
         let destination = base_dir.join(&config.destination);
         let reload = Action::of(config, &destination, base_dir);
         let config = config.clone();
-        let broken = None;
-        Ok(Self { name, config, source, destination, checksum, broken, reload, engine, scope })
+        Ok(Self {
+            name,
+            config,
+            source,
+            destination,
+            checksum,
+            broken: None,
+            reload,
+            engine,
+            scope,
+        })
     }
 
     /// One that cannot be used, and says `why` wherever it is looked for; its file stays as it is.

@@ -56,7 +56,9 @@ pub(super) fn standing(destination: &Path, bytes: &[u8], wanted: &Attributes) ->
 pub(super) fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().fold(String::with_capacity(64), |mut text, byte| {
-        text.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[digit as usize])));
+        text.extend(
+            [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[digit as usize])),
+        );
         text
     })
 }
@@ -105,10 +107,8 @@ pub(super) fn stage(
 /// Whether a file that cannot be staged beside its destination may be staged elsewhere: only when
 /// it can be written in place then.
 fn elsewhere(error: &io::Error, write: WriteMode, destination: &Path) -> bool {
-    let refused = matches!(
-        error.kind(),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-    );
+    let refused =
+        matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
     refused && write != WriteMode::Rename && destination.is_file()
 }
 
@@ -126,14 +126,17 @@ fn make_directories(directory: &Path) -> Result<(), RenderError> {
     if directory.is_dir() {
         return Ok(());
     }
-    let made = fs::create_dir_all(directory).and_then(|()| {
-        // The name of the uppermost new one stands in a directory that was there before.
-        directory.ancestors().skip(1).try_for_each(|above| match above.as_os_str().is_empty() {
-            true => Ok(()),
-            false => sync_directory(above),
-        })
-    });
-    made.map_err(|error| failed("make the directory", directory, error))
+    let there = directory.ancestors().find(|above| above.is_dir()).map(Path::to_path_buf);
+    fs::create_dir_all(directory)
+        .map_err(|error| failed("make the directory", directory, error))?;
+    for above in directory.ancestors().skip(1) {
+        // One that cannot be opened is there all the same.
+        let _ = sync_directory(above);
+        if there.as_deref() == Some(above) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The error of a `step` on `path`, with what an operator can do about it.

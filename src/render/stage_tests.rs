@@ -103,7 +103,8 @@ fn what_killed_processes_left_is_swept_and_nothing_else() {
     let mine = std::process::id();
     // Process 1 always runs, and no process has a number this large.
     let (left, kept) = (format!(".a.staged-{mine}-0.cfg"), ".a.before-4999999-7.cfg");
-    let all = [&*left, ".a.staged-4999999-0.cfg", kept, ".a.staged-1-0.cfg", ".a.rejected.cfg", "a"];
+    let all =
+        [&*left, ".a.staged-4999999-0.cfg", kept, ".a.staged-1-0.cfg", ".a.rejected.cfg", "a"];
     for name in all {
         fs::write(dir.path().join(name), "").unwrap();
     }

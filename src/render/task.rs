@@ -91,7 +91,8 @@ impl Task {
                     let inputs = asked.as_ref().map(Asked::inputs);
                     tell(member, snapshot.generation, (inputs, *took), rendered);
                 }
-                let asked: Option<Vec<Asked>> = drafts.into_iter().map(|(asked, _)| asked).collect();
+                let asked: Option<Vec<Asked>> =
+                    drafts.into_iter().map(|(asked, _)| asked).collect();
                 if let Some(asked) = &asked {
                     files = any_of(asked);
                 }
@@ -228,7 +229,9 @@ impl Task {
                 tracing::error!(group, why, "a reload failed; the old files are back");
                 format!("the reload {why}; all old files of the group are back until a change")
             }
-            Ok(Err(error)) => format!("the reload {why}; the old files cannot be put back: {error}"),
+            Ok(Err(error)) => {
+                format!("the reload {why}; the old files cannot be put back: {error}")
+            }
             Err(error) => format!("the reload {why}; putting the old files back failed: {error}"),
         };
         for member in &self.unit.members {

@@ -431,7 +431,10 @@ async fn a_group_changes_all_its_files_or_none_with_one_reload() {
     let running = stage.start(Arc::clone(&first)).await;
     running.applied(1).await;
     running.until(reloaded).await;
-    assert_eq!((stage.files(), &*stage.read("log")), (["1", "1", "1"].map(String::from), "reload\n"));
+    assert_eq!(
+        (stage.files(), &*stage.read("log")),
+        (["1", "1", "1"].map(String::from), "reload\n")
+    );
     let second = snapshot(2, &first, &[("web", &[1, 2])]);
     running.sender.send_replace(Arc::clone(&second));
     let status = running.until(|status| status.error.is_some()).await;

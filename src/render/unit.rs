@@ -107,8 +107,7 @@ impl Member {
             }
             Standing::Other => {}
         }
-        let staged =
-            stage::stage(destination, config, &wanted, bytes).map_err(Rendered::Failed)?;
+        let staged = stage::stage(destination, config, &wanted, bytes).map_err(Rendered::Failed)?;
         if let Some(Err(problem)) = config.output_format.map(|of| format::validate(of, bytes)) {
             let (name, kept) = (Arc::clone(name), staged.reject());
             return Err(Rendered::Refused(RenderError::Format { name, problem, kept }));
@@ -199,7 +198,8 @@ impl Unit {
         for (member, result) in self.members.iter().zip(&mut results) {
             let Ok(Some(staged)) = result else { continue };
             if let Err(outcome) = member.check(staged).await {
-                let (name, old) = (Arc::clone(&member.resource.name), std::mem::replace(result, Ok(None)));
+                let (name, old) =
+                    (Arc::clone(&member.resource.name), std::mem::replace(result, Ok(None)));
                 let kept = old.ok().flatten().map(Staged::reject).unwrap_or_default();
                 *result = Err(Rendered::Failed(RenderError::Check { name, outcome, kept }));
                 // The others of the group are not needed then.
@@ -266,7 +266,8 @@ impl Unit {
         let mut moves: Vec<Option<Move>> =
             staged.into_iter().map(|staged| staged.map(Staged::into_move)).collect();
         let owed = self.members.iter().zip(&moves).filter(|(_, step)| step.is_some());
-        let owed = owed.filter_map(|(m, _)| Some(Arc::clone(&m.reloader.as_ref()?.identity))).collect();
+        let owed =
+            owed.filter_map(|(m, _)| Some(Arc::clone(&m.reloader.as_ref()?.identity))).collect();
         let mut outcome = Ok(());
         // One alone needs no way back: it is replaced or it is not.
         if self.group.is_some() {
@@ -294,7 +295,8 @@ impl Unit {
             let debt = self.give_up(&steps, debt.as_deref(), before.as_ref());
             return (self.blame(&moves, ways.len(), error), debt);
         }
-        let keeps = self.group.is_some_and(|group| group.roll_back) && debt.as_ref().is_some_and(|d| !d.owed().is_empty());
+        let keeps = self.group.is_some_and(|group| group.roll_back)
+            && debt.as_ref().is_some_and(|d| !d.owed().is_empty());
         if !keeps {
             steps.iter().for_each(Move::forget);
         }
@@ -319,11 +321,10 @@ impl Unit {
     ) -> Option<Arc<Debt>> {
         for step in steps {
             // One whose file was not replaced yet has it brought back all the same.
-            if step.kept.is_some() || step.new {
-                if let Err(error) = step.undo() {
-                    let error = error.to_string();
-                    tracing::error!(group = &*self.name, error, "an old file cannot be brought back");
-                }
+            let undone = if step.kept.is_some() || step.new { step.undo() } else { Ok(()) };
+            if let Err(error) = undone {
+                let error = error.to_string();
+                tracing::error!(group = &*self.name, error, "an old file cannot be brought back");
             }
             step.drop_it();
         }

@@ -9,7 +9,7 @@ use portolan::app::App;
 use crate::clients::{Dns, Http};
 use crate::consul_storm::{Truth, decent, differs, launch, most_in_a_second, serving};
 use crate::support::consul::{Consul, Entry};
-use crate::support::consul_fake::{Asked, Fake, Fault, Member, Status, TOKEN};
+use crate::support::consul_fake::{Asked, Fake, Fault, Member, Status, TOKEN, seconds};
 use crate::support::{address, until, within};
 
 /// For how long a loss is held that may be none.
@@ -170,6 +170,35 @@ fn firsts(log: &[Asked]) -> Vec<Instant> {
     let mut seen = BTreeSet::new();
     let services = log.iter().filter(|asked| asked.path.starts_with("/v1/health/service/"));
     services.filter(|asked| seen.insert(&asked.path)).map(|asked| asked.at).collect()
+}
+
+/// Who asks over another connection may have found a server that was started anew, with less than
+/// it had: an index from before would be waited for in vain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_connection_breaks_what_was_asked_just_before_is_asked_again_for_a_moment() {
+    let (fake, truth) = filled(2).await;
+    let directory = tempfile::tempdir().unwrap();
+    let app = launch(&fake, directory.path(), "").await;
+    told(&app, &truth).await;
+    let service = "/v1/health/service/s0";
+    let wait = |log: &[Asked], path: &str| {
+        log.iter().rev().find(|asked| asked.path == path).and_then(|asked| asked.wait.clone())
+    };
+    let long = |wait: Option<String>| wait.is_some_and(|wait| seconds(&wait) > HOLD);
+    until("all is waited for", async || {
+        let log = fake.log();
+        (long(wait(&log, service)) && long(wait(&log, "/v1/catalog/services"))).then_some(())
+    })
+    .await;
+    let before = fake.log().len();
+    fake.cut("/v1/catalog/services");
+    until("a short wait", async || {
+        let asked = wait(&fake.log()[before..], service)?;
+        (seconds(&asked) <= HOLD).then_some(())
+    })
+    .await;
+    told(&app, &truth).await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

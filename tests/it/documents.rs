@@ -343,6 +343,20 @@ const SMALLEST: [(&str, &str); 40] = [
         "[template.NAME.wait]",
         "[template.NAME]\nsource = \"a.j2\"\ndestination = \"a\"\n[template.NAME.wait]\n@",
     ),
+    (
+        "[template.NAME.reload_signal]",
+        "[template.NAME]\nsource = \"a.j2\"\ndestination = \"a\"\n\
+         [template.NAME.reload_signal]\npid_file = \"a\"\n@",
+    ),
+    (
+        "[template.NAME.reload_http]",
+        "[template.NAME]\nsource = \"a.j2\"\ndestination = \"a\"\n\
+         [template.NAME.reload_http]\npost = \"http://127.0.0.1:1\"\n@",
+    ),
+    (
+        "[group.NAME]",
+        "[template.a]\nsource = \"a.j2\"\ndestination = \"a\"\ngroup = \"NAME\"\n[group.NAME]\n@",
+    ),
     ("[registry.NAME.consul]", "[registry.NAME.consul]\n@"),
     ("[exec]", "[exec]\ncommand = \"x\"\n@"),
     ("[exec.env]", "[exec]\ncommand = \"x\"\n[exec.env]\n@"),

@@ -316,36 +316,58 @@ async fn a_thousand_changes_of_what_checks_print_render_nothing() {
     stage.app.stop().await;
 }
 
+/// Fifty changes of `app` in a row, with no pause between two that a template could take for the
+/// end; how many instances there are then. A machine that was too busy for that tries again.
+async fn burst(memory: &Memory, mut count: u16) -> u16 {
+    loop {
+        let (begun, mut last) = (Instant::now(), Instant::now());
+        let mut longest = Duration::ZERO;
+        for _ in 0..50 {
+            count += 1;
+            let all: Vec<_> = (1..=count).map(|port| at(1, port)).collect();
+            memory.tell("app", &all);
+            tokio::time::sleep(Duration::from_millis(4)).await;
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        if longest < Duration::from_millis(20) && begun.elapsed() < Duration::from_millis(800) {
+            return count;
+        }
+        println!("too slow for a burst: a pause of {longest:?}, {:?} in all", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_is_rendered_once_or_twice_from_the_first_render_on() {
-    let consul = Consul::start().await;
-    let contents = "{{range service \"app\"}}{{.ID}} {{end}}";
+    let directory = tempfile::tempdir().unwrap();
     let wait = "wait = { min = \"100ms\", max = \"1s\" }";
-    let ids = |count: usize| {
-        (0..count).fold(String::new(), |mut text, n| {
-            _ = write!(text, "a{n:02} ");
+    let text = "[node]\nworkers = 1\n[admin]\nsocket = \"admin.sock\"\n".to_owned()
+        + &template("t", "{{range service \"app\"}}{{.Port}} {{end}}", wait);
+    let memory = Memory::new("memory");
+    let app = start_with(&text, directory.path(), &[&memory]).await;
+    let file = directory.path().join("t");
+    let ports = |count: u16| {
+        let mut ports: Vec<String> = (1..=count).map(|port| format!("10.9.0.1:{port}")).collect();
+        // By id, which is a text.
+        ports.sort();
+        ports.iter().fold(String::new(), |mut text, id| {
+            let _ = write!(text, "{} ", id.rsplit(':').next().unwrap());
             text
         })
     };
-    let mut writer = consul.writer().await;
-    let mut burst = async |from: usize, to: usize| {
-        for number in from..to {
-            let body = json!({"ID": format!("a{number:02}"), "Name": "app", "Port": 80 + number});
-            writer.put("/v1/agent/service/register", &body).await;
-        }
-    };
-    let stage = Stage::start(&consul, &template("t", contents, wait)).await;
-    burst(0, 50).await;
-    stage.says("t", &ids(50)).await;
-    let first = stage.evaluations(Some("t")).await;
-    println!("50 registrations at the start: {first} renders");
-    burst(50, 100).await;
-    stage.says("t", &ids(100)).await;
-    let second = stage.evaluations(Some("t")).await - first;
-    println!("50 more: {second} renders");
-    assert!((1..=2).contains(&second), "{second}");
-    assert!(first <= 4, "held once or twice until all is known, then once or twice: {first}");
-    stage.app.stop().await;
+    let mut count = 0;
+    let mut before = 0;
+    for what in ["from the start on", "later"] {
+        count = burst(&memory, count).await;
+        says(&file, &ports(count)).await;
+        let renders = evaluations(directory.path(), Some("t")).await - before;
+        before += renders;
+        println!("50 changes {what}: {renders} renders");
+        // Those that were too slow count too.
+        assert!((1..=2 * u64::from(count) / 50).contains(&renders), "{what}: {renders}");
+    }
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -158,7 +158,10 @@ async fn the_command_lines_of_the_mesos_setup_keep_a_real_nginx_up_to_date() {
             let config = format!(
                 "consul = \"{}\"\ntemplate {{\n  source = \"{}\"\n  destination = \"{}\"\n  \
                  command = \"{}\"\n}}\n",
-                consul.address(), parts[0], parts[1], parts[2]
+                consul.address(),
+                parts[0],
+                parts[1],
+                parts[2]
             );
             let file = place.write("ct.hcl", &config);
             place.spawn(&["-config", &file])
@@ -202,7 +205,8 @@ async fn two_hundred_changes_in_a_row_cost_no_request() {
 
     let (done, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let asking = {
-        let (nginx, done, requests) = (Arc::clone(&nginx), Arc::clone(&done), Arc::clone(&requests));
+        let (nginx, done, requests) =
+            (Arc::clone(&nginx), Arc::clone(&done), Arc::clone(&requests));
         tokio::spawn(async move {
             while !done.load(Ordering::Relaxed) {
                 let (status, body) = nginx.get().await;
@@ -245,7 +249,7 @@ defaults
     timeout client 30s
     timeout server 30s
 frontend web
-    bind 127.0.0.1:0
+    bind 127.0.0.1:18080
 {{- range services}}{{if .Tags | contains "http"}}
     acl is_{{.Name}} hdr(host) -i {{.Name}}.example
     use_backend {{.Name}} if is_{{.Name}}{{end}}{{end}}
@@ -263,20 +267,27 @@ backend {{.Name}}
         {{range service \"dns\"}}server=/consul/{{.Address}}#{{.Port}}\n{{end}}cache-size={{with key \"dnsmasq/cache\"}}{{.}}{{end}}\n";
     const NGINX: &str = "events {}\npid nginx.pid;\nhttp {\n{{range $tag, $services := service \"app\" | byTag}}\
         upstream app_{{$tag}} {\n  least_conn;\n{{range $services}}  server {{.Address}}:{{.Port}} max_fails=3; # {{.ID}} on {{.Node}}\n{{end}}}\n{{end}}\
-        server { listen 127.0.0.1:0; location / { proxy_pass http://app_http; } }\n}\n";
+        server { listen AT; location / { proxy_pass http://app_http; } }\n}\n";
     let consul = Consul::start().await;
     let at = |port| SocketAddr::new(own_ip(), port);
-    for (service, id, port, tag) in
-        [("app", "a1", 8001, "http"), ("app", "a2", 8002, "http"), ("api", "b1", 8003, "http"), ("dns", "d1", 8600, "udp")]
-    {
+    for (service, id, port, tag) in [
+        ("app", "a1", 8001, "http"),
+        ("app", "a2", 8002, "http"),
+        ("api", "b1", 8003, "http"),
+        ("dns", "d1", 8600, "udp"),
+    ] {
         consul.register(&Entry::new(service, id, at(port)).tagged(tag)).await;
     }
     consul.put("/v1/kv/dnsmasq/cache", Value::from(500)).await;
     let place = Place::new();
+    let nginx = NGINX.replace("AT", &own_address().to_string());
     let mut config = format!("consul {{ address = \"{}\" }}\n", consul.address());
-    for (name, text) in
-        [("haproxy.cfg", HAPROXY), ("prometheus.json", PROMETHEUS), ("dnsmasq.conf", DNSMASQ), ("nginx.conf", NGINX)]
-    {
+    for (name, text) in [
+        ("haproxy.cfg", HAPROXY),
+        ("prometheus.json", PROMETHEUS),
+        ("dnsmasq.conf", DNSMASQ),
+        ("nginx.conf", &nginx),
+    ] {
         let source = place.write(&format!("{name}.ctmpl"), text);
         let destination = place.path("out").join(name);
         config += &format!(
@@ -292,16 +303,29 @@ backend {{.Name}}
     assert_eq!(mode & 0o777, 0o600);
 
     let said = output("haproxy", &["-c", "-f", &out("haproxy.cfg")]).await;
-    assert!(!said.contains("ALERT") && !said.contains("rror"), "{said}\n{}", place.read("out/haproxy.cfg"));
+    assert!(
+        !said.contains("ALERT") && !said.contains("rror"),
+        "{said}\n{}",
+        place.read("out/haproxy.cfg")
+    );
     assert!(place.read("out/haproxy.cfg").contains(&format!("server app-1 {} check", at(8002))));
     let targets: Value = serde_json::from_str(&place.read("out/prometheus.json")).unwrap();
-    let jobs: Vec<&str> = targets.as_array().unwrap().iter().map(|job| job["labels"]["job"].as_str().unwrap()).collect();
+    let jobs: Vec<&str> = targets
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| job["labels"]["job"].as_str().unwrap())
+        .collect();
     assert_eq!(jobs, ["api", "app", "consul", "dns"]);
     let said = output("/usr/sbin/dnsmasq", &["--test", "-C", &out("dnsmasq.conf")]).await;
     assert!(said.contains("syntax check OK"), "{said}\n{}", place.read("out/dnsmasq.conf"));
     assert!(place.read("out/dnsmasq.conf").contains("cache-size=500"));
     let prefix = place.path("");
-    let said = output("/usr/sbin/nginx", &["-t", "-p", prefix.to_str().unwrap(), "-c", &out("nginx.conf")]).await;
+    let said = output(
+        "/usr/sbin/nginx",
+        &["-t", "-p", prefix.to_str().unwrap(), "-c", &out("nginx.conf")],
+    )
+    .await;
     assert!(said.contains("syntax is ok"), "{said}\n{}", place.read("out/nginx.conf"));
 }
 
@@ -330,7 +354,10 @@ async fn once_dry_diff_and_parse_only_do_what_they_say_and_nothing_else() {
     // A wait is for those who watch.
     let ended = run(&["-once", "-wait=1h"]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!((place.read("out/t.txt"), place.read("ran")), ("color=\"blue\"\n".into(), "run\n".into()));
+    assert_eq!(
+        (place.read("out/t.txt"), place.read("ran")),
+        ("color=\"blue\"\n".into(), "run\n".into())
+    );
     let ended = run(&["-once"]).await;
     assert_eq!((ended.code, place.read("ran")), (Some(0), "run\n".into()), "equal: no command");
     assert_eq!(run(&["-diff"]).await.code, Some(0));
@@ -348,7 +375,13 @@ async fn once_dry_diff_and_parse_only_do_what_they_say_and_nothing_else() {
         ("a command that fails", &["-template=plain:x:exit 3", "-once"], 14, "exit status: 3"),
         (
             "nobody is there",
-            &["-template=t.ctmpl:x", "-once", "-consul=127.0.0.1:1", "-consul-retry-attempts=1", "-consul-retry-backoff=0s"],
+            &[
+                "-template=t.ctmpl:x",
+                "-once",
+                "-consul=127.0.0.1:1",
+                "-consul-retry-attempts=1",
+                "-consul-retry-backoff=0s",
+            ],
             14,
             "the registry consul could not be reached",
         ),
@@ -361,7 +394,10 @@ async fn once_dry_diff_and_parse_only_do_what_they_say_and_nothing_else() {
         assert!(ended.stderr.contains(part), "{case}: {part}: {ended:?}");
     }
     let ended = place.run(&["-help"]).await;
-    assert!(ended.code == Some(0) && ended.stdout.contains("-template=SRC:DEST[:COMMAND]"), "{ended:?}");
+    assert!(
+        ended.code == Some(0) && ended.stdout.contains("-template=SRC:DEST[:COMMAND]"),
+        "{ended:?}"
+    );
     let ended = place.run(&["-v"]).await;
     assert!(ended.stdout.starts_with("portolan ") && ended.code == Some(0), "{ended:?}");
 }
@@ -371,7 +407,10 @@ async fn sighup_reads_everything_again_and_the_pid_file_goes_with_the_process() 
     let consul = Consul::start().await;
     let place = Place::new();
     let config = |text: &str| {
-        let head = format!("consul = \"{}\"\npid_file = \"ct.pid\"\nlog_level = \"info\"\n", consul.address());
+        let head = format!(
+            "consul = \"{}\"\npid_file = \"ct.pid\"\nlog_level = \"info\"\n",
+            consul.address()
+        );
         let template = format!("template {{ contents = \"{text}\" destination = \"out\" }}\n");
         place.write("ct.hcl", &format!("{head}{template}"));
     };
@@ -455,7 +494,11 @@ async fn as_process_one_it_reaps_what_others_left_behind() {
     let mut command = Command::new("unshare");
     command.args(["-rpf", "--mount-proc", "--kill-child"]);
     command.arg(place.path("bin/consul-template")).current_dir(place.path(""));
-    command.args(["-template=t.ctmpl:out", "-exec"]).arg(place.path("bin/app")).env_clear().env("PATH", "/usr/bin:/bin");
+    command
+        .args(["-template=t.ctmpl:out", "-exec"])
+        .arg(place.path("bin/app"))
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin");
     let output = within("the namespace", command.kill_on_drop(true).output()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     if said.contains("unshare") {
@@ -482,11 +525,20 @@ async fn migrate_prints_a_configuration_that_can_be_started_and_what_differs() {
         migrate.args(arguments).current_dir(place.path(""));
         let output = within("migrate", migrate.output()).await.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Ended {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     };
     let ended = run(&["migrate", "consul-template", "-config=ct.hcl"]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    for part in ["# What would differ:", "`syslog` has no effect", "CONSUL_HTTP_TOKEN must be set", "[template.out]"] {
+    for part in [
+        "# What would differ:",
+        "`syslog` has no effect",
+        "CONSUL_HTTP_TOKEN must be set",
+        "[template.out]",
+    ] {
         assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
     }
     assert!(!ended.stdout.contains("s3cret"));
@@ -506,7 +558,10 @@ async fn migrate_prints_a_configuration_that_can_be_started_and_what_differs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_configuration_of_ours_is_rendered_alone() {
     let place = Place::new();
-    place.write("services.toml", "[[service.web.instance]]\nid = \"a\"\naddress = \"10.0.0.1\"\nport = 80\n");
+    place.write(
+        "services.toml",
+        "[[service.web.instance]]\nid = \"a\"\naddress = \"10.0.0.1\"\nport = 80\n",
+    );
     place.write("t.j2", "{% for i in service('web') %}{{ i.address }}\n{% endfor %}");
     let file = place.write(
         "portolan.toml",

@@ -161,7 +161,10 @@ async fn after_every_death_files_are_whole_and_in_the_end_every_change_was_reloa
     let group = std::fs::read_to_string(directory.join("group.log")).unwrap();
     let placed = std::fs::read_to_string(directory.join("placed.log")).unwrap();
     for line in group.lines().chain(placed.lines()) {
-        assert!(!line.contains(' '), "a reader was told of files that do not belong together: {line}");
+        assert!(
+            !line.contains(' '),
+            "a reader was told of files that do not belong together: {line}"
+        );
     }
     let names = std::fs::read_dir(directory.join("out")).unwrap();
     let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();

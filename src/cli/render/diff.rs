@@ -29,12 +29,11 @@ pub(super) async fn show(aside: Aside, plan: &Plan, codes: Codes) -> ExitCode {
             seen.insert(preview.name.clone(), preview);
         }
     };
-    let in_time = match plan.patience {
-        Some(patience) => tokio::time::timeout(patience, gathered).await.is_ok(),
-        None => {
-            gathered.await;
-            true
-        }
+    let in_time = if let Some(patience) = plan.patience {
+        tokio::time::timeout(patience, gathered).await.is_ok()
+    } else {
+        gathered.await;
+        true
     };
     app.stop().await;
     let (mut code, mut failing) = (ExitCode::SUCCESS, false);

@@ -78,7 +78,7 @@ fn names_flag(arguments: &[String], name: &str) -> bool {
 /// Arguments that are no text are refused: they become a part of a configuration.
 fn texts(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, ExitCode> {
     arguments.into_iter().map(OsString::into_string).collect::<Result<_, _>>().map_err(|argument| {
-        complain(&format!("portolan render: the argument {argument:?} is no UTF-8"));
+        complain(&format!("portolan render: the argument {} is no UTF-8", argument.display()));
         ExitCode::from(drive::Codes::OWN.arguments)
     })
 }

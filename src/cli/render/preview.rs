@@ -48,6 +48,6 @@ pub(super) async fn dry(aside: Aside, plan: &Plan, codes: Codes) -> ExitCode {
 /// As consul-template prints it. A closed pipe is no reason to fail.
 fn print(destination: &str, bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    let _ = write!(out, "> {destination}\n").and_then(|()| out.write_all(bytes));
+    let _ = writeln!(out, "> {destination}").and_then(|()| out.write_all(bytes));
     let _ = out.flush();
 }

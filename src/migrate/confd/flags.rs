@@ -264,6 +264,23 @@ impl Given {
             }
         })
     }
+
+    /// confd's words for how much is logged, as a filter.
+    pub(super) fn log_level(&self) -> Result<Option<String>, String> {
+        let Some(level) = self.text("log-level") else { return Ok(None) };
+        let word = match level {
+            "debug" => "debug",
+            "info" => "info",
+            "warn" | "warning" => "warn",
+            "error" | "fatal" | "panic" => "error",
+            other => {
+                return Err(format!(
+                    "-log-level {other:?} is unknown; there are debug, info, warn and error"
+                ));
+            }
+        };
+        Ok(Some(format!("portolan={word}")))
+    }
 }
 
 /// Go's words for true and false.

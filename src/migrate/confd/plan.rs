@@ -225,8 +225,6 @@ impl Read {
             || (given.on("validate") && given.text("mock-data").is_none())
         {
             Check::Configuration
-        } else if given.on("version") {
-            Check::Version
         } else {
             Check::None
         };
@@ -250,7 +248,7 @@ impl Read {
             patience: patience(&given).map_err(Refused::Arguments)?,
             mode: if given.on("noop") && mode == Mode::Watch { Mode::Once } else { mode },
             diff: looks_only,
-            log_level: log_level(&given).map_err(Refused::Arguments)?,
+            log_level: given.log_level().map_err(Refused::Arguments)?,
             ..Plan::default()
         };
         let resource = given.text("resource").map(str::to_owned);
@@ -381,23 +379,6 @@ fn patience(given: &Given) -> Result<Option<Duration>, String> {
             duration::read(text).map(Some).map_err(|why| format!("-backend-timeout: {why}"))
         }
     }
-}
-
-/// confd's words for how much is logged, as a filter.
-fn log_level(given: &Given) -> Result<Option<String>, String> {
-    let Some(level) = given.text("log-level") else { return Ok(None) };
-    let word = match level {
-        "debug" => "debug",
-        "info" => "info",
-        "warn" | "warning" => "warn",
-        "error" | "fatal" | "panic" => "error",
-        other => {
-            return Err(format!(
-                "-log-level {other:?} is unknown; there are debug, info, warn and error"
-            ));
-        }
-    };
-    Ok(Some(format!("portolan={word}")))
 }
 
 #[cfg(test)]

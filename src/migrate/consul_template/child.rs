@@ -32,13 +32,13 @@ impl Translation<'_> {
         if let Some(splay) = top.span(&["exec", "splay"]).filter(|splay| !splay.is_zero()) {
             self.text.string("splay", &Period(splay).to_string());
         }
-        let kill = top.signal(&["exec", "kill_signal"]).unwrap_or(Some(libc::SIGINT));
+        let kill = top.signal(&["exec", "kill_signal"], Some(libc::SIGINT));
         self.text.string("kill_signal", &values::signal_name(kill.unwrap_or(libc::SIGKILL)));
         let timeout = top.span(&["exec", "kill_timeout"]);
         if let Some(timeout) = timeout.filter(|timeout| timeout.as_secs() != KILL_TIMEOUT_SECONDS) {
             self.text.string("kill_timeout", &Period(timeout).to_string());
         }
-        if let Some(Some(signal)) = top.signal(&["exec", "reload_signal"]) {
+        if let Some(signal) = top.signal(&["exec", "reload_signal"], None) {
             self.text.string("reload_signal", &values::signal_name(signal));
         }
         self.environment();

@@ -119,8 +119,8 @@ impl Translation<'_> {
                 .any(|key| self.top.from(&ssl(key)).is_some());
         let by_variable = variable("CONSUL_HTTP_SSL").and_then(|value| values::flag(&value));
         let address = self.stated_address().unwrap_or_default();
-        let asked =
-            self.top.flag(&ssl("enabled")).unwrap_or(by_setting || by_variable == Some(true));
+        let otherwise = by_setting || by_variable == Some(true);
+        let asked = self.top.flag(&ssl("enabled")).unwrap_or(otherwise);
         asked || address.starts_with("https://")
     }
 

@@ -46,7 +46,7 @@ impl Decoder {
             // Names are the same in any case, as they are there.
             let lower = item.key.to_ascii_lowercase();
             if let Some(key) = schema.iter().find(|key| key.name == lower) {
-                self.key(name, key, &item.node, section);
+                self.key(key, &item.node, section);
             } else {
                 let known: Vec<&str> = schema.iter().map(|key| key.name).collect();
                 let message = suggest::unknown_key(&item.key, name, &known);
@@ -55,7 +55,7 @@ impl Decoder {
         }
     }
 
-    fn key(&mut self, parent: &str, key: &Key, node: &Node, section: &mut Section) {
+    fn key(&mut self, key: &Key, node: &Node, section: &mut Section) {
         if matches!(node.value, Value::Nothing) {
             return;
         }
@@ -70,7 +70,7 @@ impl Decoder {
                     let Some(inner) = schema.iter().find(|inner| inner.name == text) else {
                         return;
                     };
-                    self.key(parent, inner, node, below(section, key));
+                    self.key(inner, node, below(section, key));
                 }
             },
             Kind::Wait => match &node.value {
@@ -206,8 +206,7 @@ fn leaf(kind: Kind, value: &Value) -> Result<Leaf, Wrong> {
             Ok(Leaf::Command(values::command(words)))
         }
         (Kind::Command, _) => Err(Wrong::Kind("a text, or a list of texts")),
-        (Kind::Words, _)
-        | (Kind::Wait | Kind::Block(_) | Kind::BlockOr(..) | Kind::Templates, _) => {
+        (Kind::Words | Kind::Wait | Kind::Block(_) | Kind::BlockOr(..) | Kind::Templates, _) => {
             Err(Wrong::Kind("a block"))
         }
     }

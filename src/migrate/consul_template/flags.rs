@@ -45,7 +45,7 @@ enum Effect {
     Admin,
 }
 
-/// A flag: its name, what it does, and to which group of the help it belongs.
+/// A flag: its name, and what it does.
 struct Flag(&'static str, Effect);
 
 macro_rules! set {
@@ -279,7 +279,7 @@ impl CommandLine {
     fn apply(&mut self, name: &str, effect: Effect, value: &str) -> Result<(), String> {
         let from = From(format!("-{name}").into());
         let top = &mut self.settings.top;
-        let yes = || values::flag(value).ok_or("it must be true or false".to_owned());
+        let yes = || values::flag(value).ok_or_else(|| "it must be true or false".to_owned());
         match effect {
             Effect::Set(kind, to) => {
                 let leaf = leaf(kind, value)?;

@@ -40,13 +40,20 @@ fn every_flag_is_read_with_one_dash_and_two_with_a_sign_and_without() {
                     );
                     vec![vec![flag.clone(), value.to_owned()], vec![format!("{flag}={value}")]]
                 }
-                None => vec![vec![flag.clone()], vec![format!("{flag}=true")], vec![format!("{flag}=0")]],
+                None => vec![
+                    vec![flag.clone()],
+                    vec![format!("{flag}=true")],
+                    vec![format!("{flag}=0")],
+                ],
             };
             for line in lines {
                 let words: Vec<&str> = line.iter().map(String::as_str).collect();
                 let read = read_line(&words).unwrap_or_else(|why| panic!("{words:?}: {why}"));
-                assert_eq!(read.settings.top.leaves().is_empty(), !matches!(effect, Effect::Set(..)
-                    | Effect::Auth | Effect::Exec | Effect::Wait), "{words:?}");
+                assert_eq!(
+                    read.settings.top.leaves().is_empty(),
+                    !matches!(effect, Effect::Set(..) | Effect::Auth | Effect::Exec | Effect::Wait),
+                    "{words:?}"
+                );
             }
         }
     }
@@ -62,9 +69,17 @@ fn flags_set_what_the_keys_of_a_file_set() {
         (&["-auth", "u"], &["consul", "auth", "username"], Leaf::Text("u".into())),
         (&["-ssl"], &["consul", "ssl", "enabled"], Leaf::Flag(true)),
         (&["-ssl-verify=false"], &["consul", "ssl", "verify"], Leaf::Flag(false)),
-        (&["-retry", "10s"], &["consul", "retry", "max_backoff"], Leaf::Span(std::time::Duration::from_secs(10))),
+        (
+            &["-retry", "10s"],
+            &["consul", "retry", "max_backoff"],
+            Leaf::Span(std::time::Duration::from_secs(10)),
+        ),
         (&["-token=x=y"], &["consul", "token"], Leaf::Text("x=y".into())),
-        (&["-exec", "run it"], &["exec", "command"], Leaf::Command(Command::Shell("run it".into()))),
+        (
+            &["-exec", "run it"],
+            &["exec", "command"],
+            Leaf::Command(Command::Shell("run it".into())),
+        ),
         (&["-exec-reload-signal="], &["exec", "reload_signal"], Leaf::Signal(None)),
         (&["-kill-signal=TERM"], &["kill_signal"], Leaf::Signal(Some(15))),
         (&["-wait", "1s"], &["wait", "max"], Leaf::Span(std::time::Duration::from_secs(4))),
@@ -86,18 +101,45 @@ fn flags_set_what_the_keys_of_a_file_set() {
 #[test]
 fn what_cannot_be_read_is_told_without_secrets() {
     for (line, want) in [
-        (&["-templat=a"][..], "flag provided but not defined: -templat; did you mean -template? `-help` tells all"),
-        (&["-wait", "x"], "invalid value \"x\" for flag -wait: \"x\" is no length of time; write it like \"30s\" or \"1m30s\""),
-        (&["-wait", "5s:1s"], "invalid value \"5s:1s\" for flag -wait: \"5s:1s\" has a longest wait below the least one; swap them"),
+        (
+            &["-templat=a"][..],
+            "flag provided but not defined: -templat; did you mean -template? `-help` tells all",
+        ),
+        (
+            &["-wait", "x"],
+            "invalid value \"x\" for flag -wait: \"x\" is no length of time; write it like \"30s\" or \"1m30s\"",
+        ),
+        (
+            &["-wait", "5s:1s"],
+            "invalid value \"5s:1s\" for flag -wait: \"5s:1s\" has a longest wait below the least one; swap them",
+        ),
         (&["-once=maybe"], "invalid value \"maybe\" for flag -once: it must be true or false"),
-        (&["-kill-signal", "SIGFOO"], "invalid value \"SIGFOO\" for flag -kill-signal: \"SIGFOO\" is no signal; write it like \"SIGHUP\", \"SIGTERM\" or \"SIGUSR1\""),
-        (&["-consul-retry-attempts=x"], "invalid value \"x\" for flag -consul-retry-attempts: it must be a whole number"),
-        (&["-template", ""], "invalid value \"\" for flag -template: it must be source:destination or source:destination:command"),
+        (
+            &["-kill-signal", "SIGFOO"],
+            "invalid value \"SIGFOO\" for flag -kill-signal: \"SIGFOO\" is no signal; write it like \"SIGHUP\", \"SIGTERM\" or \"SIGUSR1\"",
+        ),
+        (
+            &["-consul-retry-attempts=x"],
+            "invalid value \"x\" for flag -consul-retry-attempts: it must be a whole number",
+        ),
+        (
+            &["-template", ""],
+            "invalid value \"\" for flag -template: it must be source:destination or source:destination:command",
+        ),
         (&["a", "b"], "extra argument(s): [\"a\", \"b\"]; a flag begins with `-`"),
         (&["-once", "x"], "extra argument(s): [\"x\"]; a flag begins with `-`"),
-        (&["-max-stale=-5s"], "invalid value \"-5s\" for flag -max-stale: \"-5s\" is less than nothing"),
-        (&["-vault-retry-attempts=s3cret"], "invalid value \"s3cret\" for flag -vault-retry-attempts: it must be a whole number"),
-        (&["-vault-renew-token=s3cret"], "invalid value … for flag -vault-renew-token: it must be true or false"),
+        (
+            &["-max-stale=-5s"],
+            "invalid value \"-5s\" for flag -max-stale: \"-5s\" is less than nothing",
+        ),
+        (
+            &["-vault-retry-attempts=s3cret"],
+            "invalid value \"s3cret\" for flag -vault-retry-attempts: it must be a whole number",
+        ),
+        (
+            &["-vault-renew-token=s3cret"],
+            "invalid value … for flag -vault-renew-token: it must be true or false",
+        ),
     ] {
         assert_eq!(read_line(line).unwrap_err(), want, "{line:?}");
     }
@@ -115,7 +157,9 @@ fn every_flag_and_every_key_is_in_the_document() {
         for key in schema {
             found.push(key.name);
             match key.kind {
-                Kind::Block(inner) | Kind::BlockOr(inner, _) if !matches!(key.name, "vault" | "nomad") => {
+                Kind::Block(inner) | Kind::BlockOr(inner, _)
+                    if !matches!(key.name, "vault" | "nomad") =>
+                {
                     keys(inner, found);
                 }
                 _ => {}

@@ -54,14 +54,22 @@ fn files_are_read_as_the_first_version_of_hcl_reads_them() {
         ("quotes in such braces", r#"a = "x ${f("y{}")} z""#, r#"{a="x ${f(\"y{}\")} z"}"#),
         ("a percent sign", "a = \"%{ if }\"", "{a=\"%{ if }\"}"),
         ("a template", r#"a = "{{key \"x/y\"}}""#, r#"{a="{{key \"x/y\"}}"}"#),
-        ("several lines", "a = <<EOF\nb\n  c \"${d}\"\nEOF\ne = 1", r#"{a="b\n  c \"${d}\"\n" e=1}"#),
+        (
+            "several lines",
+            "a = <<EOF\nb\n  c \"${d}\"\nEOF\ne = 1",
+            r#"{a="b\n  c \"${d}\"\n" e=1}"#,
+        ),
         ("its mark is indented", "a = <<EOF\nb\n  EOF\n", r#"{a="b\n"}"#),
         ("its mark within a line", "a = <<EOF\nEOFX EOF\nEOF", r#"{a="EOFX EOF\n"}"#),
         ("indented", "a = <<-EOF\n    b\n\n      c\n    EOF\n", r#"{a="b\n\n  c\n"}"#),
         ("empty lines", "a = <<EOF\nEOF\n", r#"{a=""}"#),
         ("windows", "a = 1\r\nb = <<EOF\r\nc\r\nEOF\r\n", r#"{a=1 b="c\r\n"}"#),
         ("a mark of the byte order", "\u{feff}a = 1", "{a=1}"),
-        ("json", r#"{"a": {"b": [1, 2.5, null, true]}, "c": "x"}"#, "{a={b=[1 2.5 null true]} c=\"x\"}"),
+        (
+            "json",
+            r#"{"a": {"b": [1, 2.5, null, true]}, "c": "x"}"#,
+            "{a={b=[1 2.5 null true]} c=\"x\"}",
+        ),
         ("json's escapes", r#"{"a": "\/\u00e4\ud83d\ude00"}"#, r#"{a="/ä😀"}"#),
     ] {
         match read(text) {
@@ -78,7 +86,12 @@ fn what_cannot_be_read_is_told_with_its_place() {
         ("no value", "a =", "1:4", "the end stands where a value should"),
         ("no equals sign", "a\n", "2:1", "`=` or a block is missing behind `a`"),
         ("a bare word", "a = yes", "1:5", "`yes` is no value; a text stands in quotes: \"yes\""),
-        ("a bare time", "b = 1\na = 5s", "2:5", "`5s` is no number; a text stands in quotes: \"5s\""),
+        (
+            "a bare time",
+            "b = 1\na = 5s",
+            "2:5",
+            "`5s` is no number; a text stands in quotes: \"5s\"",
+        ),
         ("an open text", "a = \"b", "1:6", "this text has no closing quote"),
         ("a text over two lines", "a = \"b\nc\"", "1:7", "ends on its line; for several lines"),
         ("an escape", r#"a = "\d""#, "1:6", r"`\d` is unknown; write `\\d`"),
@@ -108,20 +121,40 @@ fn what_cannot_be_read_is_told_with_its_place() {
 fn places_are_those_of_keys_and_values() {
     let items = read("a = 1\nblock {\n  key = \"x\" other = 2 # c\n}").unwrap();
     let Value::Block(inner) = &items[1].node.value else { panic!("a block") };
-    let places = [items[0].place, items[0].node.place, items[1].place, inner[0].place, inner[1].node.place];
+    let places =
+        [items[0].place, items[0].node.place, items[1].place, inner[0].place, inner[1].node.place];
     let places: Vec<String> = places.iter().map(ToString::to_string).collect();
     assert_eq!(places, ["1:1", "1:5", "2:1", "3:3", "3:21"]);
 }
 
 fn soup() -> impl Strategy<Value = String> {
     let part = prop_oneof![
-        Just("{".to_owned()), Just("}".into()), Just("[".into()), Just("]".into()),
-        Just("=".into()), Just(":".into()), Just(",".into()), Just("\"".into()),
-        Just("\\".into()), Just("\n".into()), Just("<<EOF\n".into()), Just("<<-E\n".into()),
-        Just("EOF\n".into()), Just("${".into()), Just("#".into()), Just("/*".into()),
-        Just("*/".into()), Just("0600".into()), Just("-".into()), Just("1e9".into()),
-        Just("true".into()), Just("template".into()), Just("\\u12".into()), Just("ä".into()),
-        Just("\u{0}".into()), any::<String>(),
+        Just("{".to_owned()),
+        Just("}".into()),
+        Just("[".into()),
+        Just("]".into()),
+        Just("=".into()),
+        Just(":".into()),
+        Just(",".into()),
+        Just("\"".into()),
+        Just("\\".into()),
+        Just("\n".into()),
+        Just("<<EOF\n".into()),
+        Just("<<-E\n".into()),
+        Just("EOF\n".into()),
+        Just("${".into()),
+        Just("#".into()),
+        Just("/*".into()),
+        Just("*/".into()),
+        Just("0600".into()),
+        Just("-".into()),
+        Just("1e9".into()),
+        Just("true".into()),
+        Just("template".into()),
+        Just("\\u12".into()),
+        Just("ä".into()),
+        Just("\u{0}".into()),
+        any::<String>(),
     ];
     proptest::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
 }

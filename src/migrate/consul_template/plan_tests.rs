@@ -46,7 +46,11 @@ const CONSUL: &str = "[registry.consul.consul]\naddress = \"http://127.0.0.1:850
 #[test]
 fn the_command_line_of_the_mesos_setup_comes_to_one_registry_and_one_template() {
     let plan = planned(
-        &["-consul=10.1.2.3:8500", "-template", "/etc/ct/app.ctmpl:/etc/nginx/conf.d/app.conf:nginx -s reload"],
+        &[
+            "-consul=10.1.2.3:8500",
+            "-template",
+            "/etc/ct/app.ctmpl:/etc/nginx/conf.d/app.conf:nginx -s reload",
+        ],
         &[],
         &[],
     )
@@ -202,7 +206,9 @@ env = { custom = ["CONSUL_HTTP_ADDR=consul.example:8501", "P=q"], allow = ["CONS
     for part in ["`deduplicate` has", "`vault` has", "`consul.transport.dial_timeout` has"] {
         told(&plan.notices, part);
     }
-    for part in ["attempts are used up", "metrics are at", "token is read from", "in the background"] {
+    for part in
+        ["attempts are used up", "metrics are at", "token is read from", "in the background"]
+    {
         told(&plan.differences, part);
     }
 }
@@ -211,8 +217,20 @@ env = { custom = ["CONSUL_HTTP_ADDR=consul.example:8501", "P=q"], allow = ["CONS
 fn variables_count_below_files_and_files_below_flags() {
     let template = "-template=a:/b";
     for (case, line, file, variables, want) in [
-        ("address", &[template][..], "", &[("CONSUL_HTTP_ADDR", "v:1")][..], "address = \"http://v:1\"\n"),
-        ("file", &[template], "consul = \"f:1\"", &[("CONSUL_HTTP_ADDR", "v:1")], "address = \"http://f:1\"\n"),
+        (
+            "address",
+            &[template][..],
+            "",
+            &[("CONSUL_HTTP_ADDR", "v:1")][..],
+            "address = \"http://v:1\"\n",
+        ),
+        (
+            "file",
+            &[template],
+            "consul = \"f:1\"",
+            &[("CONSUL_HTTP_ADDR", "v:1")],
+            "address = \"http://f:1\"\n",
+        ),
         (
             "flag",
             &[template, "-consul-addr=g:1"],
@@ -221,8 +239,20 @@ fn variables_count_below_files_and_files_below_flags() {
             "address = \"http://g:1\"\n",
         ),
         ("https", &[template, "-consul=https://a"], "", &[], "address = \"https://a\"\n"),
-        ("http that is asked for TLS", &[template, "-consul=http://a", "-ssl"], "", &[], "address = \"https://a\"\n"),
-        ("TLS by a variable", &[template], "", &[("CONSUL_HTTP_SSL", "true")], "address = \"https://127.0.0.1:8500\"\n"),
+        (
+            "http that is asked for TLS",
+            &[template, "-consul=http://a", "-ssl"],
+            "",
+            &[],
+            "address = \"https://a\"\n",
+        ),
+        (
+            "TLS by a variable",
+            &[template],
+            "",
+            &[("CONSUL_HTTP_SSL", "true")],
+            "address = \"https://127.0.0.1:8500\"\n",
+        ),
         (
             "TLS by a setting of it",
             &[template, "-consul-ssl-ca-path=/certs"],
@@ -274,7 +304,8 @@ fn variables_count_below_files_and_files_below_flags() {
         ),
     ] {
         let line: Vec<&str> = line.iter().copied().chain(["-config=c"]).collect();
-        let plan = planned(&line, &[("c", file)], variables).unwrap_or_else(|why| panic!("{case}: {why}"));
+        let plan =
+            planned(&line, &[("c", file)], variables).unwrap_or_else(|why| panic!("{case}: {why}"));
         let registry = body(&plan).split("\n[template").next().unwrap();
         assert_eq!(registry, format!("[registry.consul.consul]\n{want}"), "{case}");
     }
@@ -284,13 +315,18 @@ fn variables_count_below_files_and_files_below_flags() {
 fn files_and_directories_are_merged_in_their_order() {
     let files = [
         ("d/20.hcl", "log_level = \"info\"\ntemplate { source = \"2\" destination = \"/2\" }"),
-        ("d/10.json", r#"{"log_level": "err", "template": [{"source": "1", "destination": "/1"}, {"source": "1b", "destination": "/1b"}], "wait": {"min": "1s"}}"#),
+        (
+            "d/10.json",
+            r#"{"log_level": "err", "template": [{"source": "1", "destination": "/1"}, {"source": "1b", "destination": "/1b"}], "wait": {"min": "1s"}}"#,
+        ),
         ("d/sub/x", "template { source = \"3\" destination = \"/3\" }"),
         ("last.hcl", "wait { max = \"9s\" }\nexec { env { custom = [\"A=1\"] } }"),
         ("first.hcl", "max_stale = \"1s\"\nexec { command = \"x\" env { custom = [\"B=2\"] } }"),
     ];
-    let plan = planned(&["-config=first.hcl", "-config", "d", "-config=last.hcl"], &files, &[]).unwrap();
-    let sources: Vec<&str> = plan.text.lines().filter_map(|line| line.strip_prefix("source = ")).collect();
+    let plan =
+        planned(&["-config=first.hcl", "-config", "d", "-config=last.hcl"], &files, &[]).unwrap();
+    let sources: Vec<&str> =
+        plan.text.lines().filter_map(|line| line.strip_prefix("source = ")).collect();
     assert_eq!(sources, ["\"/app/1\"", "\"/app/1b\"", "\"/app/2\"", "\"/app/3\""]);
     assert_eq!(plan.log_level.as_deref().unwrap().rsplit('=').next(), Some("info"));
     assert!(plan.text.contains("wait = { min = \"1s\", max = \"9s\" }"), "{}", plan.text);
@@ -301,7 +337,10 @@ fn files_and_directories_are_merged_in_their_order() {
 fn every_problem_of_every_file_is_told_with_its_place() {
     let files = [
         ("a", "consul { adress = \"x\" }\nwait = \"soon\"\nfoo { bar = 1 }\nonce = 5"),
-        ("b", "template {\n  perms = 644\n  backup = \"perhaps\"\n  command = { }\n}\nmax_stale = 5"),
+        (
+            "b",
+            "template {\n  perms = 644\n  backup = \"perhaps\"\n  command = { }\n}\nmax_stale = 5",
+        ),
         ("c", "a = "),
         ("e", "template \"x\" { source = \"a\" }\nkill_signal = \"SIGX\"\nretry { }"),
     ];
@@ -324,7 +363,8 @@ fn every_problem_of_every_file_is_told_with_its_place() {
         ("e:2:15: ", "\"SIGX\" is no signal"),
         ("e:3:7: ", "`retry` must be a length of time"),
     ] {
-        let found = problems.iter().any(|problem| problem.starts_with(place) && problem.contains(part));
+        let found =
+            problems.iter().any(|problem| problem.starts_with(place) && problem.contains(part));
         assert!(found, "{place}{part}: {problems:#?}");
     }
     assert_eq!(problems.len(), 13, "{problems:#?}");
@@ -335,11 +375,31 @@ fn what_makes_no_sense_is_refused_with_what_to_do() {
     for (case, line, file, want) in [
         ("nothing to do", &[][..], "", "there is nothing to render: give -template"),
         ("no source", &[], "template { destination = \"/a\" }", "c:1:10: the template has neither"),
-        ("both", &[], "template { source = \"a\" contents = \"b\" destination = \"c\" }", "keep one"),
+        (
+            "both",
+            &[],
+            "template { source = \"a\" contents = \"b\" destination = \"c\" }",
+            "keep one",
+        ),
         ("no destination", &["-template=a"], "", "-template: the template has no `destination`"),
-        ("unix", &["-template=a:b", "-consul=unix:///x"], "", "-consul: Consul cannot be asked by a unix"),
-        ("level", &["-template=a:b", "-log-level=loud"], "", "-log-level: unknown log level `loud`"),
-        ("bytes", &["-template=a:b"], "consul { ssl { ca_cert_bytes = \"x\" } }", "write the certificates to a file"),
+        (
+            "unix",
+            &["-template=a:b", "-consul=unix:///x"],
+            "",
+            "-consul: Consul cannot be asked by a unix",
+        ),
+        (
+            "level",
+            &["-template=a:b", "-log-level=loud"],
+            "",
+            "-log-level: unknown log level `loud`",
+        ),
+        (
+            "bytes",
+            &["-template=a:b"],
+            "consul { ssl { ca_cert_bytes = \"x\" } }",
+            "write the certificates to a file",
+        ),
     ] {
         let line: Vec<&str> = line.iter().copied().chain(["-config=c"]).collect();
         let why = planned(&line, &[("c", file)], &[]).unwrap_err().to_string();
@@ -361,7 +421,11 @@ fn modes_come_from_flags_and_files_and_once_has_the_patience_of_the_retries() {
     ] {
         let line: Vec<&str> = line.iter().copied().chain(["-config=c"]).collect();
         let plan = planned(&line, &[("c", &format!("{template}{file}"))], &[]).unwrap();
-        assert_eq!((plan.mode, plan.patience), (mode, patience.map(Duration::from_millis)), "{case}");
+        assert_eq!(
+            (plan.mode, plan.patience),
+            (mode, patience.map(Duration::from_millis)),
+            "{case}"
+        );
         assert_eq!(plan.text.contains("wait ="), mode != Mode::Once, "{case}: {}", plan.text);
     }
     let plan = planned(&["-dry", "-template", "x/a.tmpl"], &[], &[]).unwrap();

@@ -25,12 +25,9 @@ impl Translation<'_> {
         self.admin();
         self.log_level();
         let top = self.top;
-        if let Some(signal) = top.signal(&["kill_signal"]) {
-            self.plan.signals.end = signal;
-        }
-        if let Some(signal) = top.signal(&["reload_signal"]) {
-            self.plan.signals.reload = signal;
-        }
+        let signals = &mut self.plan.signals;
+        signals.end = top.signal(&["kill_signal"], signals.end);
+        signals.reload = top.signal(&["reload_signal"], signals.reload);
         self.plan.pid_file = top.text(&["pid_file"]).map(|path| self.path(path).into());
 
         self.without_effect(
@@ -112,15 +109,14 @@ impl Translation<'_> {
             .or_else(|| self.variable("CONSUL_TEMPLATE_LOG"))
             .unwrap_or_else(|| "WARN".into());
         let upper = level.trim().to_ascii_uppercase();
-        match LEVELS.iter().find(|(name, _)| *name == upper) {
-            Some((_, filter)) => self.plan.log_level = Some((*filter).to_owned()),
-            None => {
-                let known = ["trace", "debug", "info", "warn", "err"];
-                let remedy = suggest::remedy(&level, &known, "Known levels");
-                let from = self.top.from(&["log_level"]);
-                let from = from.map_or_else(|| "CONSUL_TEMPLATE_LOG".into(), ToString::to_string);
-                self.problems.push(format!("{from}: unknown log level `{level}`{remedy}"));
-            }
+        if let Some((_, filter)) = LEVELS.iter().find(|(name, _)| *name == upper) {
+            self.plan.log_level = Some((*filter).to_owned());
+            return;
         }
+        let known = ["trace", "debug", "info", "warn", "err"];
+        let remedy = suggest::remedy(&level, &known, "Known levels");
+        let from = self.top.from(&["log_level"]);
+        let from = from.map_or_else(|| "CONSUL_TEMPLATE_LOG".into(), ToString::to_string);
+        self.problems.push(format!("{from}: unknown log level `{level}`{remedy}"));
     }
 }

@@ -162,11 +162,11 @@ impl Section {
         }
     }
 
-    /// The signal that was set; the inner none: to no signal.
-    pub(super) fn signal(&self, path: &[&str]) -> Option<Option<i32>> {
-        match self.at(path)? {
-            (Leaf::Signal(signal), _) => Some(*signal),
-            _ => None,
+    /// The signal that was set, which may be none; `otherwise` when nothing was.
+    pub(super) fn signal(&self, path: &[&str], otherwise: Option<i32>) -> Option<i32> {
+        match self.at(path) {
+            Some((Leaf::Signal(signal), _)) => *signal,
+            _ => otherwise,
         }
     }
 

@@ -48,7 +48,8 @@ impl Translation<'_> {
         let name = free_name(destination.or(source).unwrap_or("inline"), names);
         // Where nothing is written, a place is not needed.
         let idle = self.plan.dry || self.plan.mode == Mode::ParseOnly;
-        let Some(destination) = destination.map(str::to_owned).or(idle.then(|| name.clone()))
+        let Some(destination) =
+            destination.map(str::to_owned).or_else(|| idle.then(|| name.clone()))
         else {
             self.problems.push(format!("{from}: the template has no `destination`"));
             return;
@@ -132,7 +133,7 @@ impl Translation<'_> {
         if min.is_zero() || wait.flag(&["wait", "enabled"]) == Some(false) {
             return;
         }
-        let max = wait.span(&["wait", "max"]).unwrap_or(min.saturating_mul(4));
+        let max = wait.span(&["wait", "max"]).unwrap_or_else(|| min.saturating_mul(4));
         let written = |span| text::string(&Period(span).to_string());
         self.text.inline("wait", &[("min", written(min)), ("max", written(max))]);
     }
@@ -144,7 +145,8 @@ impl Translation<'_> {
         }
         let command = template.command(&["exec", "command"]);
         let Some(command) = command.or_else(|| template.command(&["command"])) else { return };
-        let timeout = template.span(&["exec", "timeout"]).or(template.span(&["command_timeout"]));
+        let timeout =
+            template.span(&["exec", "timeout"]).or_else(|| template.span(&["command_timeout"]));
         let timeout = timeout.unwrap_or(COMMAND_TIMEOUT);
         let mut command = self.surrounded(template, command.clone());
         if timeout.is_zero() {

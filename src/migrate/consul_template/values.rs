@@ -48,7 +48,7 @@ pub(super) fn wait(text: &str) -> Result<(Duration, Duration), String> {
         (Some(min), Some(max), None) => (min?, Some(max?)),
         _ => return Err(format!("{text:?} is no wait; write it like \"5s:20s\"")),
     };
-    let max = max.unwrap_or(min.saturating_mul(4));
+    let max = max.unwrap_or_else(|| min.saturating_mul(4));
     if max < min {
         return Err(format!("{text:?} has a longest wait below the least one; swap them"));
     }

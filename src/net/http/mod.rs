@@ -22,6 +22,7 @@ use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGEN
 use http::{Method, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::connect::Connector;
@@ -46,6 +47,9 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Most connections, one request each (HTTP/1.1) or as many as the server's streams (HTTP/2).
     pub connections_max: usize,
+    /// Told when the server was found to have ended a connection while nothing was under way; no
+    /// later than when a new one takes its place.
+    pub broken: watch::Sender<Option<Instant>>,
 }
 
 impl Default for Settings {
@@ -55,6 +59,7 @@ impl Default for Settings {
             server_name: None,
             connect_timeout: Duration::from_secs(5),
             connections_max: 16,
+            broken: watch::Sender::default(),
         }
     }
 }
@@ -126,9 +131,9 @@ impl Client {
     /// A client for `origin`. Connects with the first request.
     #[must_use]
     pub fn new(origin: Origin, settings: Settings) -> Self {
-        let Settings { tls, server_name, connect_timeout, connections_max } = settings;
+        let Settings { tls, server_name, connect_timeout, connections_max, broken } = settings;
         let connector = Connector::new(origin, tls, server_name, connect_timeout);
-        Self(Arc::new(Pool::new(connector, connections_max)))
+        Self(Arc::new(Pool::new(connector, connections_max, broken)))
     }
 
     /// Where its requests go.
@@ -147,13 +152,6 @@ impl Client {
     #[must_use]
     pub fn connections_opened(&self) -> usize {
         self.0.opened()
-    }
-
-    /// Connections that the server ended while nothing was under way; counted no later than when a
-    /// new one takes the place of one.
-    #[must_use]
-    pub fn connections_lost(&self) -> usize {
-        self.0.lost()
     }
 
     /// The next requests take new connections.

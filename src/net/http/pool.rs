@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::connect::{Body, Connector, Driver, Opened, Streams};
@@ -25,8 +25,8 @@ pub(super) struct Pool {
     /// Whether the server multiplexes, as the last connection showed.
     multiplexed: AtomicBool,
     opened: AtomicUsize,
-    /// Connections that the other side ended while nothing was under way.
-    lost: AtomicUsize,
+    /// When the other side was found to have ended a connection while nothing was under way.
+    broken: watch::Sender<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -71,7 +71,11 @@ impl Drop for Place {
 }
 
 impl Pool {
-    pub(super) fn new(connector: Connector, connections_max: usize) -> Self {
+    pub(super) fn new(
+        connector: Connector,
+        connections_max: usize,
+        broken: watch::Sender<Option<Instant>>,
+    ) -> Self {
         let connections_max = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             connector,
@@ -81,7 +85,7 @@ impl Pool {
             opening: tokio::sync::Mutex::new(()),
             multiplexed: AtomicBool::new(false),
             opened: AtomicUsize::new(0),
-            lost: AtomicUsize::new(0),
+            broken,
         }
     }
 
@@ -98,15 +102,9 @@ impl Pool {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// Connections that the other side ended while nothing was under way, as far as that was seen.
-    /// It has been seen before a new connection takes the place of one.
-    pub(super) fn lost(&self) -> usize {
-        self.lost.load(Ordering::Acquire)
-    }
-
-    /// Counts a connection that was found ended.
+    /// Tells of a connection that was found ended, before a new one takes its place.
     pub(super) fn note_lost(&self) {
-        self.lost.fetch_add(1, Ordering::AcqRel);
+        self.broken.send_replace(Some(Instant::now()));
     }
 
     /// A way to send a request; waits while all connections are in use.

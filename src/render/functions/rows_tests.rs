@@ -88,9 +88,9 @@ fn called(text: &str, name: &str) -> String {
         let begins = matches!(before, ' ' | '{' | '(');
         let ends = letters.peek().is_none_or(|next| " })|:".contains(*next));
         if letter == '@' && begins && ends {
-            out.push_str(name)
+            out.push_str(name);
         } else {
-            out.push(letter)
+            out.push(letter);
         }
         before = letter;
     }
@@ -200,8 +200,7 @@ fn every_function_refuses_as_many_arguments_as_it_does_not_take() {
                 .iter()
                 .filter(|(_, of, _)| *of == dialect || dialect == Dialect::LegacyConfd)
                 .flat_map(|(.., table)| table.iter())
-                .filter(|entry| entry.name == name)
-                .next_back()
+                .rfind(|entry| entry.name == name)
                 .map(|entry| entry.signature);
             let Some(signature) = signature else { panic!("{name} is in no table") };
             let count = signature.params.len();
@@ -249,7 +248,7 @@ fn no_values_make_a_function_panic_or_waver() {
                 let params = entry.signature.params;
                 let more = if entry.signature.variadic { below(3) } else { 0 };
                 for at in 0..params.len() + more {
-                    let of = params.get(at).or(params.last()).copied().unwrap_or(Type::Any);
+                    let of = params.get(at).or_else(|| params.last()).copied().unwrap_or(Type::Any);
                     let values = if below(8) == 0 { &ODD } else { fitting(of) };
                     call.push(' ');
                     call.push_str(values[below(values.len())]);

@@ -13,13 +13,13 @@ fn compiled(
 ) -> Result<regex::Regex, Failure> {
     context.spend(1 + text(args, 1).len() as u64 / 10)?;
     let pattern = text(args, 0);
-    regexes::compile(&pattern).or_else(|why| match must {
-        true => failed(why),
-        false => {
-            let plain = !pattern.contains(|c: char| c == '`' || c.is_control() && c != '\t');
-            let quoted = if plain { format!("`{pattern}`") } else { format!("{pattern:?}") };
-            failed(format!("regexp: Compile({quoted}): {why}"))
+    regexes::compile(&pattern).or_else(|why| {
+        if must {
+            return failed(why);
         }
+        let plain = !pattern.contains(|c: char| c == '`' || c.is_control() && c != '\t');
+        let quoted = if plain { format!("`{pattern}`") } else { format!("{pattern:?}") };
+        failed(format!("regexp: Compile({quoted}): {why}"))
     })
 }
 

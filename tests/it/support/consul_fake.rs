@@ -101,6 +101,8 @@ struct Shared {
     changed: watch::Sender<()>,
     /// Connections of an earlier life are cut.
     life: watch::Sender<u64>,
+    /// The connection on which this path is waited for is cut.
+    cut: watch::Sender<String>,
     /// Answers that hang are given up when this changes.
     healed: watch::Sender<()>,
 }
@@ -129,6 +131,7 @@ impl Fake {
             }),
             changed: watch::Sender::new(()),
             life: watch::Sender::new(0),
+            cut: watch::Sender::default(),
             healed: watch::Sender::new(()),
         });
         let serving = Arc::clone(&shared);
@@ -176,6 +179,11 @@ impl Fake {
     /// Cuts all connections; nothing is forgotten.
     pub(crate) fn cut_all(&self) {
         self.shared.life.send_modify(|life| *life += 1);
+    }
+
+    /// Cuts the connection on which news of `path` are waited for.
+    pub(crate) fn cut(&self, path: &str) {
+        self.shared.cut.send_replace(path.to_owned());
     }
 
     /// All that was asked so far.
@@ -288,6 +296,9 @@ async fn news(
         return Some(());
     }
     let mut changed = shared.changed.subscribe();
+    let mut cut = shared.cut.subscribe();
+    cut.mark_unchanged();
+    let cut = async { while cut.changed().await.is_ok() && *cut.borrow_and_update() != path {} };
     let newer = async {
         while shared.model.lock().unwrap().catalog.tell(path, false).1 <= index {
             let _ = changed.changed().await;
@@ -297,6 +308,7 @@ async fn news(
         () = newer => Some(()),
         () = tokio::time::sleep(wait) => Some(()),
         () = gone(stream) => None,
+        () = cut => None,
     }
 }
 
