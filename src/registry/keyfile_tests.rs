@@ -42,10 +42,7 @@ impl Stage {
             matches!(state, RegistryState::Live(_)) == live && keys(state) == want
         };
         let state = tokio::time::timeout(Duration::from_secs(10), self.states.wait_for(fact)).await;
-        match state {
-            Ok(state) => state.unwrap().clone(),
-            Err(_) => panic!("never {want:?}"),
-        }
+        state.unwrap_or_else(|_| panic!("never {want:?}")).unwrap().clone()
     }
 }
 

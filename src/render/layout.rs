@@ -79,7 +79,7 @@ pub(super) fn add(shown: &impl Shown, prefix: &str, pairs: &mut Pairs) {
     }
     if wanted("names") {
         each(shown, &parts, |service| {
-            put(&mut found, &["names", &service.name], service.eligible.len());
+            put(&mut found, &["names", &service.name], &service.eligible.len());
         });
     }
     if wanted("meta") {
@@ -102,9 +102,9 @@ pub(super) fn add(shown: &impl Shown, prefix: &str, pairs: &mut Pairs) {
         each(shown, across, |service| nodes(&mut found, service));
     }
     if tree == Some("generation") {
-        put(&mut found, &["generation"], shown.generation());
+        put(&mut found, &["generation"], &shown.generation());
     }
-    let folder: String = parts.iter().map(|part| format!("/{part}")).collect();
+    let folder = parts.iter().fold(String::new(), |folder, part| folder + "/" + part);
     let within = |key: &String| {
         key.strip_prefix(&folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
@@ -197,7 +197,7 @@ fn nodes(pairs: &mut Pairs, service: &Service) {
     }
 }
 
-fn put(pairs: &mut Pairs, path: &[&str], value: impl ToString) {
+fn put(pairs: &mut Pairs, path: &[&str], value: &(impl ToString + ?Sized)) {
     if path.iter().any(|part| part.is_empty()) {
         return;
     }

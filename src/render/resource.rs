@@ -378,7 +378,7 @@ impl Resource {
         Self {
             name: name.into(),
             config: config.clone(),
-            source: base_dir.join(config.source.as_deref().unwrap_or(Path::new(""))),
+            source: base_dir.join(config.source.as_deref().unwrap_or_else(|| Path::new(""))),
             checksum: crc32fast::hash(why.as_bytes()),
             broken: Some(why.into()),
             reload: Action::of(config, &destination, base_dir),

@@ -142,7 +142,9 @@ impl Expanding<'_> {
             1 => base.to_owned(),
             number => format!("{base}-{number}"),
         };
-        let free = (1..).map(numbered).find(|name| !self.names.contains(name));
+        // One more than there are names is enough for one that nobody has.
+        let most = self.names.len() + 1;
+        let free = (1..=most).map(numbered).find(|name| !self.names.contains(name));
         let name = free.unwrap_or_default();
         self.names.insert(name.clone());
         name
@@ -213,10 +215,9 @@ impl Expanding<'_> {
         if let Some(format) = &resource.output_format {
             text.string("output_format", format);
         }
-        if let Some(wait) = resource.debounce.or(config.debounce.map(|debounce| debounce.0)) {
-            if !wait.is_zero() {
-                text.inline("wait", &[("min", text::string(&written(wait)))]);
-            }
+        let wait = resource.debounce.or_else(|| config.debounce.map(|debounce| debounce.0));
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+            text.inline("wait", &[("min", text::string(&written(wait)))]);
         }
         if !config.sync_only {
             commands(config, &resource, &mut text)?;

@@ -139,16 +139,17 @@ impl Source {
         }
         for (key, secret) in [("token", &self.token), ("password", &self.password)] {
             let Some(Token(secret)) = secret else { continue };
-            match secret.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
-                Some(variable) => text.variable(key, variable),
-                None => {
-                    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-                    let variable: String = format!("{name}_{key}").chars().map(plain).collect();
-                    let variable = variable.to_ascii_uppercase();
-                    text.variable(key, &variable);
-                    secrets.insert(variable, secret.clone());
-                }
+            if let Some(variable) =
+                secret.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'))
+            {
+                text.variable(key, variable);
+                continue;
             }
+            let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+            let variable: String = format!("{name}_{key}").chars().map(plain).collect();
+            let variable = variable.to_ascii_uppercase();
+            text.variable(key, &variable);
+            secrets.insert(variable, secret.clone());
         }
         for (name, file) in [
             ("token_file", &self.token_file),
@@ -208,9 +209,8 @@ pub(super) fn scheme(given: &Given) -> Result<Scheme, String> {
 }
 
 fn urls(nodes: &[String], scheme: Scheme) -> Vec<String> {
-    let url = |node: &String| match node.contains("://") {
-        true => node.clone(),
-        false => format!("{}://{node}", scheme.word()),
+    let url = |node: &String| {
+        if node.contains("://") { node.clone() } else { format!("{}://{node}", scheme.word()) }
     };
     nodes.iter().filter(|node| !node.is_empty()).map(url).collect()
 }
