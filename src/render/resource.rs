@@ -357,18 +357,8 @@ impl Resource {
         let scope = Arc::new(language::scope(config, base_dir));
         let destination = base_dir.join(&config.destination);
         let reload = Action::of(config, &destination, base_dir);
-        let config = config.clone();
-        Ok(Self {
-            name,
-            config,
-            source,
-            destination,
-            checksum,
-            broken: None,
-            reload,
-            engine,
-            scope,
-        })
+        let (config, broken) = (config.clone(), None);
+        Ok(Self { name, config, source, destination, checksum, broken, reload, engine, scope })
     }
 
     /// One that cannot be used, and says `why` wherever it is looked for; its file stays as it is.
