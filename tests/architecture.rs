@@ -10,11 +10,12 @@ use std::fs;
 use std::path::Path;
 
 /// Rooms from the ground up. A room uses itself and what is below it, never a sibling.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["exec", "lifecycle", "random", "suggest", "telemetry", "units"],
     &["catalog", "net"],
     &["api", "dns", "health", "proxy", "registry", "render"],
-    &["config", "migrate"],
+    &["migrate"],
+    &["config"],
     &["app"],
     &["cli"],
     &["main"],

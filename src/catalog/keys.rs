@@ -32,3 +32,19 @@ pub struct Key {
     #[serde(default)]
     pub session: Arc<str>,
 }
+
+impl Key {
+    /// The key of a source that keeps a path and a value, and nothing else.
+    #[must_use]
+    pub fn bare(path: Arc<str>, value: Arc<str>) -> Self {
+        Self {
+            path,
+            value,
+            flags: 0,
+            create_index: 0,
+            modify_index: 0,
+            lock_index: 0,
+            session: "".into(),
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::{complain, exit, say};
 use crate::config;
+use crate::migrate::confd;
 use crate::migrate::consul_template::{self, Input, Wish};
 use crate::migrate::{Plan, Refused};
 
@@ -42,6 +43,7 @@ impl Migrate {
         };
         match arguments.split_first() {
             Some((program, rest)) if program == "consul-template" => consul_template(rest),
+            Some((program, rest)) if program == "confd" => of_confd(rest),
             Some((program, _)) if matches!(&**program, "-h" | "-help" | "--help") => {
                 say(HELP.trim_end());
                 ExitCode::SUCCESS
@@ -70,6 +72,20 @@ fn consul_template(arguments: &[String]) -> ExitCode {
         Ok(Wish::Help | Wish::Version) => {
             say(HELP.trim_end());
             ExitCode::SUCCESS
+        }
+        Err(refused) => refuse(&refused),
+    }
+}
+
+fn of_confd(arguments: &[String]) -> ExitCode {
+    let directory = std::env::current_dir().unwrap_or_default();
+    match confd::written_out(arguments, &directory, &|name| std::env::var(name).ok()) {
+        Ok(planned) => {
+            let code = show(&planned.plan);
+            for broken in &planned.broken {
+                complain(&broken.to_string());
+            }
+            if planned.broken.is_empty() { code } else { ExitCode::from(exit::CONFIG) }
         }
         Err(refused) => refuse(&refused),
     }

@@ -87,7 +87,13 @@ impl Command {
 
 fn check(file: &Path) -> ExitCode {
     match load(file) {
-        Ok(_) => {
+        Ok(loaded) => {
+            // They cost themselves only, and are no reason not to start.
+            for resource in &loaded.prepared.resources {
+                if let Some(why) = &resource.broken {
+                    complain(&format!("[template.{}] is left out: {why}", resource.name));
+                }
+            }
             say(&format!("{}: no problems", file.display()));
             ExitCode::SUCCESS
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::document::{Document, Problem};
@@ -14,7 +14,7 @@ use crate::catalog::locality::Localities;
 use crate::dns;
 use crate::health::{self, OnFailureConfig, OutlierConfig};
 use crate::proxy;
-use crate::render::Resource;
+use crate::render::{Resource, ResourceConfig};
 
 /// What the rooms compiled from a configuration that has no problem.
 #[derive(Debug)]
@@ -106,7 +106,22 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     let proxy = proxy.watching(watched);
     let mut resources = Vec::new();
     let mut destinations: BTreeMap<&Path, &str> = BTreeMap::new();
+    // One of confd that is broken costs itself only: it is there, and says what is wrong with it.
+    for broken in &config.installed.broken {
+        let nowhere = ResourceConfig::new(broken.file.clone(), PathBuf::new());
+        resources.push(Resource::broken(
+            &broken.name,
+            &nowhere,
+            &config.base_dir,
+            &broken.to_string(),
+        ));
+    }
     for (name, template) in &config.templates {
+        let own = config.installed.templates.contains(name);
+        if own {
+            resources.push(of_confd(name, template, config, &mut destinations));
+            continue;
+        }
         if let Some(other) = destinations.insert(&template.destination, name) {
             let message = format!(
                 "{} is the destination of [template.{other}] too; each writes a file of its own",
@@ -148,6 +163,29 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         proxy: Arc::new(proxy),
         resources,
     })
+}
+
+/// The template called `name` of an installation of confd; one that cannot be, and why.
+fn of_confd<'a>(
+    name: &'a str,
+    template: &'a ResourceConfig,
+    config: &Config,
+    destinations: &mut BTreeMap<&'a Path, &'a str>,
+) -> Resource {
+    let other = destinations.insert(&template.destination, name);
+    let twice = other.map(|other| {
+        let destination = template.destination.display();
+        format!("{destination} is the destination of [template.{other}] too; take one of them away")
+    });
+    let unfit = || template.problem().map(|(key, message)| format!("`{key}`: {message}"));
+    let why = match twice.or_else(unfit) {
+        Some(why) => why,
+        None => match Resource::load(name, template, &config.base_dir) {
+            Ok(resource) => return resource,
+            Err(error) => error.to_string(),
+        },
+    };
+    Resource::broken(name, template, &config.base_dir, &why)
 }
 
 /// The configured name, else the host's.

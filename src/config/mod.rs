@@ -4,6 +4,7 @@
 //! struct, and then looks at what concerns several of them. All problems are told at once.
 
 mod check;
+mod confd;
 mod decode;
 pub mod document;
 mod environment;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use check::Prepared;
+pub use confd::Installed;
 use document::Document;
 pub use document::Problem;
 pub use tables::{Config, LimitsConfig, NodeConfig, ServiceConfig};
@@ -20,7 +22,7 @@ pub use tables::{Config, LimitsConfig, NodeConfig, ServiceConfig};
 /// Top-level tables that are known.
 const KINDS: &[&str] = &[
     "node", "limits", "guard", "registry", "locality", "health", "service", "dns", "listener",
-    "route", "template", "group", "exec", "metadata", "admin",
+    "route", "template", "group", "confd", "exec", "metadata", "admin",
 ];
 
 /// Largest configuration file.
@@ -71,7 +73,8 @@ pub fn parse(
     let mut causes = document.substitute(variable);
     causes.extend(document.unknown_kinds(KINDS));
     let mut problems = Vec::new();
-    let config = Config::decode(&document, base_dir, &mut problems);
+    let mut config = Config::decode(&document, base_dir, &mut problems);
+    confd::install(&document, &mut config, &mut problems);
     match check::check(&document, &config) {
         Ok(prepared) if causes.is_empty() && problems.is_empty() => {
             return Ok(Loaded { config, prepared });

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::confd::Installed;
 use super::document::{Document, Problem};
 use crate::api::AdminConfig;
 use crate::api::metadata::MetadataConfig;
@@ -14,6 +15,7 @@ use crate::catalog::health::WhenNoneHealthy;
 use crate::catalog::locality::LocalityConfig;
 use crate::dns::DnsConfig;
 use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
+use crate::migrate::confd::ConfdConfig;
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
 use crate::render::{ExecConfig, GroupConfig, ResourceConfig};
@@ -48,6 +50,10 @@ pub struct Config {
     pub templates: BTreeMap<String, ResourceConfig>,
     /// `[group.NAME]`, by name.
     pub groups: BTreeMap<String, GroupConfig>,
+    /// `[confd]`; its templates and registries stand among the others.
+    pub confd: Option<ConfdConfig>,
+    /// What became of the installation that it names.
+    pub installed: Installed,
     /// `[exec]`.
     pub exec: Option<ExecConfig>,
     /// `[metadata]`.
@@ -129,6 +135,8 @@ impl Config {
             routes: each(document, "route", problems),
             templates: each(document, "template", problems),
             groups: each(document, "group", problems),
+            confd: one(document, "confd", problems),
+            installed: Installed::default(),
             exec: one(document, "exec", problems),
             metadata: one(document, "metadata", problems),
             admin: one(document, "admin", problems),

@@ -198,7 +198,7 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
             "unknown kind of registry",
             "[registry.local.fiel]\npath = \"s.toml\"\n",
             "p.toml:1:17: unknown key `fiel` in [registry.local]; did you mean `file`? Known \
-             keys: consul, file, rancher-answers",
+             keys: consul, environment, file, keyfile, rancher-answers",
         ),
         (
             "unknown dialect",
@@ -288,7 +288,7 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
             "unknown table",
             "[rotue.a]\nlistener = \"web\"\n",
             "p.toml:1:2: unknown table [rotue]; did you mean `route`? Known tables: node, \
-             limits, guard, registry, locality, health, service, dns, listener, route, template, group, exec, metadata, admin",
+             limits, guard, registry, locality, health, service, dns, listener, route, template, group, confd, exec, metadata, admin",
         ),
         (
             "a value for a table",

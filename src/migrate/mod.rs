@@ -4,6 +4,7 @@
 //! of the other program in, the text of a `portolan.toml` out, with what would differ. Whoever runs
 //! the text gives it to [`crate::config::parse`]; whoever only looks prints it.
 
+pub mod confd;
 pub mod consul_template;
 pub mod text;
 

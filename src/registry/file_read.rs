@@ -151,7 +151,12 @@ impl Watching {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
         };
-        Self { events: Arc::new(Notify::new()), directory, watched: None }
+        Self::directory(directory, Arc::new(Notify::new()))
+    }
+
+    /// Watches `directory` and wakes by `events`, which may be shared with others.
+    pub(super) const fn directory(directory: PathBuf, events: Arc<Notify>) -> Self {
+        Self { events, directory, watched: None }
     }
 
     /// Watches again when nothing is watched yet or the directory is another one by now. Blocks.

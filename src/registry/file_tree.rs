@@ -79,25 +79,36 @@ pub(super) fn parse(notation: Notation, file: &str, text: &str) -> Result<Tree, 
         ));
     }
     match notation {
-        Notation::Toml => match DeTable::parse(text) {
-            Ok(table) => Ok(from_toml(DeValue::Table(table.into_inner()), None)),
-            Err(error) => {
-                let at = error.span().map_or(text.len(), |span| span.start);
-                let (line, column) = line_column(text, at);
-                Err(format!("{file}:{line}:{column}: {}", error.message()))
-            }
-        },
-        Notation::Json => serde_json::from_str(text).map(from_json).map_err(|error| {
-            let message = error.to_string();
-            // The place stands in front of our messages, not behind them.
-            let message = message.split(" at line ").next().unwrap_or(&message);
-            format!("{file}:{}:{}: {message}", error.line(), error.column().max(1))
-        }),
+        Notation::Toml => DeTable::parse(text)
+            .map(|table| from_toml(DeValue::Table(table.into_inner()), None))
+            .map_err(|error| toml_error(file, text, &error)),
+        Notation::Json => json(file, text).map(from_json),
         Notation::Yaml => yaml(file, text).map(from_json),
     }
 }
 
-/// Reads `text`, the content of `file`, which is YAML.
+/// Reads TOML whose places nobody asks for.
+pub(super) fn toml(file: &str, text: &str) -> Result<toml::Table, String> {
+    toml::from_str(text).map_err(|error| toml_error(file, text, &error))
+}
+
+fn toml_error(file: &str, text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(text.len(), |span| span.start);
+    let (line, column) = line_column(text, at);
+    format!("{file}:{line}:{column}: {}", error.message())
+}
+
+/// Reads JSON.
+pub(super) fn json(file: &str, text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| {
+        let message = error.to_string();
+        // The place stands in front of our messages, not behind them.
+        let message = message.split(" at line ").next().unwrap_or(&message);
+        format!("{file}:{}:{}: {message}", error.line(), error.column().max(1))
+    })
+}
+
+/// Reads YAML.
 ///
 /// # Errors
 /// As [`parse`].

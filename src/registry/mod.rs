@@ -21,12 +21,16 @@ mod consul_roster;
 mod consul_task;
 mod consul_view;
 mod consul_watch;
+mod environment;
 mod file;
 mod file_format;
 mod file_read;
 mod file_tree;
 mod file_value;
 mod follow;
+mod keyfile;
+mod keyfile_find;
+mod keyfile_flat;
 mod outlet;
 mod rancher_answers;
 mod rancher_metadata;
@@ -47,7 +51,10 @@ use crate::catalog::{Interest, RegistryState};
 use crate::lifecycle;
 
 pub use consul_config::ConsulConfig;
+pub use environment::EnvironmentConfig;
 pub use file::{FileConfig, ServicesPath};
+pub use keyfile::KeyfileConfig;
+pub use keyfile_find::NameFilter;
 pub use outlet::Metrics;
 use outlet::{Meters, Mouth, Outlet};
 pub use rancher_answers::{AnswersKind, RancherAnswersConfig};
@@ -135,8 +142,12 @@ macro_rules! kinds {
 kinds! {
     /// A Consul cluster.
     Consul(ConsulConfig),
+    /// The variables of this process as keys.
+    Environment(EnvironmentConfig),
     /// A file that lists services.
     File(FileConfig),
+    /// Files whose values are keys.
+    Keyfile(KeyfileConfig),
     /// The answers file of Rancher's DNS, or of its metadata service.
     RancherAnswers(RancherAnswersConfig),
 }

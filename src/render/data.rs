@@ -2,6 +2,7 @@
 
 mod answer;
 mod files;
+mod laid_out;
 mod records;
 mod scope;
 mod view;
@@ -156,6 +157,7 @@ impl Asked {
                 let tree = |snapshot| answer::tree(scope, snapshot, prefix, datacenter);
                 (touched(prefix) || moved(datacenter)) && tree(before) != tree(now)
             }
+            Query::Store if scope.catalog_keys => laid_out::differs(scope, before, now),
             Query::Store => {
                 scope.keys.iter().any(|prefix| touched(prefix))
                     && answer::store(scope, before) != answer::store(scope, now)
@@ -267,6 +269,10 @@ impl Asked {
                     interest.keys.insert(Arc::clone(&path));
                 });
             }
+            Query::Store if self.scope.catalog_keys => {
+                let interest = laid_out::interest(&self.scope);
+                self.want.everywhere.add(&interest);
+            }
             Query::Store => {
                 for prefix in &Arc::clone(&self.scope).keys {
                     self.wish(snapshot, "", |interest| {
@@ -339,6 +345,9 @@ impl Scope {
             }
             Query::Tree(prefix, datacenter) => answer::tree(self, snapshot, prefix, datacenter)
                 .map(|keys| records::tree(prefix, keys)),
+            Query::Store if self.catalog_keys => {
+                laid_out::store(self, snapshot).map(records::store)
+            }
             Query::Store => answer::store(self, snapshot).map(records::store),
             Query::Generation => Found::Known(Value::int(snapshot.generation as i64)),
             Query::Stale => Found::Known(answer::is_stale(self, snapshot).into()),

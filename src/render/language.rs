@@ -206,6 +206,7 @@ pub(super) fn scope(config: &ResourceConfig, base_dir: &Path) -> Scope {
         registry: config.registry.as_deref().map(Into::into),
         prefix,
         keys,
+        catalog_keys: config.catalog_keys,
         sandbox: config.sandbox.as_ref().map(|folder| base_dir.join(folder)),
         file_max: config.output_max.0,
         host: System::default().hostname().unwrap_or_default().into(),

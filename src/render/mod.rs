@@ -21,6 +21,7 @@ mod format;
 pub mod functions;
 mod journal;
 mod language;
+mod layout;
 mod place;
 mod preview;
 mod recover;

@@ -54,6 +54,9 @@ pub struct ResourceConfig {
     /// Front of the paths of confd's keys, which the template does not see.
     #[serde(default)]
     pub prefix: Option<String>,
+    /// Whether confd's keys are the services, laid out as keys, instead of those of registries.
+    #[serde(default)]
+    pub catalog_keys: bool,
     /// The registry whose services and keys are shown; by default those of all, by priority.
     #[serde(default)]
     pub registry: Option<String>,
@@ -135,6 +138,7 @@ impl ResourceConfig {
             sandbox: None,
             keys: Vec::new(),
             prefix: None,
+            catalog_keys: false,
             registry: None,
             include_dir: None,
             destination,
@@ -312,6 +316,8 @@ pub struct Resource {
     pub destination: PathBuf,
     /// Checksum of the template's text: another one is another template.
     pub checksum: u32,
+    /// Why it cannot be used; its file then stays as it is.
+    pub broken: Option<Arc<str>>,
     /// How the reader of the file is told, if it has to be.
     pub(super) reload: Option<Action>,
     engine: Box<dyn Engine>,
@@ -351,8 +357,25 @@ impl Resource {
         let scope = Arc::new(language::scope(config, base_dir));
         let destination = base_dir.join(&config.destination);
         let reload = Action::of(config, &destination, base_dir);
-        let config = config.clone();
-        Ok(Self { name, config, source, destination, checksum, reload, engine, scope })
+        let (config, broken) = (config.clone(), None);
+        Ok(Self { name, config, source, destination, checksum, broken, reload, engine, scope })
+    }
+
+    /// One that cannot be used, and says `why` wherever it is looked for; its file stays as it is.
+    #[must_use]
+    pub fn broken(name: &str, config: &ResourceConfig, base_dir: &Path, why: &str) -> Self {
+        let destination = base_dir.join(&config.destination);
+        Self {
+            name: name.into(),
+            config: config.clone(),
+            source: base_dir.join(config.source.as_deref().unwrap_or_else(|| Path::new(""))),
+            checksum: crc32fast::hash(why.as_bytes()),
+            broken: Some(why.into()),
+            reload: Action::of(config, &destination, base_dir),
+            engine: engine::broken(why),
+            scope: Arc::default(),
+            destination,
+        }
     }
 
     /// Whether `other` makes the same of the same snapshots, in the same place.

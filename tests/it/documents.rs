@@ -78,6 +78,7 @@ fn every_configuration_in_the_documents_is_accepted() {
             let name = name.unwrap_or_else(|| panic!("{path}:{line}: begins with its name?"));
             fs::write(dir.path().join(name), &template).unwrap();
         }
+        fs::create_dir_all(dir.path().join("confd/conf.d")).unwrap();
         for (line, template) in blocks(&page, "gotemplate") {
             let name = template.trim_start_matches(['{', '/', '*', '-', ' ']).split(' ').next();
             let name = name.filter(|name| name.contains(".ctmpl"));
@@ -85,7 +86,7 @@ fn every_configuration_in_the_documents_is_accepted() {
             fs::write(dir.path().join(name), &template).unwrap();
         }
         for (line, block) in blocks(&page, "toml") {
-            if block.starts_with("# services.toml") {
+            if block.starts_with("# services.toml") || block.starts_with("# conf.d/") {
                 continue;
             }
             seen += 1;
@@ -95,6 +96,32 @@ fn every_configuration_in_the_documents_is_accepted() {
         }
     }
     assert!(seen >= 6, "only {seen} samples were found");
+}
+
+/// The block of `language` in `page` that begins with this name, without the line that says so.
+fn named(page: &str, language: &str, name: &str) -> String {
+    let found = blocks(page, language).into_iter().find(|(_, text)| text.contains(name));
+    let text = found.unwrap_or_else(|| panic!("there is no {name}")).1;
+    assert!(text.lines().next().unwrap().contains(name), "{name}: begins with its name?");
+    text
+}
+
+#[tokio::test]
+async fn the_example_of_confd_gives_the_file_that_the_page_shows() {
+    let page = read("docs/confd.md");
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["confd/conf.d", "confd/templates"] {
+        fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    let write = |path: &str, text: String| fs::write(dir.path().join(path), text).unwrap();
+    write("services.toml", named(&page, "toml", "services.toml"));
+    write("confd/conf.d/upstreams.toml", named(&page, "toml", "conf.d/upstreams.toml"));
+    write("confd/templates/upstreams.tmpl", named(&page, "gotmpl", "templates/upstreams.tmpl"));
+    let text = "[registry.local.file]\npath = \"services.toml\"\n[confd]\ndir = \"confd\"\n";
+    let app = crate::support::start(text, dir.path()).await;
+    let want = named(&page, "nginx", "upstreams.conf").replace("# upstreams.conf\n", "");
+    crate::support::says(&dir.path().join("upstreams.conf"), &want).await;
+    app.stop().await;
 }
 
 /// What a `file` registry makes of `text`.
@@ -313,6 +340,9 @@ const SMALLEST: &[(&str, &str)] = &[
         "[listener.a.http]\nbind = [\"127.0.0.1:1\"]\n\
          [route.NAME]\nlistener = \"a\"\n[route.NAME.respond]\nstatus = 200\n@",
     ),
+    ("[registry.NAME.environment]", "[registry.NAME.environment]\n@"),
+    ("[registry.NAME.keyfile]", "[registry.NAME.keyfile]\npaths = [\"a\"]\n@"),
+    ("[confd]", "[confd]\ndir = \"confd\"\n@"),
     ("[template.NAME]", "[template.NAME]\nsource = \"a.j2\"\ndestination = \"a\"\n@"),
     (
         "[template.NAME.wait]",
@@ -368,6 +398,7 @@ fn literal(cell: &str) -> Option<&str> {
 fn every_default_that_is_documented_as_a_value_is_the_one_in_force() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.j2"), "").unwrap();
+    fs::create_dir_all(dir.path().join("confd/conf.d")).unwrap();
     let documented = documented();
     let mut checked = 0;
     for &(table, smallest) in SMALLEST {

@@ -13,6 +13,7 @@ mod badinput;
 mod checks;
 mod child;
 mod clients;
+mod confd;
 mod consul_faults;
 mod consul_latency;
 mod consul_real;

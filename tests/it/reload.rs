@@ -251,7 +251,7 @@ async fn a_signal_and_the_command_reload_the_file_and_a_mistake_in_it_changes_no
     let problem = format!(
         "{name}:19:1: unknown key `lissten` in [template.beta]; known keys: source, contents, \
          dialect, missing_key, number_format, delimiters, denied_functions, sandbox, keys, prefix, \
-         registry, include_dir, destination, create_dirs, owner, backup, write, output_format, \
+         catalog_keys, registry, include_dir, destination, create_dirs, owner, backup, write, output_format, \
          check, check_timeout, reload, reload_signal, reload_http, reload_timeout, \
          reload_interval, group, wait, mode, timeout, output_max, steps_max"
     );

@@ -13,7 +13,7 @@ const SIZE_MAX: usize = 8 << 20;
 const CONTEXT: usize = 3;
 
 /// Shows the difference between each file and what it would say, in the order of their names.
-/// Exits with 0 when none would change, with 1 when one would.
+/// Exits with 0 when none would change, else as the program would. One that fails hides no other.
 pub(super) async fn show(aside: Aside, plan: &Plan, codes: Codes) -> ExitCode {
     let Aside { loaded, resources } = aside;
     let count = resources.len();
@@ -36,18 +36,24 @@ pub(super) async fn show(aside: Aside, plan: &Plan, codes: Codes) -> ExitCode {
         true
     };
     app.stop().await;
-    let mut code = ExitCode::SUCCESS;
+    let (mut code, mut failing) = (ExitCode::SUCCESS, false);
     for preview in seen.values() {
         let bytes = match &preview.output {
             Ok(bytes) => bytes,
-            Err(error) => return failed(&error.to_string(), codes),
+            Err(error) => {
+                code = failed(&error.to_string(), codes);
+                failing = true;
+                continue;
+            }
         };
         let path = &preview.destination;
         let before = std::fs::read(path).ok();
         if before.as_ref() != Some(bytes) {
             let name = path.display().to_string();
             say(unified(&name, before.as_deref(), bytes).trim_end());
-            code = ExitCode::from(1);
+            if !failing {
+                code = ExitCode::from(codes.changes);
+            }
         }
     }
     if !in_time {

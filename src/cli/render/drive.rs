@@ -23,18 +23,24 @@ pub(super) struct Codes {
     pub(super) failed: u8,
     /// The configuration is wrong.
     pub(super) configuration: u8,
+    /// A file would change.
+    pub(super) changes: u8,
 }
 
 impl Codes {
     /// Those of consul-template.
     pub(super) const CONSUL_TEMPLATE: Self =
-        Self { interrupted: 12, arguments: 13, failed: 14, configuration: 15 };
+        Self { interrupted: 12, arguments: 13, failed: 14, configuration: 15, changes: 1 };
+    /// Those of confd.
+    pub(super) const CONFD: Self =
+        Self { interrupted: 0, arguments: 1, failed: 1, configuration: 1, changes: 0 };
     /// Those of Portolan.
     pub(super) const OWN: Self = Self {
         interrupted: 0,
         arguments: 2,
         failed: 71,
         configuration: super::super::exit::CONFIG,
+        changes: 1,
     };
 }
 

@@ -1,6 +1,7 @@
 //! `portolan render`: only the renderer, by the command line of another program or by a
 //! configuration of ours; also when the binary bears the name of that program.
 
+mod confd;
 mod consul_template;
 mod diff;
 mod drive;
@@ -40,7 +41,7 @@ pub fn by_name(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode
     let called = arguments.next()?;
     let run: fn(&[String]) -> ExitCode = match Path::new(&called).file_name()?.to_str()? {
         "consul-template" => consul_template::run,
-        "confd" => confd,
+        "confd" => confd::run,
         _ => return None,
     };
     Some(match texts(arguments) {
@@ -52,7 +53,7 @@ pub fn by_name(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode
 /// Chooses by the arguments whose they are.
 fn render(arguments: &[String]) -> ExitCode {
     if names_flag(arguments, "confd") {
-        return confd(arguments);
+        return confd::run(arguments);
     }
     if let Some(own) = own::Own::read(arguments) {
         return own.map_or_else(
@@ -64,12 +65,6 @@ fn render(arguments: &[String]) -> ExitCode {
         );
     }
     consul_template::run(arguments)
-}
-
-/// confd's part.
-fn confd(_arguments: &[String]) -> ExitCode {
-    complain("portolan render: confd's command line is not read yet");
-    ExitCode::from(drive::Codes::OWN.arguments)
 }
 
 /// Whether one of `arguments` is this flag, with one dash or two.

@@ -14,6 +14,8 @@ pub struct Scope {
     pub prefix: String,
     /// Prefixes of confd's keys, whole paths without a slash in front.
     pub keys: Vec<Arc<str>>,
+    /// Whether confd's keys are those of the catalog itself.
+    pub catalog_keys: bool,
     /// Files outside of this folder are refused to `file`; none for everywhere.
     pub sandbox: Option<PathBuf>,
     /// Largest file that `file` reads, in bytes.
@@ -29,6 +31,7 @@ impl Default for Scope {
             registry: None,
             prefix: String::new(),
             keys: Vec::new(),
+            catalog_keys: false,
             sandbox: None,
             file_max: 16 << 20,
             host: Arc::from(""),

@@ -31,6 +31,20 @@ pub(super) struct Limits {
     pub(super) timeout: Duration,
 }
 
+/// What stands for a template that cannot be used.
+struct Broken(String);
+
+impl Engine for Broken {
+    fn evaluate(&self, _: &Arc<View>) -> Result<Vec<u8>, String> {
+        Err(self.0.clone())
+    }
+}
+
+/// A template that fails with these words, always.
+pub(super) fn broken(why: &str) -> Box<dyn Engine> {
+    Box::new(Broken(why.to_owned()))
+}
+
 /// Parses `text` in its language.
 ///
 /// # Errors
