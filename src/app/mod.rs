@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{Admin, Reload, Services};
 use crate::catalog::Snapshot;
-use crate::catalog::publish::{Current, Feed, Plan, first_generation};
+use crate::catalog::publish::{Feed, Plan, first_generation};
 use crate::catalog::store::{Store, writer};
 use crate::config::{Config, Loaded};
 use crate::lifecycle::{Lifecycle, Phase, Readiness};
@@ -47,7 +47,7 @@ use health::Health;
 use interest::Interests;
 use meters::Meters;
 pub use publish::Tables;
-use publish::{Compile, Publisher};
+use publish::{Compile, Publisher, current};
 use rendered::Rendered;
 use sight::Sight;
 use sockets::Sockets;
@@ -378,15 +378,6 @@ impl Drop for App {
     fn drop(&mut self) {
         self.lifecycle.advance(Phase::Stopped);
     }
-}
-
-/// A face's part of the tables.
-fn current<T: 'static>(
-    tables: &Arc<ArcSwap<Tables>>,
-    part: impl Fn(&Tables) -> Arc<T> + Send + Sync + 'static,
-) -> Current<T> {
-    let tables = Arc::clone(tables);
-    Current::new(move || part(&tables.load()))
 }
 
 fn feed(registry: &Registry) -> Feed {

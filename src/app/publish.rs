@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use super::sight::Sight;
-use crate::catalog::publish::{Plan, Publication, run};
+use crate::catalog::publish::{Current, Plan, Publication, run};
 use crate::catalog::store::{StateToSave, StoredView};
 use crate::catalog::{RegistryState, Snapshot};
 use crate::config::Prepared;
@@ -29,6 +29,15 @@ pub struct Tables {
     pub proxy: Arc<ProxyTable>,
     /// Whether every required registry was heard, now or on disk.
     pub required_heard: bool,
+}
+
+/// A face's part of the tables.
+pub(super) fn current<T: 'static>(
+    tables: &Arc<ArcSwap<Tables>>,
+    part: impl Fn(&Tables) -> Arc<T> + Send + Sync + 'static,
+) -> Current<T> {
+    let tables = Arc::clone(tables);
+    Current::new(move || part(&tables.load()))
 }
 
 /// By what tables are compiled; a reload brings another one.

@@ -65,7 +65,13 @@ async fn it_runs_once_for_all_that_share_it_in_one_generation() {
     stage.reloader.done(&"b".into(), 6);
     paid(&third).await;
     assert_eq!(stage.runs(), 2);
-    assert!(stage.ledger.debts().is_empty());
+    // It is taken out of the journal before it is out of the ledger.
+    let settled = async {
+        while !stage.ledger.debts().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), settled).await.expect("still owed");
 }
 
 #[tokio::test]
