@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, watch};
 use tokio::time::Instant;
 
 use super::action::Action;
@@ -60,6 +60,8 @@ pub(super) struct Reloader {
     wishes: Mutex<Wishes>,
     /// How many wishes there have been.
     wished: watch::Sender<u64>,
+    /// Held by the reload that runs, and by who replaces files that belong together.
+    quiet: Arc<RwLock<()>>,
     /// The generation that each template or group that shares it is done with.
     sharers: watch::Sender<BTreeMap<Arc<str>, u64>>,
 }
@@ -96,6 +98,7 @@ impl Reloader {
             ledger,
             wishes: Mutex::default(),
             wished: watch::Sender::new(0),
+            quiet: Arc::default(),
             sharers: watch::Sender::default(),
         }
     }
@@ -137,6 +140,12 @@ impl Reloader {
         wishes.waiting.push(Wish { debt: Arc::clone(debt), generation, witnesses });
         drop(wishes);
         self.wished.send_modify(|count| *count += 1);
+    }
+
+    /// Waits for a reload that runs; none begins as long as this is held. A reader that reads
+    /// several files would else see one from before and one from after.
+    pub(super) async fn at_rest(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.quiet).read_owned().await
     }
 
     /// Fulfils wishes as long as it is polled.
@@ -205,7 +214,9 @@ impl Reloader {
         let limit = self.wishes().pace.limit;
         fault::point();
         let client = self.client.as_ref().map(|hidden| &hidden.0);
+        let running = self.quiet.write().await;
         let outcome = self.action.run(client, limit).await;
+        drop(running);
         fault::point();
         let witnesses: BTreeMap<Arc<str>, Witness> = batch
             .iter()

@@ -117,3 +117,31 @@ fn pauses_grow_up_to_a_minute() {
     assert_eq!(pause(7), RETRY_MAX);
     assert_eq!(pause(u32::MAX), RETRY_MAX);
 }
+
+#[tokio::test]
+async fn whoever_replaces_files_that_belong_together_waits_for_a_reload_that_runs_and_holds_up_the_next()
+ {
+    let stage = Stage::new("touch runs; while [ ! -e end ]; do sleep 0.01; done", Duration::ZERO);
+    let debt = stage.wish("a", 5);
+    stage.reloader.done(&"b".into(), 5);
+    let runs = stage.dir.path().join("runs");
+    let begun = async {
+        while !runs.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), begun).await.expect("never begun");
+    let mut rest = std::pin::pin!(stage.reloader.at_rest());
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut rest).await;
+    assert!(early.is_err(), "it did not wait");
+    std::fs::write(stage.dir.path().join("end"), "").unwrap();
+    let quiet = rest.await;
+    paid(&debt).await;
+    let next = stage.wish("a", 6);
+    stage.reloader.done(&"b".into(), 6);
+    let early = tokio::time::timeout(Duration::from_millis(200), paid(&next)).await;
+    assert!(early.is_err() && stage.runs() == 1, "it ran while files were replaced");
+    drop(quiet);
+    paid(&next).await;
+    assert_eq!(stage.runs(), 2);
+}

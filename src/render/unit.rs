@@ -18,7 +18,7 @@ use super::reload::{Reloader, Witness};
 use super::resource::{Evaluation, RenderError, Resource};
 use super::stage::{self, Staged, Standing};
 use super::status::{CheckStatus, Meters, ResourceStatus};
-use super::writing::GroupConfig;
+use super::writing::{GroupConfig, WriteMode};
 use crate::catalog::Snapshot;
 use crate::exec::{self, Files, Terms};
 
@@ -236,7 +236,20 @@ impl Unit {
         }
         fault::point();
         let unit = Arc::clone(self);
-        let placed = tokio::task::spawn_blocking(move || unit.place(staged, generation)).await;
+        let mut quiet = Vec::new();
+        // A single file that is renamed is the old one or the new one at any time.
+        let in_place = |m: &Member| m.resource.config.write == WriteMode::InPlace;
+        if self.group.is_some() || self.members.iter().any(in_place) {
+            for reloader in self.reloaders() {
+                quiet.push(reloader.at_rest().await);
+            }
+        }
+        let placed = tokio::task::spawn_blocking(move || {
+            let placed = unit.place(staged, generation);
+            drop(quiet);
+            placed
+        });
+        let placed = placed.await;
         placed.unwrap_or_else(|error| {
             let message = format!("{}: replacing failed: {error}", self.name);
             let failed = |_: &Member| Rendered::Failed(RenderError::Template(message.clone()));
