@@ -1,7 +1,7 @@
 //! The data and functions of the cases, as `tests/go/values.go` and `judge.go` have them.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use portolan::render::engine::go::{
     Context, FloatKind, Function, FunctionError, Functions, IntKind, Named, Object, Sequence,
@@ -25,6 +25,8 @@ struct Service {
     meta: Value,
     next: Value,
     any: Value,
+    /// A pointer is equal to itself alone.
+    own: Weak<Self>,
 }
 
 impl Service {
@@ -37,7 +39,12 @@ impl Service {
             meta: Value::NilOf(&Type::STRING_MAP),
             next: Value::NilOf(&SERVICE_POINTER),
             any: Value::Nil,
+            own: Weak::new(),
         }
+    }
+
+    fn value(self) -> Value {
+        Value::Object(Arc::new_cyclic(|own| Self { own: own.clone(), ..self }))
     }
 }
 
@@ -94,14 +101,7 @@ impl Object for Service {
                 let why = string(&args[0]);
                 return Err(FunctionError::failed(format!("failed: {why}")));
             }
-            "Self" => Value::object(Self {
-                name: self.name.clone(),
-                tags: self.tags.clone(),
-                meta: self.meta.clone(),
-                next: self.next.clone(),
-                any: self.any.clone(),
-                ..*self
-            }),
+            "Self" => Value::Object(self.own.upgrade().expect("it is being used")),
             _ => self.any.clone(),
         })
     }
@@ -251,6 +251,20 @@ fn joiner() -> Value {
     function("func(string, ...string) string", signature, |args| Ok(joined(args)))
 }
 
+/// As Go's: one letter for one.
+fn upper(text: &str) -> String {
+    let one = |c: char| {
+        let mut mapped = c.to_uppercase();
+        match (mapped.next(), mapped.next(), u32::from(c)) {
+            (Some(only), None, _) => only,
+            (_, _, number @ 0x1f80..=0x1faf) => char::from_u32(number | 8).unwrap_or(c),
+            (_, _, number @ (0x1fb3 | 0x1fc3 | 0x1ff3)) => char::from_u32(number + 9).unwrap_or(c),
+            _ => c,
+        }
+    };
+    text.chars().map(one).collect()
+}
+
 /// The functions of `judge.go`.
 pub(crate) fn functions() -> Functions {
     use Type::{Any, Bool, Complex, String};
@@ -261,7 +275,7 @@ pub(crate) fn functions() -> Functions {
         all.add(name, signature, move |_, args| Ok(code(args)));
     };
     add("add", &[INT, INT], false, INT, |a| Value::int(int(&a[0]).wrapping_add(int(&a[1]))));
-    add("upper", &[String], false, String, |a| string(&a[0]).to_uppercase().into());
+    add("upper", &[String], false, String, |a| upper(&string(&a[0])).into());
     add("join", &[String, String], true, String, joined);
     add("sum", &[INT, INT], true, INT, |a| Value::int(a.iter().map(int).sum()));
     add("list", &[Any], true, Type::LIST, |a| Value::list(&Any, a.to_vec()));
@@ -300,9 +314,7 @@ pub(crate) fn functions() -> Functions {
     add("upTo", &[INT], false, Type::Chan("<-chan int"), |a| channel(&a[0]));
     add("seq", &[INT], false, Type::Func("func(func(int) bool)"), |a| sequence(&a[0]));
     add("seq2", &[INT], false, Type::Func("func(func(string, int) bool)"), |a| sequence2(&a[0]));
-    add("service", &[String], false, SERVICE_POINTER, |a| {
-        Value::object(Service::named(&string(&a[0])))
-    });
+    add("service", &[String], false, SERVICE_POINTER, |a| Service::named(&string(&a[0])).value());
     all.add("nameOf", Signature::new(&[SERVICE_POINTER], String), |_, args| name_of(args));
     all.add("plainName", Signature::new(&[SERVICE_TYPE], String), |_, args| name_of(args));
     let echo = Signature::variadic(&[Any], String);
@@ -454,5 +466,5 @@ fn service(json: &Json) -> Value {
             other => panic!("no field {other}"),
         }
     }
-    Value::object(service)
+    service.value()
 }
