@@ -19,6 +19,10 @@ use portolan::catalog::{Service, Snapshot};
 use portolan::render::{Evaluation, Resource, ResourceConfig};
 use rustix::time::{ClockId, clock_gettime};
 
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Most CPU for 10,000 services of five instances by a Go template.
 const GO_MAX: Duration = Duration::from_millis(60);
 /// Most that it may cost compared with the Jinja template that says the same.

@@ -1,7 +1,9 @@
 //! What one evaluation of a template carries along: whom it asks and what it remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::FixedState;
 
 use super::super::engine::go::function::{Context, FunctionError};
 use super::super::engine::go::value::Value;
@@ -14,7 +16,7 @@ use super::source::{Answer, Query, Source, World};
 pub struct Host {
     source: Arc<dyn Source>,
     world: Arc<dyn World>,
-    answers: Mutex<BTreeMap<Query, Known>>,
+    answers: Mutex<HashMap<Query, Known, FixedState>>,
     scratch: Arc<Mutex<BTreeMap<String, Value>>>,
     mutables: Mutables,
 }
@@ -43,7 +45,10 @@ impl Host {
     pub fn asked(&self) -> Vec<(Query, bool)> {
         let answers = locked(&self.answers);
         let answered = |known: &Known| matches!(known, Known::Value(_));
-        answers.iter().map(|(query, known)| (query.clone(), answered(known))).collect()
+        let mut asked: Vec<_> =
+            answers.iter().map(|(query, known)| (query.clone(), answered(known))).collect();
+        asked.sort_unstable();
+        asked
     }
 
     /// Whether some answer is missing.
