@@ -1,8 +1,8 @@
 //! Names outside the zones: what was kept of the upstreams' answers, or else one query to the one
 //! that answers fastest, however many clients wait for it.
 //!
-//! [`cache`], [`choice`] and [`message`] decide, without a clock and without a socket; [`exchange`]
-//! carries; [`lane`] turns what came of it into replies. Everything happens in the full lane.
+//! `cache`, `choice` and `message` decide, without a clock and without a socket; `exchange`
+//! carries; `lane` turns what came of it into replies. Everything happens in the full lane.
 
 mod cache;
 mod choice;
