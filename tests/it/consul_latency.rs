@@ -160,17 +160,22 @@ async fn a_restart_without_consul_answers_at_once_for_instances_with_the_tags_of
     consul.kill().await;
     let last = entries.last().unwrap();
     let name = format!("v2.{}.service.consul", last.service);
-    let restarting = Instant::now();
-    let app = launch(&consul, directory.path()).await;
-    let told = Dns::to(address(&app, "dns").await).await.addresses(&name).await;
-    let restarted = restarting.elapsed();
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let restarting = Instant::now();
+        let app = launch(&consul, directory.path()).await;
+        let told = Dns::to(address(&app, "dns").await).await.addresses(&name).await;
+        took.push(restarting.elapsed());
+        assert_eq!(told.len(), each / 2, "{told:?}");
+        assert!(app.readiness().ready());
+        app.stop().await;
+    }
+    took.sort_unstable();
     println!(
         "{} instances of {services} services, restarted without Consul: the first answer after \
-         {restarted:?}",
+         {took:?}",
         entries.len()
     );
-    assert_eq!(told.len(), each / 2, "{told:?}");
-    assert!(app.readiness().ready());
-    assert!(restarted < RESTART, "{restarted:?}");
-    app.stop().await;
+    // The machine is not ours alone.
+    assert!(took[2] < RESTART, "{took:?}");
 }
