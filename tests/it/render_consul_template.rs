@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -100,7 +100,17 @@ const APP: &str = "upstream app {\n{{range service \"app\"}}  server {{.Address}
 /// An nginx that carries to the upstream `app` of `app.conf`, and `nginx` on the path for it alone.
 struct Nginx {
     at: SocketAddr,
-    _server: tokio::process::Child,
+    server: tokio::process::Child,
+}
+
+/// The master alone would leave its workers behind.
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let id = self.server.id().and_then(|id| Pid::from_raw(id as i32));
+        if let Some(id) = id {
+            let _ = kill_process_group(id, Signal::KILL);
+        }
+    }
 }
 
 impl Nginx {
@@ -118,9 +128,10 @@ impl Nginx {
         let real = "/usr/sbin/nginx";
         let own = format!("exec {real} -p {} -c {file} \"$@\"", prefix.display());
         place.script("nginx", &own);
-        let mut server = start(Command::new(real).arg("-p").arg(&prefix).arg("-c").arg(&file));
+        let mut server =
+            start(Command::new(real).process_group(0).arg("-p").arg(&prefix).arg("-c").arg(&file));
         serving(&mut server, at).await;
-        Self { at, _server: server }
+        Self { at, server }
     }
 
     /// Status and body of one request on a connection of its own.
