@@ -71,6 +71,7 @@ impl FromStr for Period {
             let (number, unit, after) = number_and_unit(rest);
             let number: f64 = number.parse().map_err(|_| refuse())?;
             let factor = match unit {
+                "us" => 0.000_001,
                 "ms" => 0.001,
                 "s" => 1.0,
                 "m" => 60.0,
@@ -94,9 +95,10 @@ impl FromStr for Period {
 
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_millis();
+        let (micros, millis) = (self.0.as_micros(), self.0.as_millis());
         match millis {
-            0 => f.write_str("0s"),
+            0 if micros == 0 => f.write_str("0s"),
+            0 => write!(f, "{micros}us"),
             m if m % 3_600_000 == 0 => write!(f, "{}h", m / 3_600_000),
             m if m % 60_000 == 0 => write!(f, "{}m", m / 60_000),
             m if m % 1000 == 0 => write!(f, "{}s", m / 1000),

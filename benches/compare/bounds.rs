@@ -27,7 +27,6 @@ pub(crate) const BEST: &str = "best";
 struct Bound {
     reference: Option<String>,
     ratio_max: Option<f64>,
-    own: Option<String>,
     own_max: Option<f64>,
     memory_max: Option<Size>,
     given_back_min: Option<Share>,
@@ -73,11 +72,9 @@ impl Bounds {
                     "[task.{name}] needs both `reference` and `ratio_max`, or none of them"
                 )));
             }
-            if bound.own.is_some() != bound.own_max.is_some()
-                || bound.own.iter().any(|own| !TASKS.iter().any(|task| task.name == own))
-            {
+            if bound.own_max.is_some() && task.own.is_none() {
                 return Err(refuse(format!(
-                    "[task.{name}] needs `own`, a task that is there, and `own_max`, or none of them"
+                    "[task.{name}] has `own_max`, but isn't played beside another task of our own"
                 )));
             }
             if let Some(reference) = &bound.reference
@@ -113,8 +110,9 @@ impl Bounds {
             if let (Some(reference), Some(most)) = (&bound.reference, bound.ratio_max) {
                 say(judge_ratio(outcome, reference, most * factor));
             }
-            if let (Some(own), Some(most)) = (&bound.own, bound.own_max) {
-                say(judge_own(outcome, outcomes, own, most * factor));
+            let own = TASKS.iter().find(|task| task.name == outcome.task).and_then(|task| task.own);
+            if let (Some(own), Some(most)) = (own, bound.own_max) {
+                say(judge_own(outcome, own, most * factor));
             }
             if let Some(most) = bound.memory_max {
                 say(judge_memory(outcome, most.0 as f64 * factor));
@@ -143,18 +141,16 @@ fn judge_ratio(outcome: &Outcome, reference: &str, most: f64) -> (bool, String) 
     (ratio <= most, format!("{ratio:.2} times {reference}'s CPU time, at most {most:.2}"))
 }
 
-/// Against what Portolan itself takes in another task of the same run.
-fn judge_own(outcome: &Outcome, all: &[Outcome], task: &str, most: f64) -> (bool, String) {
-    let cost = |outcome: &Outcome| {
-        let own = outcome.summaries.iter().find(|one| one.peer == PORTOLAN);
-        own.map(|own| own.total.median)
+/// Against what Portolan itself takes in another task that was played in turn with this one.
+fn judge_own(outcome: &Outcome, task: &str, most: f64) -> (bool, String) {
+    let cost = |name: &str| {
+        outcome.summaries.iter().find(|one| one.peer == name).map(|one| one.total.median)
     };
-    let other = all.iter().find(|outcome| outcome.task == task).and_then(cost);
-    let (Some(own), Some(other)) = (cost(outcome), other) else {
-        return (false, format!("no figure for it or for {task}; measure both"));
+    let (Some(own), Some(other)) = (cost(PORTOLAN), cost(task)) else {
+        return (false, format!("no figure for it or for {task} beside it"));
     };
     let ratio = own / other;
-    (ratio <= most, format!("{ratio:.2} times what {task} takes, at most {most:.2}"))
+    (ratio <= most, format!("{ratio:.2} times what {task} takes beside it, at most {most:.2}"))
 }
 
 fn judge_memory(outcome: &Outcome, most: f64) -> (bool, String) {
@@ -232,21 +228,21 @@ mod tests {
 
     #[test]
     fn the_best_of_the_others_and_another_task_of_ones_own_are_references_too() {
-        let text = "[task.dns-hit]\nreference = \"best\"\nratio_max = 1.0\n\
-                    own = \"dns-nxdomain\"\nown_max = 1.1\n";
+        let text = "[task.dns-nxdomain]\nreference = \"best\"\nratio_max = 1.0\nown_max = 1.1\n";
         let bounds = Bounds::parse(Path::new("b"), text).unwrap();
-        let other = |cost| Outcome { task: "dns-nxdomain", ..outcome(&[("portolan", cost)]) };
-        for (case, own, misses, want) in [
+        for (case, own, hits, want) in [
             ("both kept", 2.0, 2.0, [true, true]),
             ("dearer than the best", 2.6, 2.5, [false, true]),
             ("dearer than its own", 2.4, 2.0, [true, false]),
         ] {
-            let costs = [("portolan", own), ("knot", 3.0), ("nsd", 2.5)];
-            let verdicts = bounds.judge(&[outcome(&costs), other(misses)], Measure::Full);
+            let costs = [("portolan", own), ("knot", 3.0), ("nsd", 2.5), ("dns-hit", hits)];
+            let outcome = Outcome { task: "dns-nxdomain", ..outcome(&costs) };
+            let verdicts = bounds.judge(&[outcome], Measure::Full);
             let kept: Vec<bool> = verdicts.iter().map(|verdict| verdict.kept).collect();
             assert_eq!(kept, want, "{case}: {verdicts:?}");
         }
-        let alone = bounds.judge(&[outcome(&[("portolan", 1.0), ("nsd", 2.0)])], Measure::Full);
+        let alone = Outcome { task: "dns-nxdomain", ..outcome(&[("portolan", 1.0), ("nsd", 2.0)]) };
+        let alone = bounds.judge(&[alone], Measure::Full);
         assert!(!alone[1].kept, "a figure that is missing breaks its bound: {alone:?}");
     }
 
@@ -302,7 +298,7 @@ mod tests {
             ("task", "[task.dns-hot]\n", "dns-hot"),
             ("peer", "[task.dns-hit]\nreference = \"nginx\"\nratio_max = 1.0\n", "nginx"),
             ("half", "[task.dns-hit]\nreference = \"knot\"\n", "ratio_max"),
-            ("own", "[task.dns-hit]\nown = \"dns-hot\"\nown_max = 1.0\n", "`own`"),
+            ("own", "[task.dns-hit]\nown_max = 1.0\n", "`own_max`"),
             ("key", "[task.dns-hit]\nratio = 1.0\n", "ratio"),
         ] {
             let error = Bounds::parse(Path::new("b"), text).unwrap_err().to_string();

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::bounds::Verdict;
 use crate::idle::Idle;
 use crate::machine::Machine;
-use crate::peers::PORTOLAN;
+use crate::peers::{PEERS, PORTOLAN};
 use crate::rounds::{Round, Spread, Summary};
 use crate::trouble::{Doing, Trouble};
 
@@ -99,12 +99,12 @@ pub(crate) fn print_verdicts(verdicts: &[Verdict]) {
 fn print_cpu(summaries: &[Summary]) {
     println!("  CPU time per operation, µs: median (min–max)");
     println!(
-        "  {:<9} {:>22} {:>22} {:>22} {:>9} {:>6} {:>13}",
+        "  {:<11} {:>20} {:>20} {:>20} {:>9} {:>6} {:>13}",
         "", "total", "user", "system", "ops/s", "rounds", "RSS MB"
     );
     for one in summaries {
         println!(
-            "  {:<9} {:>22} {:>22} {:>22} {:>9.0} {:>6} {:>13}",
+            "  {:<11} {:>20} {:>20} {:>20} {:>9.0} {:>6} {:>13}",
             one.peer,
             figures(&one.total),
             figures(&one.user),
@@ -129,9 +129,10 @@ fn print_cpu(summaries: &[Summary]) {
 
 /// The cheapest server that isn't Portolan.
 pub(crate) fn best(summaries: &[Summary]) -> Option<&Summary> {
+    let other = |one: &&Summary| PEERS.iter().any(|peer| peer.name == one.peer);
     summaries
         .iter()
-        .filter(|one| one.peer != PORTOLAN)
+        .filter(|one| other(one) && one.peer != PORTOLAN)
         .min_by(|a, b| a.total.median.total_cmp(&b.total.median))
 }
 

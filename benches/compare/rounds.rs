@@ -20,6 +20,15 @@ const EXPRESS: &str = "dns-express";
 /// Above this share of failed operations a round says nothing.
 const VOID_ABOVE: f64 = 0.001;
 
+/// Who is loaded in turn with the others, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Player<'a> {
+    /// What its figures are called.
+    pub(crate) name: &'static str,
+    pub(crate) work: Work,
+    pub(crate) server: &'a Running,
+}
+
 /// One round of one server.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Round {
@@ -64,8 +73,7 @@ pub(crate) struct Summary {
 
 /// Plays all rounds. A server whose load fails altogether gives a message and no round.
 pub(crate) fn play(
-    work: Work,
-    servers: &[Running],
+    players: &[Player<'_>],
     machine: &Machine,
     zone: &Zone,
     rounds: u32,
@@ -75,13 +83,13 @@ pub(crate) fn play(
     let mut failed = Vec::new();
     for round in 0..rounds {
         // Each round starts with another server: being first is no advantage for any.
-        for nth in 0..servers.len() {
-            let server = &servers[(nth + round as usize) % servers.len()];
+        for nth in 0..players.len() {
+            let Player { name, work, server } = players[(nth + round as usize) % players.len()];
             match one(work, server, machine, zone, seconds) {
                 Ok((used, aside, load)) => {
                     let operations = load.operations.max(1) as f64;
                     played.push(Round {
-                        peer: server.name,
+                        peer: name,
                         number: round,
                         user_us: used.user * 1e6 / operations,
                         system_us: used.system * 1e6 / operations,
@@ -91,7 +99,7 @@ pub(crate) fn play(
                         load,
                     });
                 }
-                Err(trouble) => failed.push((server.name, trouble)),
+                Err(trouble) => failed.push((name, trouble)),
             }
         }
     }

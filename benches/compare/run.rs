@@ -13,7 +13,7 @@ use crate::machine::{Machine, raise_file_limit};
 use crate::peer::Running;
 use crate::peers::{PEERS, PORTOLAN, Peer, Role};
 use crate::report::{self, Outcome, Run};
-use crate::rounds;
+use crate::rounds::{self, Player};
 use crate::tasks::{self, Task, Work};
 use crate::trouble::{Doing, Trouble};
 use crate::zone::Zone;
@@ -187,9 +187,18 @@ fn play(
             outcome.idle.extend(idle);
             failed
         } else {
-            let (played, failed) =
-                rounds::play(task.work, &servers, machine, zone, rounds, seconds);
-            let names: Vec<&str> = servers.iter().map(|server| server.name).collect();
+            let beside = beside(task, &servers, origin, zone, machine)?;
+            let mut players: Vec<Player> = servers
+                .iter()
+                .map(|server| Player { name: server.name, work: task.work, server })
+                .collect();
+            let itself = servers.iter().find(|server| server.name == PORTOLAN);
+            if let (Some(own), Some(itself)) = (task.own(), itself) {
+                let server = beside.as_ref().unwrap_or(itself);
+                players.push(Player { name: own.name, work: own.work, server });
+            }
+            let (played, failed) = rounds::play(&players, machine, zone, rounds, seconds);
+            let names: Vec<&str> = players.iter().map(|player| player.name).collect();
             outcome.summaries = rounds::summarise(&names, &played);
             outcome.rounds = played;
             failed
@@ -197,4 +206,20 @@ fn play(
         outcome.failed.extend(failed.into_iter().map(|(name, why)| (name, why.to_string())));
     }
     Ok(outcome)
+}
+
+/// Another Portolan for the task that this one is compared with, when the same cannot play both.
+fn beside(
+    task: &Task,
+    servers: &[Running],
+    origin: std::net::SocketAddr,
+    zone: &Zone,
+    machine: &Machine,
+) -> Result<Option<Running>, Trouble> {
+    let Some(own) = task.own().filter(|own| own.role != task.role) else { return Ok(None) };
+    if !servers.iter().any(|server| server.name == PORTOLAN) {
+        return Ok(None);
+    }
+    let peer = PEERS.iter().find(|peer| peer.name == PORTOLAN);
+    peer.map(|peer| Running::start(peer, own.role, origin, zone, machine)).transpose()
 }

@@ -16,6 +16,9 @@ pub(crate) struct Task {
     pub(crate) role: Role,
     pub(crate) peers: &'static [&'static str],
     pub(crate) work: Work,
+    /// The task whose work is played in turn with this one's, so that Portolan can be compared with
+    /// itself: apart, the machine would be another one.
+    pub(crate) own: Option<&'static str>,
     /// Whether the short check in the tests has it.
     pub(crate) smoke: bool,
 }
@@ -53,6 +56,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::Dns,
         peers: DNS,
         work: Work::Hits { rate: None },
+        own: None,
         smoke: true,
     },
     Task {
@@ -61,6 +65,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::Dns,
         peers: DNS,
         work: Work::Hits { rate: FIXED },
+        own: None,
         smoke: false,
     },
     Task {
@@ -69,6 +74,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::Dns,
         peers: DNS,
         work: Work::Misses { rate: None },
+        own: Some("dns-hit"),
         smoke: true,
     },
     Task {
@@ -77,6 +83,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::Dns,
         peers: DNS,
         work: Work::Misses { rate: FIXED },
+        own: Some("dns-hit-20k"),
         smoke: false,
     },
     Task {
@@ -85,6 +92,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::Dns,
         peers: DNS,
         work: Work::Many { rate: None },
+        own: Some("dns-hit"),
         smoke: false,
     },
     Task {
@@ -93,6 +101,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::Dns,
         peers: DNS,
         work: Work::Many { rate: FIXED },
+        own: Some("dns-hit-20k"),
         smoke: false,
     },
     Task {
@@ -102,6 +111,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::DnsViews,
         peers: &["portolan"],
         work: Work::Hits { rate: None },
+        own: Some("dns-hit"),
         smoke: false,
     },
     Task {
@@ -110,6 +120,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::DnsViews,
         peers: &["portolan"],
         work: Work::Hits { rate: FIXED },
+        own: Some("dns-hit-20k"),
         smoke: false,
     },
     Task {
@@ -119,6 +130,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::Dns,
         peers: &["portolan"],
         work: Work::Changing { rate: None },
+        own: Some("dns-hit"),
         smoke: false,
     },
     Task {
@@ -127,6 +139,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::Dns,
         peers: &["portolan"],
         work: Work::Changing { rate: FIXED },
+        own: Some("dns-hit-20k"),
         smoke: false,
     },
     Task {
@@ -135,6 +148,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::Http,
         peers: HTTP,
         work: Work::Requests,
+        own: None,
         smoke: true,
     },
     Task {
@@ -143,6 +157,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::Tcp,
         peers: TCP,
         work: Work::Messages,
+        own: None,
         smoke: true,
     },
     Task {
@@ -151,6 +166,7 @@ pub(crate) const TASKS: &[Task] = &[
         role: Role::Http,
         peers: HTTP,
         work: Work::Idle { connections: 1_000 },
+        own: None,
         smoke: true,
     },
 ];
@@ -178,6 +194,13 @@ impl Work {
             Self::Messages => load::ping_pong(address, 16, seconds),
             Self::Requests | Self::Idle { .. } => load::wrk(machine, address, 32, seconds),
         }
+    }
+}
+
+impl Task {
+    /// The task whose work is played in turn with this one's.
+    pub(crate) fn own(&self) -> Option<&'static Self> {
+        TASKS.iter().find(|task| Some(task.name) == self.own)
     }
 }
 

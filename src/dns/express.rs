@@ -8,18 +8,22 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::thread::{
+    CpuSet, nanosleep, sched_getaffinity, sched_setaffinity, set_current_timer_slack,
+};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio::sync::{mpsc, watch};
 
 use super::ahead;
 use super::full::{DnsServer, Inner, stopped};
+use super::gather::Gather;
 use super::metrics::Way;
 use super::mmsg::{self, BATCH, Datagrams, Route};
 use super::respond::{Action, Asker, Outcome, Transport, failure, respond_to};
@@ -54,6 +58,8 @@ pub struct Lane {
     out: Vec<u8>,
     seed: u64,
     turns: u32,
+    gather: Gather,
+    pause: Duration,
 }
 
 impl DnsServer {
@@ -110,6 +116,8 @@ impl DnsServer {
             out: Vec::with_capacity(REPLY_MAX),
             seed: crate::random::bits() | 1,
             turns: 0,
+            gather: Gather::new(Instant::now()),
+            pause: Duration::ZERO,
         })
     }
 }
@@ -117,9 +125,16 @@ impl DnsServer {
 impl Lane {
     fn serve(&mut self, stop: &AtomicBool) {
         let mut failing = false;
+        // Of this thread only; where it is not allowed, a pause takes a little longer.
+        let _ = set_current_timer_slack(NonZeroU64::new(1));
         while !stop.load(Ordering::Relaxed) {
             match self.turn() {
-                Ok(_) => failing = false,
+                Ok(count) => {
+                    failing = false;
+                    if count > 0 && self.gather.pauses(count, Instant::now(), self.pause) {
+                        gathering(self.pause);
+                    }
+                }
                 Err(error) => {
                     if !failing {
                         let local = self.local;
@@ -163,10 +178,11 @@ impl Lane {
     /// Answers what is in the batch. The table is loaded only now, after the bytes arrived, and let
     /// go of before the thread waits again.
     fn answer(&mut self, count: usize) {
-        let Self { inner, socket, local, batch, out, seed, .. } = self;
+        let Self { inner, socket, local, batch, out, seed, pause, .. } = self;
         let table = inner.table.load();
         let own = inner.secrets.load();
         let settings = table.settings();
+        *pause = settings.gather;
         let secrets = settings.limits.cookies.secrets(&own[..]);
         let (now, rates) = (now(), Some(&inner.rates));
         let mut tally = inner.metrics.tally(Way::UdpExpress);
@@ -220,6 +236,12 @@ impl Lane {
             batch.reply(index, out);
         }
     }
+}
+
+/// Lets questions wait in the kernel's queue. A signal may end it early, which harms nobody.
+fn gathering(pause: Duration) {
+    let nanoseconds = Timespec { tv_sec: 0, tv_nsec: i64::from(pause.subsec_nanos()) };
+    let _ = nanosleep(&nanoseconds);
 }
 
 /// Answering port 0 is impossible, answering ourselves would never end.

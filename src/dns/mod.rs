@@ -21,6 +21,7 @@ pub mod explain;
 pub mod express;
 pub mod forward;
 pub mod full;
+mod gather;
 #[cfg(test)]
 mod guards_tests;
 #[cfg(test)]

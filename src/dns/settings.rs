@@ -60,6 +60,8 @@ pub struct Settings {
     pub express_queue: usize,
     /// One in so many queries by UDP is logged; 0: none.
     pub query_log_sample: u32,
+    /// How long questions by UDP may gather while many come.
+    pub gather: Duration,
 }
 
 pub(super) fn holds(networks: &[IpNet], client: IpAddr) -> bool {
@@ -207,6 +209,13 @@ impl Settings {
             );
             problems.push(Unfit::new(&["udp_payload_max"], message));
         }
+        if config.gather.0 >= Duration::from_millis(1) {
+            let message = format!(
+                "[dns] gather = \"{}\" is not below \"1ms\"; \"250us\" suits most",
+                config.gather
+            );
+            problems.push(Unfit::new(&["gather"], message));
+        }
         if config.tcp_idle.0.is_zero() {
             let message = "[dns] tcp_idle is zero; write at least \"1s\"";
             problems.push(Unfit::new(&["tcp_idle"], message));
@@ -256,6 +265,7 @@ impl Settings {
             limits,
             express_queue: config.express_queue,
             query_log_sample: config.query_log_sample,
+            gather: config.gather.0,
         })
     }
 }
