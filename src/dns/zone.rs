@@ -156,6 +156,13 @@ impl ZoneTable {
         self.zones.iter().map(|zone| zone.nodes.len()).sum()
     }
 
+    /// Every name that has records, of zones and of addresses backwards, with each type that it has;
+    /// for tests. What single clients see besides is left out.
+    pub fn held(&self) -> impl Iterator<Item = (&Name, u16)> {
+        let nodes = self.nodes().flat_map(Shards::iter).chain(self.reverse.iter());
+        nodes.flat_map(|(name, node)| node.sets().iter().map(move |set| (name, set.rtype)))
+    }
+
     /// The names of each zone.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Shards<Name, Node>> {
         self.zones.iter().map(|zone| &zone.nodes)

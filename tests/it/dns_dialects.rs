@@ -1,5 +1,6 @@
 //! Every dialect through a strict resolver, explained, and told by HTTP.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::clients::{get, get_by_socket};
 use crate::dns_forward::unbound;
-use crate::dns_wire::ask;
+use crate::dns_wire::{Reply, ask};
 use crate::peers::own_address;
 use crate::rig::{Rig, instance, within};
 
@@ -47,6 +48,16 @@ fn told(name: &str, facts: &[(&str, &str)], addresses: &[&str]) -> SourceService
         problems: Vec::new(),
         suspect: None,
     }
+}
+
+/// Status and records of a reply, without letter case and how long they may be kept.
+fn told_by(reply: &Reply) -> (String, BTreeSet<String>) {
+    let record = |line: &String| {
+        let mut words: Vec<_> = line.to_lowercase().split(' ').map(str::to_owned).collect();
+        words.remove(1);
+        words.join(" ")
+    };
+    (reply.status.clone(), reply.answer.iter().map(record).collect())
 }
 
 fn stub(zone: &str, dns: SocketAddr) -> String {
@@ -141,6 +152,27 @@ async fn a_strict_resolver_finds_the_names_of_every_dialect() {
             wrong.push(format!("{question}: {}", reply.text));
         }
     }
+    // And every name that stands in any table is what it is when we are asked ourselves.
+    let held: Vec<String> =
+        rig.app.tables().dns.held().map(|(name, rtype)| format!("{name} TYPE{rtype}")).collect();
+    assert!(held.len() > 200, "{} questions", held.len());
+    for some in held.chunks(8) {
+        let asking: Vec<_> = some
+            .iter()
+            .cloned()
+            .map(|question| {
+                tokio::spawn(async move {
+                    let through = told_by(&ask("dig", front, &question).await);
+                    let direct = told_by(&ask("dig", dns, &question).await);
+                    (through != direct).then(|| format!("{question}: {through:?} not {direct:?}"))
+                })
+            })
+            .collect();
+        for asked in asking {
+            wrong.extend(asked.await.unwrap());
+        }
+    }
+    println!("{} names and types through a strict resolver", held.len());
     // The canonical name of a task is known by where its SRV record leads to.
     let ports = ask("dig", front, "_plain._tcp.marathon.slave.mesos SRV").await;
     let target = ports.answer.first().and_then(|record| record.split(' ').nth(7)).unwrap();
