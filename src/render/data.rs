@@ -2,7 +2,10 @@
 
 mod answer;
 mod files;
+mod instances;
 mod laid_out;
+mod notes;
+mod pairs;
 mod records;
 mod scope;
 mod view;
@@ -17,10 +20,11 @@ pub(super) use view::View;
 use super::engine::go::value::Value;
 use super::functions::Query;
 use super::functions::query::ServiceQuery;
-use crate::catalog::{Instance, Interest, Snapshot, Wanted};
-use answer::{Found, look_the_same};
+use crate::catalog::{Instance, Interest, Snapshot};
+use answer::Found;
 use files::Files;
-use scope::{Reach, Unreached};
+use instances::look_the_same;
+use scope::Reach;
 
 /// What a template wants of the registries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,17 +49,19 @@ impl Want {
 #[derive(Debug, Clone, Default)]
 pub struct Asked {
     scope: Arc<Scope>,
-    /// Queries for instances, by the service that answers them.
-    services: BTreeMap<String, Vec<ServiceQuery>>,
+    /// Queries for instances behind the service that answers them, sorted by it.
+    services: Vec<(Arc<str>, Arc<ServiceQuery>)>,
+    /// The datacenters that they name.
+    elsewhere: BTreeSet<String>,
     /// Services of which everything is shown, as Jinja does.
-    whole: BTreeSet<String>,
+    whole: BTreeSet<Arc<str>>,
     /// Whether names without tags were asked for.
     names: bool,
     /// Everything else that a Go template asked for.
     others: BTreeSet<Query>,
     /// What was not known.
     missing: BTreeSet<Query>,
-    missing_whole: BTreeSet<String>,
+    missing_whole: BTreeSet<Arc<str>>,
     missing_names: bool,
     files: Files,
     want: Want,
@@ -103,15 +109,13 @@ impl Asked {
                 return;
             }
             differs |= self.names && was.is_some() != is.is_some();
-            if let Some(queries) = self.services.get(&**name) {
-                differs |= queries.iter().any(|query| {
-                    let seen = |snapshot| answer::instances(&self.scope, snapshot, query);
-                    match (seen(before), seen(now)) {
-                        (Found::Known(was), Found::Known(is)) => !look_the_same(&was, &is),
-                        (was, is) => was != is,
-                    }
-                });
-            }
+            differs |= self.queries_of(name).any(|query| {
+                let seen = |snapshot| instances::instances(&self.scope, snapshot, query);
+                match (seen(before), seen(now)) {
+                    (Found::Known(was), Found::Known(is)) => !look_the_same(&was, &is),
+                    (was, is) => was != is,
+                }
+            });
             if self.whole.contains(&**name) {
                 differs |= match (was, is) {
                     (Some(was), Some(is)) => {
@@ -123,8 +127,15 @@ impl Asked {
                 };
             }
         });
-        let mut elsewhere = self.services.values().flatten().filter(|q| !q.datacenter.is_empty());
-        differs || elsewhere.any(|query| self.scope.turned(before, now, &query.datacenter))
+        differs
+            || self.elsewhere.iter().any(|datacenter| self.scope.turned(before, now, datacenter))
+    }
+
+    /// The queries that the service called `name` answers.
+    fn queries_of(&self, name: &Arc<str>) -> impl Iterator<Item = &ServiceQuery> {
+        let first = self.services.partition_point(|(asked, _)| asked < name);
+        let behind = self.services.get(first..).unwrap_or_default().iter();
+        behind.take_while(move |(asked, _)| asked == name).map(|(_, query)| &**query)
     }
 
     /// Whether the answer to `query` is another one; `keys` are the paths of those that changed.
@@ -205,7 +216,8 @@ impl Asked {
     /// What was asked for, in words, sorted: services, keys, files.
     #[must_use]
     pub fn inputs(&self) -> Vec<String> {
-        let services = self.services.keys().chain(&self.whole).collect::<BTreeSet<_>>();
+        let queried = self.services.iter().map(|(name, _)| name);
+        let services = queried.chain(&self.whole).collect::<BTreeSet<_>>();
         let services = services.into_iter().map(|name| format!("service {name:?}"));
         let names = self.names.then(|| "services".to_owned());
         let others = self.others.iter().map(|query| match query {
@@ -227,68 +239,6 @@ impl Asked {
     /// Returns when a file that was read is another one; never when none was.
     pub(super) fn files_changed(&self) -> impl Future<Output = ()> + Send + use<> {
         files::changed(&self.files)
-    }
-
-    /// What is wanted of the registries that follow `datacenter`.
-    fn wish(&mut self, snapshot: &Snapshot, datacenter: &str, wish: impl Fn(&mut Interest)) {
-        match self.scope.reach(snapshot, datacenter) {
-            Ok(Reach::All) => wish(&mut self.want.everywhere),
-            Ok(Reach::Only(registry)) => wish(self.want.of.entry(registry).or_default()),
-            Err(Unreached::Unsure(registries)) => {
-                for registry in registries {
-                    self.want.of.entry(registry).or_default().nodes = true;
-                }
-            }
-            Err(Unreached::Nobody(_)) => {}
-        }
-    }
-
-    fn note(&mut self, snapshot: &Snapshot, query: &Query) {
-        match query {
-            Query::Service(query) => {
-                let name = answer::service_asked(query);
-                let service: Arc<str> = name.as_str().into();
-                self.wish(snapshot, &query.datacenter, |interest| want(interest, &service));
-                self.services.entry(name).or_default().push(query.clone());
-                return;
-            }
-            Query::Services(datacenter) => self.wish(snapshot, datacenter, |i| i.names = true),
-            Query::Node(_, datacenter) => self.wish(snapshot, datacenter, |interest| {
-                interest.add(&Interest::everything());
-                interest.nodes = true;
-            }),
-            Query::Nodes(datacenter, _) => self.wish(snapshot, datacenter, |i| i.nodes = true),
-            Query::Datacenters => {
-                for status in snapshot.registries.iter().filter(|one| one.datacenter.is_none()) {
-                    self.want.of.entry(Arc::clone(&status.name)).or_default().nodes = true;
-                }
-            }
-            Query::Key(path, datacenter) | Query::Tree(path, datacenter) => {
-                let path: Arc<str> = path.as_str().into();
-                self.wish(snapshot, datacenter, |interest| {
-                    interest.keys.insert(Arc::clone(&path));
-                });
-            }
-            Query::Store if self.scope.catalog_keys => {
-                let interest = laid_out::interest(&self.scope);
-                self.want.everywhere.add(&interest);
-            }
-            Query::Store => {
-                for prefix in &Arc::clone(&self.scope).keys {
-                    self.wish(snapshot, "", |interest| {
-                        interest.keys.insert(Arc::clone(prefix));
-                    });
-                }
-            }
-            Query::File(_) | Query::Generation | Query::Stale => {}
-        }
-        self.others.insert(query.clone());
-    }
-}
-
-fn want(interest: &mut Interest, service: &Arc<str>) {
-    if let Wanted::Names(names) = &mut interest.services {
-        names.insert(Arc::clone(service));
     }
 }
 
@@ -326,10 +276,10 @@ impl Scope {
     /// What is known about `query`, as a value.
     fn answer(&self, snapshot: &Snapshot, query: &Query) -> Found<Value> {
         match query {
-            Query::Service(query) => answer::instances(self, snapshot, query)
-                .map(|found| records::instances(&answer::service_asked(query), found)),
+            Query::Service(query) => instances::instances(self, snapshot, query)
+                .map(|found| records::instances(query.service(), found)),
             Query::Services(datacenter) => {
-                answer::names(self, snapshot, datacenter).map(|names| records::names(&names))
+                answer::names(self, snapshot, datacenter).map(records::names)
             }
             Query::Node(name, datacenter) => {
                 answer::node(self, snapshot, name, datacenter).map(records::node)
@@ -341,14 +291,12 @@ impl Scope {
             }
             Query::Datacenters => answer::datacenters(self, snapshot).map(Value::strings),
             Query::Key(path, datacenter) => {
-                answer::key(self, snapshot, path, datacenter).map(records::key)
+                answer::key(self, snapshot, path, datacenter).map(pairs::key)
             }
             Query::Tree(prefix, datacenter) => answer::tree(self, snapshot, prefix, datacenter)
-                .map(|keys| records::tree(prefix, keys)),
-            Query::Store if self.catalog_keys => {
-                laid_out::store(self, snapshot).map(records::store)
-            }
-            Query::Store => answer::store(self, snapshot).map(records::store),
+                .map(|keys| pairs::tree(prefix, keys)),
+            Query::Store if self.catalog_keys => laid_out::store(self, snapshot).map(pairs::store),
+            Query::Store => answer::store(self, snapshot).map(pairs::store),
             Query::Generation => Found::Known(Value::int(snapshot.generation as i64)),
             Query::Stale => Found::Known(answer::is_stale(self, snapshot).into()),
             Query::File(path) => match files::read(self, path).1 {

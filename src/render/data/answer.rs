@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::functions::query::ServiceQuery;
+use super::instances::{id, node_name};
 use super::scope::{Reach, Scope, Unreached};
 use crate::catalog::model::Node;
 use crate::catalog::{
-    Health, Instance, Key, Presence, RegistryStatus, Shards, Snapshot, SourceService, Told, Wanted,
+    Instance, Key, RegistryStatus, Shards, Snapshot, SourceService, Told, Wanted,
 };
 
 /// What is known about a question.
@@ -49,95 +49,6 @@ macro_rules! reach {
             Err(unreached) => return unreached.into(),
         }
     };
-}
-
-/// The word of Consul's checks for how an instance stands.
-pub(super) const fn status(instance: &Instance) -> &'static str {
-    match (instance.presence, instance.health) {
-        (Presence::Draining | Presence::Leaving, _) => "maintenance",
-        (Presence::Active, Health::Unhealthy) => "critical",
-        (Presence::Active, Health::Warning) => "warning",
-        (Presence::Active, Health::Unknown | Health::Healthy) => "passing",
-    }
-}
-
-/// The id as its registry spells it.
-pub(super) fn id(instance: &Instance) -> &Arc<str> {
-    instance.meta.get("consul.id").unwrap_or(&instance.id)
-}
-
-/// The name of the node, or `""`.
-pub(super) fn node_name(instance: &Instance) -> &str {
-    instance.node.as_ref().map_or("", |node| &node.name)
-}
-
-/// The service whose instances answer a query: the proxies beside it for `connect`, which Consul
-/// registers under this name.
-pub(super) fn service_asked(query: &ServiceQuery) -> String {
-    if query.connect { format!("{}-sidecar-proxy", query.name) } else { query.name.clone() }
-}
-
-/// The instances that `query` asks for, by node and then by id; those of the node that it wants
-/// near come first.
-pub(super) fn instances(
-    scope: &Scope,
-    snapshot: &Snapshot,
-    query: &ServiceQuery,
-) -> Found<Vec<Arc<Instance>>> {
-    if query.parameters.contains_key("sameness-group") {
-        let why = "sameness groups are not followed; name the peer, as in \"web?peer=NAME\"";
-        return Found::Failed(why.into());
-    }
-    let reach = reach!(scope, snapshot, &query.datacenter);
-    let name = service_asked(query);
-    let all: &[Arc<Instance>] = snapshot.service(&name).map_or(&[], |service| &service.instances);
-    let mut told = all.iter().filter(|instance| reach.covers(&instance.registry)).peekable();
-    if told.peek().is_none()
-        && let Some(registry) = reach.silent(snapshot, |status| status.unsure_of(&name))
-    {
-        return Found::Waiting(registry);
-    }
-    let mut found: Vec<_> = told.filter(|instance| is_asked(query, instance)).cloned().collect();
-    let near = if query.near == "_agent" { &*scope.host } else { &query.near };
-    found.sort_by(|a, b| {
-        let far = |instance| !near.is_empty() && node_name(instance) != near;
-        let by_node = node_name(a).cmp(node_name(b));
-        far(a).cmp(&far(b)).then(by_node).then_with(|| id(a).cmp(id(b)))
-    });
-    Found::Known(found)
-}
-
-fn is_asked(query: &ServiceQuery, instance: &Instance) -> bool {
-    let status = status(instance);
-    let wanted = |filter: &String| filter == "any" || filter == status;
-    let fact = |key: &str, default: &'static str| {
-        instance.meta.get(key).map_or_else(|| default.to_owned(), ToString::to_string)
-    };
-    let bears = |(parameter, value): (&String, &String)| match parameter.as_str() {
-        "ns" => fact("consul.namespace", "default") == *value,
-        "partition" => fact("consul.partition", "default") == *value,
-        _ => fact("consul.peer", "") == *value,
-    };
-    query.filters.iter().any(wanted)
-        && (query.tag.is_empty() || instance.has_tag(&query.tag))
-        && query.parameters.iter().all(bears)
-}
-
-/// Whether a template sees no difference between the two. Why an instance stands as it does is
-/// nothing that it sees.
-pub(super) fn look_the_same(a: &[Arc<Instance>], b: &[Arc<Instance>]) -> bool {
-    let same = |(a, b): (&Arc<Instance>, &Arc<Instance>)| {
-        Arc::ptr_eq(a, b)
-            || (id(a) == id(b)
-                && a.address == b.address
-                && a.port("") == b.port("")
-                && a.tags == b.tags
-                && a.meta == b.meta
-                && a.weight == b.weight
-                && a.node == b.node
-                && status(a) == status(b))
-    };
-    a.len() == b.len() && a.iter().zip(b).all(same)
 }
 
 /// Names of services with their tags.

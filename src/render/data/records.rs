@@ -2,18 +2,20 @@
 //! it is asked for.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::super::engine::go::types::{Type, UintKind};
+use super::super::engine::go::text::Text;
+use super::super::engine::go::types::Type;
 use super::super::engine::go::value::{Items, Object, Value};
 use super::super::functions::objects::{
-    CATALOG_NODE, CATALOG_SNIPPET, HEALTH_CHECK, HEALTH_SERVICE, KEY_PAIR, KEY_VALUE, NODE,
-    NODE_SERVICE, Record, SERVICE_ADDRESS, WEIGHTS, port, tags,
+    CATALOG_NODE, CATALOG_SNIPPET, HEALTH_CHECK, HEALTH_SERVICE, NODE, NODE_SERVICE, Record,
+    SERVICE_ADDRESS, WEIGHTS, port, tags,
 };
-use super::answer::{Names, NodesByName, Placed, id, node_name, status};
+use super::answer::{Names, NodesByName, Placed};
+use super::instances::{id, node_name, state};
 use crate::catalog::model::{Meta, Node};
-use crate::catalog::{Address, Health, Instance, Key};
+use crate::catalog::{Address, Health, Instance};
 
 /// Facts that a registry notes under names of its own begin with this.
 const OWN: &str = "consul.";
@@ -26,7 +28,7 @@ static ADDRESSES: (Type, Type) = (Type::String, Type::Any);
 /// The instances of a service, as `service` gives them.
 struct Instances {
     service: Arc<str>,
-    instances: Vec<Arc<Instance>>,
+    instances: Arc<[Arc<Instance>]>,
 }
 
 impl Items for Instances {
@@ -42,8 +44,8 @@ impl Items for Instances {
 }
 
 /// A list of `HealthService` records.
-pub(super) fn instances(service: &str, instances: Vec<Arc<Instance>>) -> Value {
-    Value::list(&HEALTH_SERVICE.of, Instances { service: service.into(), instances })
+pub(super) fn instances(service: Arc<str>, instances: Arc<[Arc<Instance>]>) -> Value {
+    Value::list(&HEALTH_SERVICE.of, Instances { service, instances })
 }
 
 struct HealthService {
@@ -76,7 +78,7 @@ impl Object for HealthService {
             "Name" => Value::from(&self.service),
             "Tags" => sorted_tags(&instance.tags),
             "Checks" => checks(&self.service, instance),
-            "Status" => Value::fixed(status(instance)),
+            "Status" => Value::fixed(state(instance).word()),
             "Port" => port(instance.port("").unwrap_or(0)),
             "Weights" => weights(instance),
             "Namespace" => fact("consul.namespace"),
@@ -97,8 +99,23 @@ fn address(address: Option<&Address>) -> Value {
     match address {
         None => "".into(),
         Some(Address::Name(name)) => Value::from(name),
-        Some(Address::Ip(ip)) => ip.to_string().into(),
+        Some(Address::Ip(IpAddr::V4(ip))) => dotted(*ip).into(),
+        Some(Address::Ip(ip)) => Text::shown(ip).into(),
     }
+}
+
+/// What nearly every instance shows, in a quarter of the time that a formatter takes.
+fn dotted(ip: Ipv4Addr) -> Text {
+    let (mut text, mut len) = ([0; 16], 0);
+    for octet in ip.octets() {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
+        let zeros = usize::from(octet < 100) + usize::from(octet < 10);
+        for byte in digits.into_iter().skip(zeros).chain([b'.']) {
+            text[len] = byte;
+            len += 1;
+        }
+    }
+    Text::from(&text[..len - 1])
 }
 
 fn sorted_tags(own: &[Arc<str>]) -> Value {
@@ -143,7 +160,7 @@ fn checks(service: &Arc<str>, instance: &Instance) -> Value {
         ("Node", node_name(instance).into()),
         ("CheckID", format!("service:{}", id(instance)).into()),
         ("Name", format!("Service '{service}' checks").into()),
-        ("Status", Value::fixed(status(instance))),
+        ("Status", Value::fixed(state(instance).word())),
         ("Notes", "".into()),
         ("Output", "".into()),
         ("ServiceID", id(instance).into()),
@@ -164,45 +181,27 @@ fn weights(instance: &Instance) -> Value {
     Record::value(&WEIGHTS, &[("Passing", passing), ("Warning", warning)])
 }
 
-/// A list of `CatalogSnippet` records.
-pub(super) fn names(names: &Names) -> Value {
-    let snippet = |(name, own): &(Arc<str>, Arc<[Arc<str>]>)| {
-        Record::value(&CATALOG_SNIPPET, &[("Name", name.into()), ("Tags", sorted_tags(own))])
-    };
-    Record::list(&CATALOG_SNIPPET, names.iter().map(snippet).collect())
+/// A service of which only the name and the tags are known.
+struct Snippet {
+    name: Arc<str>,
+    tags: Arc<[Arc<str>]>,
 }
 
-/// A key as `key`, `ls` and `tree` give it: with its path below the prefix asked for.
-struct Pair {
-    key: Arc<Key>,
-    /// How many bytes of the path stand in front of what is shown as `Key`.
-    skipped: usize,
-}
-
-impl Object for Pair {
+impl Object for Snippet {
     fn type_of(&self) -> Type {
-        KEY_PAIR.of
+        CATALOG_SNIPPET.of
     }
 
     fn field(&self, name: &str) -> Option<Value> {
-        let key = &self.key;
-        let number = |number: u64| Value::Uint(number, UintKind::U64);
         Some(match name {
-            "Path" => Value::from(&key.path),
-            "Key" => key.path.get(self.skipped..).unwrap_or_default().into(),
-            "Value" => Value::from(&key.value),
-            "Exists" => true.into(),
-            "CreateIndex" => number(key.create_index),
-            "ModifyIndex" => number(key.modify_index),
-            "LockIndex" => number(key.lock_index),
-            "Flags" => number(key.flags),
-            "Session" => Value::from(&key.session),
+            "Name" => Value::from(&self.name),
+            "Tags" => sorted_tags(&self.tags),
             _ => return None,
         })
     }
 
     fn fields(&self) -> &[&'static str] {
-        KEY_PAIR.fields
+        CATALOG_SNIPPET.fields
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -210,28 +209,10 @@ impl Object for Pair {
     }
 }
 
-/// A `KeyPair` record, or nil.
-pub(super) fn key(key: Option<Arc<Key>>) -> Value {
-    key.map_or(Value::Nil, |key| Value::object(Pair { key, skipped: 0 }))
-}
-
-/// A list of `KeyPair` records of keys that begin with `prefix`.
-pub(super) fn tree(prefix: &str, keys: BTreeMap<Arc<str>, Arc<Key>>) -> Value {
-    let pair = |(path, key): (Arc<str>, Arc<Key>)| {
-        let rest = path.strip_prefix(prefix).unwrap_or(&path);
-        let skipped = path.len() - rest.trim_start_matches('/').len();
-        Value::object(Pair { key, skipped })
-    };
-    let keys = keys.into_iter().filter(|(path, _)| !path.ends_with('/'));
-    Record::list(&KEY_PAIR, keys.map(pair).collect())
-}
-
-/// A list of confd's pairs.
-pub(super) fn store(keys: BTreeMap<String, Arc<str>>) -> Value {
-    let pair = |(key, value): (String, Arc<str>)| {
-        Record::value(&KEY_VALUE, &[("Key", key.into()), ("Value", value.into())])
-    };
-    Record::list(&KEY_VALUE, keys.into_iter().map(pair).collect())
+/// A list of `CatalogSnippet` records.
+pub(super) fn names(names: Names) -> Value {
+    let snippet = |(name, tags)| Value::object(Snippet { name, tags });
+    Record::list(&CATALOG_SNIPPET, names.into_iter().map(snippet).collect())
 }
 
 fn node_record(node: &Node) -> Value {
@@ -275,4 +256,17 @@ pub(super) fn node(found: Option<(Arc<Node>, Vec<Placed>)>) -> Value {
     };
     let services = Record::list(&NODE_SERVICE, placed.iter().map(service).collect());
     Record::value(&CATALOG_NODE, &[("Node", node_record(&node)), ("Services", services)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_as_everywhere() {
+        for octet in 0..=255 {
+            let ip = Ipv4Addr::new(octet, 0, 255 - octet, octet / 3);
+            assert_eq!(dotted(ip), ip.to_string().into());
+        }
+    }
 }

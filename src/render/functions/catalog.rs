@@ -1,5 +1,7 @@
 //! What consul-template's functions ask the catalog.
 
+use std::sync::Arc;
+
 use super::super::engine::go::function::{Context, FunctionError};
 use super::super::engine::go::types::Type;
 use super::super::engine::go::value::Value;
@@ -20,12 +22,15 @@ fn parsed<T>(result: Result<T, String>) -> Result<T, FunctionError> {
 }
 
 fn instances(context: &Context<'_>, args: &[Value], connect: bool) -> Outcome {
-    let words: Vec<String> = args.iter().map(shown).collect();
-    if words.first().is_none_or(String::is_empty) {
+    if text(args, 0).is_empty() {
         return Ok(Record::list(&HEALTH_SERVICE, Vec::new()));
     }
-    let query = parsed(query::service(&words.join("|"), connect))?;
-    list(context, Query::Service(query), &HEALTH_SERVICE)
+    let words = match args {
+        [_] => text(args, 0),
+        _ => args.iter().map(shown).collect::<Vec<_>>().join("|").into(),
+    };
+    let query = parsed(query::service(&words, connect))?;
+    list(context, Query::Service(Arc::new(query)), &HEALTH_SERVICE)
 }
 
 /// `service "[tag.]name[@dc][~near][|filter]"`

@@ -1,5 +1,6 @@
 //! What one evaluation of a template carries along: whom it asks and what it remembers.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +23,6 @@ pub struct Host {
 }
 
 /// What became of a question.
-#[derive(Clone)]
 enum Known {
     Value(Value),
     Missing,
@@ -73,23 +73,22 @@ impl Host {
 
     /// The answer to `query`; `None` when it is not there yet.
     pub(super) fn ask(&self, query: Query) -> Result<Option<Value>, FunctionError> {
-        if let Some(known) = locked(&self.answers).get(&query) {
-            return Ok(match known {
-                Known::Value(value) => Some(value.clone()),
-                Known::Missing => None,
-            });
-        }
-        let known = match self.source.ask(&query) {
-            Answer::Ready(value) => Known::Value(value),
-            Answer::NotYet => Known::Missing,
-            Answer::Failed(why) => return Err(FunctionError::failed(why)),
+        let mut answers = locked(&self.answers);
+        let known = match answers.entry(query) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let known = match self.source.ask(unknown.key()) {
+                    Answer::Ready(value) => Known::Value(value),
+                    Answer::NotYet => Known::Missing,
+                    Answer::Failed(why) => return Err(FunctionError::failed(why)),
+                };
+                unknown.insert(known)
+            }
         };
-        let value = match &known {
+        Ok(match known {
             Known::Value(value) => Some(value.clone()),
             Known::Missing => None,
-        };
-        locked(&self.answers).insert(query, known);
-        Ok(value)
+        })
     }
 
     /// Lets `query` count as unanswered, whatever the answer was.

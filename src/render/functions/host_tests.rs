@@ -16,7 +16,7 @@ fn what_was_asked_is_known_afterwards_and_what_is_missing_too() {
         .asked()
         .into_iter()
         .map(|(query, answered)| match query {
-            Query::Service(query) => (query.name, answered),
+            Query::Service(query) => (query.name.to_string(), answered),
             Query::Key(path, _) => (path, answered),
             other => panic!("{other:?}"),
         })

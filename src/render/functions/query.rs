@@ -2,12 +2,13 @@
 //! `[tag.]name[?ns=…&partition=…][@datacenter][~near][|filter,…]`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What `service` and `connect` ask for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ServiceQuery {
     /// Name of the service; has no dot.
-    pub name: String,
+    pub name: Arc<str>,
     /// Only instances with this tag; empty for all.
     pub tag: String,
     /// Empty for our own.
@@ -16,23 +17,101 @@ pub struct ServiceQuery {
     pub near: String,
     /// What stands behind the question mark: `ns`, `partition`, `peer`, `sameness-group`.
     pub parameters: BTreeMap<String, String>,
-    /// Wanted states, sorted; `any` alone for all.
-    pub filters: Vec<String>,
+    /// Wanted states.
+    pub states: States,
     /// Whether instances that speak mutual TLS are asked for (`connect`).
     pub connect: bool,
 }
 
-/// States that a filter may name.
-const FILTERS: [&str; 5] = ["any", "passing", "warning", "critical", "maintenance"];
+impl ServiceQuery {
+    /// The service whose instances answer: the proxies beside it for `connect`, which Consul
+    /// registers under this name.
+    #[must_use]
+    pub fn service(&self) -> Arc<str> {
+        if self.connect {
+            format!("{}-sidecar-proxy", self.name).into()
+        } else {
+            Arc::clone(&self.name)
+        }
+    }
+}
+
+/// How an instance stands by its checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// They pass.
+    Passing,
+    /// Some warn.
+    Warning,
+    /// Some fail.
+    Critical,
+    /// It is to get nothing new.
+    Maintenance,
+}
+
+impl State {
+    const ALL: [Self; 4] = [Self::Passing, Self::Warning, Self::Critical, Self::Maintenance];
+
+    /// Consul's word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Passing => "passing",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Maintenance => "maintenance",
+        }
+    }
+}
+
+/// A set of states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct States(u8);
+
+impl States {
+    const NONE: Self = Self(0);
+    const ANY: Self = Self(u8::MAX);
+
+    /// What a filter names: `any`, or one state.
+    fn of(word: &str) -> Option<Self> {
+        if word == "any" {
+            return Some(Self::ANY);
+        }
+        let state = State::ALL.into_iter().find(|state| state.word() == word)?;
+        Some(Self(1 << state as u8))
+    }
+
+    const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether `state` is among them.
+    #[must_use]
+    pub const fn contain(self, state: State) -> bool {
+        self.0 & (1 << state as u8) != 0
+    }
+}
+
+impl Default for States {
+    /// Those that pass.
+    fn default() -> Self {
+        Self(1 << State::Passing as u8)
+    }
+}
 
 /// Parameters of a query.
 const PARAMETERS: [&str; 4] = ["ns", "partition", "peer", "sameness-group"];
 
-/// Parses the query of `service`; `kind` is `health.service` or `health.connect`.
+/// Parses the query of `service` or `connect`.
 ///
 /// # Errors
-/// `KIND: invalid format: "…"` and `KIND: invalid filter: "…" in "…"`, as consul-template says it.
+/// `KIND: invalid format: "…"` and `KIND: invalid filter: "…" in "…"`, as consul-template says it;
+/// the kind is `health.service` or `health.connect`.
 pub fn service(text: &str, connect: bool) -> Result<ServiceQuery, String> {
+    // What most queries are: a name and nothing else.
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || is_joint(b.into())) {
+        return Ok(ServiceQuery { name: text.into(), connect, ..ServiceQuery::default() });
+    }
     let kind = if connect { "health.connect" } else { "health.service" };
     let invalid = || format!("{kind}: invalid format: {text:?}");
     let (rest, filter) = match text.split_once('|') {
@@ -52,23 +131,19 @@ pub fn service(text: &str, connect: bool) -> Result<ServiceQuery, String> {
     if !tag.chars().all(|c| is_name(c) || matches!(c, '.' | '=' | ':')) {
         return Err(invalid());
     }
-    let mut filters: Vec<String> = Vec::new();
-    for filter in filter.unwrap_or("passing").split(',') {
-        let filter = filter.trim();
-        if !FILTERS.contains(&filter) {
-            return Err(format!("{kind}: invalid filter: {filter:?} in {text:?}"));
-        }
-        filters.push(filter.to_owned());
-    }
-    filters.sort();
-    filters.dedup();
+    let states = filter.map_or(Ok(States::default()), |filters| {
+        filters.split(',').map(str::trim).try_fold(States::NONE, |states, filter| {
+            let wrong = || format!("{kind}: invalid filter: {filter:?} in {text:?}");
+            States::of(filter).map(|more| states.with(more)).ok_or_else(wrong)
+        })
+    })?;
     Ok(ServiceQuery {
         name: name.into(),
         tag: tag.into(),
         datacenter: datacenter.into(),
         near: near.into(),
         parameters: parameters(query).map_err(|why| format!("{kind}: {why} in {text:?}"))?,
-        filters,
+        states,
         connect,
     })
 }
@@ -136,7 +211,11 @@ fn is_all(text: &str, allowed: fn(char) -> bool) -> bool {
 }
 
 fn is_name(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '-')
+    c.is_alphanumeric() || is_joint(c)
+}
+
+const fn is_joint(c: char) -> bool {
+    matches!(c, '_' | '-')
 }
 
 fn is_datacenter(c: char) -> bool {
@@ -167,13 +246,16 @@ mod tests {
     #[test]
     fn every_part_of_a_service_query_is_found() {
         let all = service("v1.2.web?ns=a&peer=b@dc-1~node.x|warning, passing", false).unwrap();
-        assert_eq!((all.name.as_str(), all.tag.as_str()), ("web", "v1.2"));
+        assert_eq!((&*all.name, all.tag.as_str()), ("web", "v1.2"));
         assert_eq!((all.datacenter.as_str(), all.near.as_str()), ("dc-1", "node.x"));
-        assert_eq!(all.filters, ["passing", "warning"]);
+        let stands = |query: &ServiceQuery| State::ALL.map(|state| query.states.contain(state));
+        assert_eq!(stands(&all), [true, true, false, false]);
         assert_eq!(all.parameters["ns"], "a");
         assert_eq!(all.parameters["peer"], "b");
         let plain = service("web", true).unwrap();
-        assert_eq!((plain.filters, plain.connect), (vec!["passing".to_owned()], true));
+        assert_eq!((stands(&plain), plain.connect), ([true, false, false, false], true));
+        assert_eq!(service("web|passing", true), Ok(plain), "however it is written");
+        assert_eq!(stands(&service("wéb|any", false).unwrap()), [true; 4]);
     }
 
     #[test]

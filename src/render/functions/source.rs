@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,7 +17,7 @@ use super::query::ServiceQuery;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Query {
     /// `service`, `connect`: a list of [`super::objects::HEALTH_SERVICE`] records.
-    Service(ServiceQuery),
+    Service(Arc<ServiceQuery>),
     /// `services`: a list of [`super::objects::CATALOG_SNIPPET`] records, of a datacenter.
     Services(String),
     /// `node`: a [`super::objects::CATALOG_NODE`] record or nil; name (empty: our own), datacenter.

@@ -49,8 +49,8 @@ fn instance(node: &str, id: &str, address: &str, number: u16, shard: &str) -> Va
 impl Source for Sample {
     fn ask(&self, query: &Query) -> Answer {
         Answer::Ready(match query {
-            Query::Service(query) if query.name == "later" => return Answer::NotYet,
-            Query::Service(query) if query.name == "web" => Record::list(
+            Query::Service(query) if &*query.name == "later" => return Answer::NotYet,
+            Query::Service(query) if &*query.name == "web" => Record::list(
                 &HEALTH_SERVICE,
                 vec![
                     instance("n1", "web1", "10.0.0.1", 80, "7"),

@@ -84,27 +84,39 @@ impl<'a> Evaluator<'a> {
         if let Target::Builtin(builtin @ (Builtin::And | Builtin::Or)) = target {
             return self.and_or(dot, *builtin == Builtin::Or, args, last);
         }
-        let mut values = Vec::with_capacity(count);
+        let base = self.args.len();
         for (index, arg) in args.iter().enumerate() {
-            values.push(self.arg(dot, arg, param(&signature, index))?);
+            let value = self.arg(dot, arg, param(&signature, index))?;
+            self.args.push(value);
         }
         if let Some(last) = last {
-            values.push(self.fitting(last, param(&signature, count - 1))?);
+            let value = self.fitting(last, param(&signature, count - 1))?;
+            self.args.push(value);
         }
+        // Nothing that is called evaluates arguments here.
+        let mut stack = std::mem::take(&mut self.args);
+        let mut plain = || stack.drain(base..).map(|value| value.value).collect::<Vec<_>>();
         let result = match target {
-            Target::Builtin(Builtin::Call) => self.call_value(args.first(), &values),
-            Target::Builtin(builtin) => self.builtin(*builtin, &values),
+            Target::Builtin(builtin) => {
+                let values = stack.get(base..).unwrap_or_default();
+                match builtin {
+                    Builtin::Call => self.call_value(args.first(), values),
+                    builtin => self.builtin(*builtin, values),
+                }
+            }
             Target::Function(function) => {
-                let values: Vec<_> = values.into_iter().map(|value| value.value).collect();
+                let values = plain();
                 self.with_context(|context| function.call(context, &values))
                     .map(|value| Val::of(value, &signature.result))
             }
             Target::Method(object, method, _) => {
-                let values: Vec<_> = values.into_iter().map(|value| value.value).collect();
+                let values = plain();
                 self.with_context(|context| object.call(method, context, &values))
                     .map(|value| Val::of(value, &signature.result))
             }
         };
+        stack.truncate(base);
+        self.args = stack;
         let result = result.and_then(|value| {
             if value.value.depth() > VALUE_DEPTH_MAX {
                 return Err(FunctionError::hinted(

@@ -68,8 +68,10 @@ pub(super) fn equal(
     shown: impl Fn(&Value, &[u8]) -> String,
 ) -> Result<bool, FunctionError> {
     // What most comparisons are.
-    if let (Value::String(a), Value::String(b)) = (a, b) {
-        return Ok(a == b);
+    match (a, b) {
+        (Value::String(a), Value::String(b)) => return Ok(a == b),
+        (Value::Int(a, _), Value::Int(b, _)) => return Ok(a == b),
+        _ => {}
     }
     let (plain_a, plain_b) = (a.plain(), b.plain());
     Ok(match (&plain_a, &plain_b) {

@@ -32,6 +32,8 @@ pub(super) struct Evaluator<'a> {
     /// Variables of the template and of those that called it; it sees those from `base` on.
     pub(super) variables: Vec<(u32, Val)>,
     pub(super) base: usize,
+    /// Arguments of the calls within each other that are being prepared.
+    pub(super) args: Vec<Val>,
     /// Where Go believes to be, which is where errors are placed.
     pub(super) place: Option<Place<'a>>,
     /// Templates within each other.
@@ -55,6 +57,7 @@ impl<'a> Evaluator<'a> {
             out: Vec::new(),
             variables: Vec::new(),
             base: 0,
+            args: Vec::new(),
             place: None,
             depth,
             nesting,

@@ -5,6 +5,7 @@ use super::exec::{Evaluator, Failed};
 use super::format;
 use super::function::Limit;
 use super::quote::quote;
+use super::text::Text;
 use super::types::Type;
 use super::val::{Val, pointee, type_name};
 use super::value::{Step, Value};
@@ -215,15 +216,7 @@ impl<'a> Evaluator<'a> {
         match &value.value {
             Value::String(text) => self.write(text),
             Value::Nil => self.write(b"<no value>"),
-            Value::Int(number, _) => {
-                use std::io::Write as _;
-                let mut digits = [0_u8; 20];
-                let mut rest = &mut digits[..];
-                // Twenty bytes hold every number.
-                let _ = write!(rest, "{number}");
-                let left = rest.len();
-                self.write(digits.get(..20 - left).unwrap_or_default())
-            }
+            Value::Int(number, _) => self.write(Text::shown(number).as_bytes()),
             Value::Function(_)
             | Value::Sequence(_)
             | Value::NilOf(Type::Func(_) | Type::Chan(_)) => {
