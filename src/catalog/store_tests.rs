@@ -71,7 +71,7 @@ fn many_services_of_several_registries_are_loaded_each_for_its_own() {
     store.save(&saved).unwrap();
     let loaded = store.load();
     assert_eq!(loaded.refused, [""; 0]);
-    for (name, stored) in &saved.views {
+    for name in saved.views.keys() {
         let of = |views: &BTreeMap<String, StoredView>| {
             services(&BTreeMap::from([(name.clone(), views[name].clone())]))
         };
