@@ -61,7 +61,7 @@ pub(crate) fn measure(services: usize, changes: usize) -> io::Result<Times> {
         let query = query(&format!("{}.service.bench.test", name(number)));
         let since = Instant::now();
         tell.send_replace(RegistryState::Live(view.clone()));
-        until_told(&client, &query, address)?;
+        until_told(&client, &query, &address.octets())?;
         times.push(since.elapsed().as_secs_f64() * 1e3);
     }
     runtime.block_on(app.stop());
@@ -69,18 +69,18 @@ pub(crate) fn measure(services: usize, changes: usize) -> io::Result<Times> {
     Ok(Times(times))
 }
 
-/// Asks until the answer has `address` in it.
-fn until_told(client: &UdpSocket, query: &[u8], address: Ipv4Addr) -> io::Result<()> {
+/// Asks until the answer has `bytes` in it, as an address or the beginning of some.
+pub(crate) fn until_told(client: &UdpSocket, query: &[u8], bytes: &[u8]) -> io::Result<()> {
     let since = Instant::now();
     let mut reply = [0; 2048];
     while since.elapsed() < PATIENCE {
         client.send(query)?;
         let length = client.recv(&mut reply)?;
-        if reply[..length].windows(4).any(|four| four == address.octets()) {
+        if reply[..length].windows(bytes.len()).any(|some| some == bytes) {
             return Ok(());
         }
     }
-    Err(io::Error::new(io::ErrorKind::TimedOut, format!("{address} never showed")))
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("{bytes:?} never showed")))
 }
 
 fn changed(view: &RegistryView, number: usize, index: usize, address: Ipv4Addr) -> SourceService {
@@ -93,7 +93,7 @@ fn changed(view: &RegistryView, number: usize, index: usize, address: Ipv4Addr) 
 }
 
 /// A query for A with an EDNS size of 1232.
-fn query(name: &str) -> Vec<u8> {
+pub(crate) fn query(name: &str) -> Vec<u8> {
     let mut query = vec![0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     for label in name.split('.') {
         query.push(label.len() as u8);

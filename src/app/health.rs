@@ -64,7 +64,9 @@ impl Health {
         meters: &Meters,
     ) -> Events {
         let wanted = self.strategies.subscribe();
-        recreate::start(wanted, published.clone(), config.base_dir.clone(), meters.events.clone())
+        let base_dir = config.base_dir.clone();
+        let data_dir = config.node.data_dir.as_ref().map(|dir| base_dir.join(dir));
+        recreate::start(wanted, published.clone(), base_dir, data_dir, meters.events.clone())
     }
 
     /// The checks.

@@ -10,6 +10,7 @@
 //! registries, which are trusted, never from the network's questions, which are only looked up.
 
 mod changes;
+mod join;
 mod seek;
 
 use std::borrow::Borrow;
@@ -424,6 +425,32 @@ mod tests {
                 };
                 prop_assert_eq!(told.contains_key(&key), differs, "key {}", key);
             }
+        }
+    }
+
+    #[test]
+    fn joined_maps_hold_the_entries_of_both_and_leave_their_versions_alone() {
+        for (mine, theirs) in
+            [(0..0, 0..5), (0..900, 600..605), (600..605, 0..900), (0..5000, 3000..9000)]
+        {
+            let of = |range: std::ops::Range<u32>, by: u32| -> Shards<u32, u32> {
+                range.map(|n| (n, Arc::new(n * by))).collect()
+            };
+            let (one, other) = (of(mine.clone(), 10), of(theirs.clone(), 1));
+            let (mut joined, before) = (one.clone(), one.clone());
+            joined.join(other, &mut |key, here, there| Arc::new(*key + **here - **there));
+            let all = mine.clone().chain(theirs.clone());
+            let want: BTreeMap<u32, u32> = all
+                .map(|n| match (mine.contains(&n), theirs.contains(&n)) {
+                    (true, true) => (n, n * 10),
+                    (true, false) => (n, n * 10),
+                    _ => (n, n),
+                })
+                .collect();
+            let got: BTreeMap<u32, u32> =
+                joined.iter().map(|(key, value)| (*key, **value)).collect();
+            assert_eq!((joined.len(), &got), (want.len(), &want));
+            assert!(before.same(&one) && before.len() == mine.len());
         }
     }
 

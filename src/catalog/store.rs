@@ -1,6 +1,7 @@
 //! The last good state on disk: what every registry said last, and the generation it led to.
 //!
-//! `state.json` holds one line about itself (format, length, checksum) and then the state.
+//! `state.json` holds one line about itself (format, length, checksum) and then the state, in lines of
+//! JSON (see `store_form.rs`).
 //! It is written aside, synced and renamed into place, and the one before it is kept as
 //! `state.json.1`. A file that is cut, garbled or of another format is refused by name, and the
 //! one before it counts. [`writer`] says when that happens.
@@ -9,22 +10,17 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use form::{body, decode, encode};
 
-use super::model::Node;
-use super::{
-    InstanceVerdict, Key, Parts, Problem, RegistryView, ServiceVerdicts, SourceService, Verdicts,
-    Wanted,
-};
+use super::{RegistryView, Verdicts};
 
+#[path = "store_form.rs"]
+mod form;
 #[path = "store_writer.rs"]
 pub mod writer;
 
-/// The format that this version writes, and the only one that it reads.
-const FORMAT: u32 = 1;
 const CURRENT: &str = "state.json";
 const FORMER: &str = "state.json.1";
 const STAGED: &str = "state.json.new";
@@ -92,46 +88,6 @@ pub struct Store {
     directory: PathBuf,
 }
 
-/// The first line of a state file.
-#[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    format: u32,
-    length: u64,
-    crc32: u32,
-}
-
-/// The rest of a state file, `S` being services by value or by reference.
-#[derive(Serialize, Deserialize)]
-struct Body<S> {
-    generation: u64,
-    registries: BTreeMap<String, Registry<S>>,
-    #[serde(default)]
-    verdicts: Vec<StoredVerdict>,
-}
-
-/// Service, registry, id, and what was found out about that instance.
-type StoredVerdict = (Arc<str>, Arc<str>, Arc<str>, InstanceVerdict);
-
-#[derive(Serialize, Deserialize)]
-struct Registry<S> {
-    /// Unix time in milliseconds.
-    heard_at: u64,
-    services: Vec<S>,
-    problems: Vec<(Arc<str>, Arc<str>)>,
-    #[serde(default)]
-    keys: Vec<Arc<Key>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    document: Option<Arc<str>>,
-    #[serde(default)]
-    nodes: Vec<Arc<Node>>,
-    #[serde(default)]
-    datacenter: Option<Arc<str>>,
-    #[serde(default)]
-    known: Arc<Wanted>,
-    #[serde(default)]
-    parts: Arc<Parts>,
-}
-
 impl Store {
     /// The store in `directory`, which is made if need be. Blocks.
     ///
@@ -191,106 +147,6 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
-}
-
-fn encode(state: &StateToSave) -> Result<Vec<u8>, serde_json::Error> {
-    let registry = |stored: &StoredView| {
-        let services = sorted(stored.view.services.values().map(Arc::clone), |s| &s.name);
-        let age = stored.heard_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let problem = |p: &Problem| (Arc::clone(&p.place), Arc::clone(&p.message));
-        Registry {
-            heard_at: age.as_millis() as u64,
-            services,
-            problems: stored.view.problems.iter().map(problem).collect(),
-            keys: sorted(stored.view.keys.values().map(Arc::clone), |key| &key.path),
-            document: stored.view.document.clone(),
-            nodes: sorted(stored.view.nodes.values().map(Arc::clone), |node| &node.name),
-            datacenter: stored.view.datacenter.clone(),
-            known: Arc::clone(&stored.view.known),
-            parts: Arc::clone(&stored.view.parts),
-        }
-    };
-    let registries =
-        state.views.iter().map(|(name, stored)| (name.clone(), registry(stored))).collect();
-    let mut verdicts = Vec::new();
-    for (service, told) in state.verdicts.iter() {
-        verdicts.extend(told.instances.iter().map(|((registry, id), verdict)| {
-            (Arc::clone(service), Arc::clone(registry), Arc::clone(id), verdict.clone())
-        }));
-    }
-    verdicts.sort_by(|a, b| (&a.0, &a.1, &a.2).cmp(&(&b.0, &b.1, &b.2)));
-    let generation = state.generation;
-    let body = serde_json::to_vec(&Body { generation, registries, verdicts })?;
-    let header =
-        Header { format: FORMAT, length: body.len() as u64, crc32: crc32fast::hash(&body) };
-    let mut bytes = serde_json::to_vec(&header)?;
-    bytes.push(b'\n');
-    bytes.extend_from_slice(&body);
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
-/// `values` in the order of their names, so that the same state is the same file.
-fn sorted<T>(values: impl Iterator<Item = Arc<T>>, name: impl Fn(&T) -> &Arc<str>) -> Vec<Arc<T>> {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(|a, b| name(a).cmp(name(b)));
-    values
-}
-
-/// The body of a state file, when it is whole and of our format.
-fn body(bytes: &[u8]) -> Result<&[u8], String> {
-    let cut = memchr::memchr(b'\n', bytes).ok_or("the file is cut in its first line")?;
-    let (head, rest) = bytes.split_at(cut);
-    let header: Header = serde_json::from_slice(head)
-        .map_err(|_| "its first line does not tell format, length and checksum".to_owned())?;
-    if header.format != FORMAT {
-        return Err(format!(
-            "it has the format {}, this version reads {FORMAT}; use the version that wrote it, \
-             or remove the file",
-            header.format
-        ));
-    }
-    let body = rest.get(1..).and_then(|rest| rest.strip_suffix(b"\n")).unwrap_or_default();
-    if body.len() as u64 != header.length {
-        return Err(format!("it is cut: {} bytes instead of {}", body.len(), header.length));
-    }
-    if crc32fast::hash(body) != header.crc32 {
-        return Err("its checksum does not match: it was changed or damaged".to_owned());
-    }
-    Ok(body)
-}
-
-fn decode(bytes: &[u8]) -> Result<Loaded, String> {
-    let body: Body<Arc<SourceService>> =
-        serde_json::from_slice(body(bytes)?).map_err(|error| error.to_string())?;
-    let view = |registry: Registry<Arc<SourceService>>| {
-        let services = registry.services.into_iter();
-        let problem = |(place, message)| Problem { place, message };
-        let view = RegistryView {
-            services: services.map(|service| (Arc::clone(&service.name), service)).collect(),
-            problems: registry.problems.into_iter().map(problem).collect(),
-            keys: registry.keys.into_iter().map(|key| (Arc::clone(&key.path), key)).collect(),
-            document: registry.document,
-            nodes: registry.nodes.into_iter().map(|n| (Arc::clone(&n.name), n)).collect(),
-            datacenter: registry.datacenter,
-            known: registry.known,
-            parts: registry.parts,
-            ..RegistryView::default()
-        };
-        let heard_at = UNIX_EPOCH.checked_add(Duration::from_millis(registry.heard_at));
-        StoredView { view, heard_at: heard_at.unwrap_or(UNIX_EPOCH) }
-    };
-    let views = body.registries.into_iter().map(|(name, registry)| (name, view(registry)));
-    let mut verdicts: BTreeMap<Arc<str>, ServiceVerdicts> = BTreeMap::new();
-    for (service, registry, id, verdict) in body.verdicts {
-        verdicts.entry(service).or_default().instances.insert((registry, id), verdict);
-    }
-    Ok(Loaded {
-        views: views.collect(),
-        generation: body.generation,
-        verdicts: verdicts.into_iter().map(|(name, told)| (name, Arc::new(told))).collect(),
-        refused: Vec::new(),
-    })
 }
 
 #[cfg(test)]

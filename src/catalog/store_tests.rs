@@ -1,5 +1,9 @@
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
 use super::*;
 use crate::catalog::model::{Address, Health, Instance, Meta, Presence};
+use crate::catalog::{Problem, SourceService};
 
 fn state(generation: u64, services: usize, instances: usize) -> StateToSave {
     let service = |number: usize| SourceService {
@@ -58,6 +62,40 @@ fn what_was_saved_is_loaded_again_to_the_last_field() {
 }
 
 #[test]
+fn many_services_of_several_registries_are_loaded_each_for_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut saved = state(7, 40, 100);
+    saved.views.insert("nobody".to_owned(), state(7, 0, 0).views.remove("local").unwrap());
+    saved.views.insert("other".to_owned(), state(7, 2, 1).views.remove("local").unwrap());
+    store.save(&saved).unwrap();
+    let loaded = store.load();
+    assert_eq!(loaded.refused, [""; 0]);
+    for name in saved.views.keys() {
+        let of = |views: &BTreeMap<String, StoredView>| {
+            services(&BTreeMap::from([(name.clone(), views[name].clone())]))
+        };
+        assert_eq!(of(&loaded.views), of(&saved.views), "{name}");
+    }
+}
+
+#[test]
+fn the_format_before_is_read_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let service = r#"{"name":"web","tags":[],"meta":{},"instances":[]}"#;
+    let body = format!(
+        r#"{{"generation":7,"registries":{{"local":{{"heard_at":1,"services":[{service}],"problems":[]}}}}}}"#
+    );
+    let crc = crc32fast::hash(body.as_bytes());
+    let head = format!(r#"{{"format":1,"length":{},"crc32":{crc}}}"#, body.len());
+    fs::write(dir.path().join(CURRENT), format!("{head}\n{body}\n")).unwrap();
+    let loaded = store.load();
+    assert_eq!((loaded.generation, &loaded.refused[..]), (7, &[][..]));
+    assert_eq!(&*services(&loaded.views)[0].name, "web");
+}
+
+#[test]
 fn a_file_cut_or_garbled_anywhere_is_refused_by_name_and_the_one_before_counts() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -99,10 +137,10 @@ fn a_garbled_file_does_not_push_the_good_one_out() {
 fn a_file_of_another_format_is_refused_with_both_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    fs::write(dir.path().join(CURRENT), "{\"format\":2,\"length\":0,\"crc32\":0}\n\n").unwrap();
+    fs::write(dir.path().join(CURRENT), "{\"format\":3,\"length\":0,\"crc32\":0}\n\n").unwrap();
     let loaded = store.load();
     assert!(
-        loaded.refused[0].contains("the format 2, this version reads 1"),
+        loaded.refused[0].contains("the format 3, this version reads up to 2"),
         "{:?}",
         loaded.refused
     );

@@ -1,209 +1,199 @@
 //! Compiling: what changed of each service, summed up by name and applied to the tables of names.
 //!
 //! Sums first: a service that changed in something that DNS does not show costs no name at all, and
-//! a name that many services tell is compiled once.
+//! a name that many services tell is compiled once. A table that has nothing yet is made by several
+//! threads, each of which compiles some of the services; then the parts are joined. A restart waits
+//! for that.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::sync::{Arc, mpsc};
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use super::dialect::Records;
+use super::counted::Counted;
+use super::dialect::{Alike, Records};
 use super::node::{Node, Record};
 use super::set::Rules;
 use super::settings::Settings;
+use super::trees::{Trees, edit};
 use super::wire::Name;
 use super::zone::ZoneTable;
-use super::zone_settings::ZoneSettings;
 use crate::catalog::Shards;
 use crate::catalog::model::Service;
 
-/// Names changed before they are applied, so that compiling a large catalog needs no second one.
-const PENDING_MAX: usize = 8192;
-/// Services whose names are made before they are handed on.
-const LISTED_MAX: usize = 64;
-
-/// Changes of records by name: how many more or fewer tell each.
-type Pending = HashMap<Name, Vec<(Record, i64)>, foldhash::fast::FixedState>;
+/// Records and names that wait before they are applied, so that compiling a large catalog needs
+/// no second one.
+const PENDING_MAX: usize = 16_384;
+/// Instances for which one more thread is worth while.
+const SHARE: usize = 500;
+/// Most threads that make a table.
+const WORKERS_MAX: usize = 4;
 
 /// A table on its way: what stands in it, and what is still to be applied.
 pub(super) struct Build<'a> {
     settings: &'a Settings,
-    pub(super) nodes: Vec<Shards<Name, Node>>,
-    pub(super) reverse: Shards<Name, Node>,
-    pub(super) views: Shards<Name, Node>,
-    pub(super) problems: Shards<Arc<str>, Vec<Arc<str>>>,
+    pub(super) trees: Trees,
     pending: Vec<Pending>,
     pending_reverse: Pending,
     pending_views: Pending,
-    pending_names: usize,
+    waiting: usize,
+}
+
+/// Changes by name.
+type Pending = HashMap<Name, Changes, foldhash::fast::FixedState>;
+
+/// Changes of one name: how many more or fewer tell what.
+#[derive(Default)]
+struct Changes {
+    single: Vec<(Record, i64)>,
+    alike: Vec<(Rc<Told>, i64)>,
+}
+
+/// Records that one service tells, alike under some names.
+struct Told {
+    records: Counted,
+    /// What they are where nobody else tells anything, compiled when the first name needs it.
+    node: OnceCell<Node>,
 }
 
 impl<'a> Build<'a> {
+    /// A table without services.
     pub(super) fn new(settings: &'a Settings) -> Self {
-        let zones = settings.zones.len();
-        let mut build = Self {
-            settings,
-            nodes: vec![Shards::new(); zones],
-            reverse: Shards::new(),
-            views: Shards::new(),
-            problems: Shards::new(),
-            pending: vec![Pending::default(); zones],
-            pending_reverse: Pending::default(),
-            pending_views: Pending::default(),
-            pending_names: 0,
-        };
+        let mut build = Self::onto(settings, Trees::new(settings.zones.len()));
         for (index, zone) in settings.zones.iter().enumerate() {
             build.note(index, zone.own_records(&settings.listen), 1);
         }
         for (name, record) in &settings.view_records {
-            build.pending_views.entry(name.clone()).or_default().push((record.clone(), 1));
+            single(&mut build.pending_views, name.clone(), record.clone(), 1);
         }
         build
     }
 
+    /// What stands in `table`, to be changed.
     pub(super) fn upon(table: &'a ZoneTable) -> Self {
-        Self {
-            settings: table.settings(),
+        let trees = Trees {
             nodes: table.nodes().cloned().collect(),
             reverse: table.reverse.clone(),
             views: table.views.clone(),
             problems: table.problems.clone(),
-            pending: vec![Pending::default(); table.settings().zones.len()],
-            pending_reverse: Pending::default(),
-            pending_views: Pending::default(),
-            pending_names: 0,
-        }
+        };
+        Self::onto(table.settings(), trees)
+    }
+
+    fn onto(settings: &'a Settings, trees: Trees) -> Self {
+        let pending = settings.zones.iter().map(|_| Pending::default()).collect();
+        let (pending_reverse, pending_views) = (Pending::default(), Pending::default());
+        Self { settings, trees, pending, pending_reverse, pending_views, waiting: 0 }
     }
 
     /// Tells all of `services`, to a table that has none yet.
     pub(super) fn fill(&mut self, services: &Shards<Arc<str>, Service>) {
-        let settings = self.settings;
-        let list = |chunk: &[(&Arc<str>, &Arc<Service>)]| -> Vec<Listed> {
-            chunk
-                .iter()
-                .map(|(name, service)| listed(settings, name, None, Some(service)))
-                .collect()
-        };
+        let instances: usize = services.values().map(|service| service.instances.len()).sum();
+        let threads = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let wanted = (instances / SHARE).min(WORKERS_MAX);
+        self.fill_by(services, if wanted > 1 { wanted.min(threads()) } else { 1 });
+    }
+
+    fn fill_by(&mut self, services: &Shards<Arc<str>, Service>, workers: usize) {
         let all: Vec<_> = services.iter().collect();
-        // While one thread makes names, this one puts them into the table: a restart waits for it.
-        std::thread::scope(|scope| {
-            let (listed, told) = mpsc::sync_channel(4);
-            let lister = scope.spawn(move || {
-                all.chunks(LISTED_MAX).map(list).all(|chunk| listed.send(chunk).is_ok())
-            });
-            for listed in told.into_iter().flatten() {
-                self.take(listed);
+        let settings = self.settings;
+        let next = AtomicUsize::new(0);
+        let work = |build: &mut Self| {
+            while let Some((name, service)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                build.change(name, None, Some(service));
             }
-            if let Err(panic) = lister.join() {
-                std::panic::resume_unwind(panic);
+            build.flush();
+        };
+        thread::scope(|scope| {
+            let part = || {
+                let mut build = Self::onto(settings, Trees::new(settings.zones.len()));
+                work(&mut build);
+                build.trees
+            };
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(part)).collect();
+            work(self);
+            for other in others {
+                match other.join() {
+                    Ok(trees) => self.trees.join(trees, settings),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
             }
         });
     }
 
+    /// The service called `name` was `old` and is `new`.
     pub(super) fn change(
         &mut self,
         name: &Arc<str>,
         old: Option<&Arc<Service>>,
         new: Option<&Arc<Service>>,
     ) {
-        self.take(listed(self.settings, name, old, new));
-    }
-
-    fn take(&mut self, listed: Listed) {
-        let Listed { name, zones } = listed;
         let settings = self.settings;
         let mut problems = Vec::new();
-        for (index, (old, mut new)) in zones.into_iter().enumerate() {
-            let told = new.iter_mut().flat_map(|records| records.problems.drain(..));
-            problems.extend(told.map(|problem| {
-                Arc::from(format!("zone {}: {problem}", settings.zones[index].apex))
-            }));
-            for (records, by) in [(old, -1), (new, 1)] {
-                if let Some(records) = records {
-                    self.note(index, records, by);
-                }
+        for (index, zone) in settings.zones.iter().enumerate() {
+            for (service, by) in [(old, -1), (new, 1)] {
+                let Some(service) = service else { continue };
+                let mut records = zone.list(service);
+                let told = records.problems.drain(..).filter(|_| by > 0);
+                problems.extend(told.map(|why| Arc::from(format!("zone {}: {why}", zone.apex))));
+                self.note(index, records, by);
             }
         }
         if problems.is_empty() {
-            self.problems.remove(&*name);
+            self.trees.problems.remove(&**name);
         } else {
-            self.problems.insert(name, Arc::new(problems));
+            self.trees.problems.insert(Arc::clone(name), Arc::new(problems));
         }
         // Only between services: within one, counts may be below zero for a moment.
-        if self.pending_names > PENDING_MAX {
+        if self.waiting > PENDING_MAX {
             self.flush();
         }
     }
 
     fn note(&mut self, zone: usize, records: Records, by: i64) {
-        self.pending_names += records.zone.len() + records.reverse.len() + records.views.len();
+        for Alike { owners, records } in records.alike {
+            self.waiting += owners.len() + records.len();
+            let told = Rc::new(Told { records: Counted::of(records), node: OnceCell::new() });
+            for owner in owners {
+                let changes = self.pending[zone].entry(owner).or_default();
+                changes.alike.push((Rc::clone(&told), by));
+            }
+        }
+        self.waiting += records.zone.len() + records.reverse.len() + records.views.len();
         for (pending, told) in [
             (&mut self.pending[zone], records.zone),
             (&mut self.pending_reverse, records.reverse),
             (&mut self.pending_views, records.views),
         ] {
             for (owner, record) in told {
-                pending.entry(owner).or_default().push((record, by));
+                single(pending, owner, record, by);
             }
         }
     }
 
+    /// Applies what waits.
     pub(super) fn flush(&mut self) {
-        let large = self.pending_names > PENDING_MAX;
-        self.pending_names = 0;
-        let mut trees = Vec::new();
-        for (index, zone) in self.settings.zones.iter().enumerate() {
-            let pending = std::mem::take(&mut self.pending[index]);
-            trees.push((index, pending, &zone.apex, zone.dialect.rules));
+        self.waiting = 0;
+        let zones = self.trees.nodes.iter_mut().zip(&mut self.pending);
+        for ((nodes, pending), zone) in zones.zip(&self.settings.zones) {
+            apply(nodes, std::mem::take(pending), &zone.apex, zone.dialect.rules);
         }
         // The names between an address and the root exist too: a resolver may ask for them first.
         let root = Name::root();
-        let mut work: Vec<(&mut Shards<Name, Node>, Pending, &Name, Rules)> = Vec::new();
-        for (nodes, (_, pending, apex, rules)) in self.nodes.iter_mut().zip(trees) {
-            work.push((nodes, pending, apex, rules));
+        for (nodes, pending) in [
+            (&mut self.trees.reverse, &mut self.pending_reverse),
+            (&mut self.trees.views, &mut self.pending_views),
+        ] {
+            apply(nodes, std::mem::take(pending), &root, Rules::default());
         }
-        let reverse = std::mem::take(&mut self.pending_reverse);
-        work.push((&mut self.reverse, reverse, &root, Rules::default()));
-        let views = std::mem::take(&mut self.pending_views);
-        work.push((&mut self.views, views, &root, Rules::default()));
-        work.retain(|(_, pending, ..)| !pending.is_empty());
-        if !large {
-            for (nodes, pending, apex, rules) in work {
-                apply(nodes, pending, apex, rules);
-            }
-            return;
-        }
-        // The largest is done here, the others beside it.
-        work.sort_unstable_by_key(|(_, pending, ..)| pending.len());
-        let largest = work.pop();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for (nodes, pending, apex, rules) in work {
-                    apply(nodes, pending, apex, rules);
-                }
-            });
-            if let Some((nodes, pending, apex, rules)) = largest {
-                apply(nodes, pending, apex, rules);
-            }
-        });
     }
 }
 
-/// What one service told and tells now, by zone.
-struct Listed {
-    name: Arc<str>,
-    zones: Vec<(Option<Records>, Option<Records>)>,
-}
-
-fn listed(
-    settings: &Settings,
-    name: &Arc<str>,
-    old: Option<&Arc<Service>>,
-    new: Option<&Arc<Service>>,
-) -> Listed {
-    let of = |zone: &ZoneSettings| {
-        (old.map(|service| zone.list(service)), new.map(|service| zone.list(service)))
-    };
-    Listed { name: Arc::clone(name), zones: settings.zones.iter().map(of).collect() }
+fn single(pending: &mut Pending, owner: Name, record: Record, by: i64) {
+    pending.entry(owner).or_default().single.push((record, by));
 }
 
 /// Applies the changes of names, and counts them in or out with the names above them.
@@ -222,46 +212,100 @@ fn apply(nodes: &mut Shards<Name, Node>, pending: Pending, apex: &Name, rules: R
         }
         *above[labels].entry(parent).or_default() += if now { 1 } else { -1 };
     };
-    for (name, mut changes) in pending {
-        changes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        changes.dedup_by(|next, kept| {
-            let same = next.0 == kept.0;
-            if same {
-                kept.1 += next.1;
-            }
-            same
-        });
-        changes.retain(|(_, by)| *by != 0);
-        if !changes.is_empty() {
-            let existed = edit(nodes, &name, |node| node.change(changes, rules));
-            count(&mut above, &name, existed);
-        }
+    for (name, changes) in pending {
+        let existed = edit(nodes, &name, |node| changes.apply(node, rules));
+        count(&mut above, &name, existed);
     }
     while let Some(level) = above.pop() {
         for (name, by) in level {
             let existed = edit(nodes, &name, |node| {
                 node.children = node.children.saturating_add_signed(by as i32);
+                true
             });
             count(&mut above, &name, existed);
         }
     }
 }
 
-/// Changes the node of `name`. Returns whether it existed and whether it does.
-fn edit(
-    nodes: &mut Shards<Name, Node>,
-    name: &Name,
-    change: impl FnOnce(&mut Node),
-) -> (bool, bool) {
-    let known = nodes.get(name.wire());
-    let before = known.is_some();
-    let mut node = known.map(|node| Node::clone(node)).unwrap_or_default();
-    change(&mut node);
-    let now = node.exists();
-    if now {
-        nodes.insert(name.clone(), Arc::new(node));
-    } else {
-        nodes.remove(name.wire());
+impl Changes {
+    /// Changes `node`. Returns whether that made a difference.
+    fn apply(self, node: &mut Node, rules: Rules) -> bool {
+        if let [(before, -1), (now, 1)] = &self.alike[..]
+            && self.single.is_empty()
+            && before.records == now.records
+        {
+            return false;
+        }
+        if let Some(whole) = self.whole(node, rules) {
+            *node = whole;
+            return true;
+        }
+        let single = self.single.iter().map(|(record, by)| (record, *by));
+        let alike = self.alike.iter().flat_map(|(told, by)| {
+            told.records.iter().map(move |(record, count)| (record, i64::from(count) * by))
+        });
+        let mut all: Vec<(&Record, i64)> = single.chain(alike).collect();
+        // Those that are alike are sorted already: a stable sort finds such stretches.
+        all.sort_by(|a, b| a.0.cmp(b.0));
+        all.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            if same {
+                kept.1 += next.1;
+            }
+            same
+        });
+        all.retain(|(_, by)| *by != 0);
+        node.change(all.into_iter().map(|(record, by)| (record.clone(), by)), rules)
     }
-    (before, now)
+
+    /// What `node` becomes, where one service alone tells what stands there, before and now.
+    fn whole(&self, node: &Node, rules: Rules) -> Option<Node> {
+        let now = match &self.alike[..] {
+            _ if !self.single.is_empty() => return None,
+            [(now, 1)] if node.is_bare() => now,
+            [(before, -1), (now, 1)] if node.holds(&before.records) => now,
+            _ => return None,
+        };
+        let whole = now.node.get_or_init(|| Node::of(now.records.clone(), rules));
+        Some(whole.clone().with_children(node.children))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dialect::testing::{service, settings};
+    use super::*;
+
+    #[test]
+    fn several_threads_make_the_table_that_one_makes() {
+        let settings = settings(
+            "listen = [\"10.9.9.9:53\"]\n[zone.consul]\ndialect = \"consul\"\n[zone.svc]\n\
+             [zone.sky]\ndialect = \"skydns\"\n[zone.\"discover.internal\"]\ndialect = \"rancher\"",
+        );
+        let instances = ["a 10.0.0.1 80 v1 n1", "b 10.0.0.2 80 v1,v2 n1", "c fd00::1 80 tcp n2"];
+        let services: Shards<Arc<str>, Service> = (0..40)
+            .map(|n| service(&format!("s{n}"), &instances[..1 + n % 3]))
+            .map(|service| (Arc::clone(&service.name), Arc::new(service)))
+            .collect();
+        let table = |workers: usize| {
+            let mut build = Build::new(&settings);
+            build.fill_by(&services, workers);
+            let trees =
+                build.trees.nodes.into_iter().chain([build.trees.reverse, build.trees.views]);
+            let of = |tree: Shards<Name, Node>| {
+                let mut all: Vec<String> =
+                    tree.iter().map(|(name, node)| format!("{name} {node:?}")).collect();
+                assert_eq!(all.len(), tree.len());
+                all.sort();
+                all
+            };
+            trees.map(of).collect::<Vec<_>>()
+        };
+        let one = table(1);
+        for workers in [2, 3, 50] {
+            for (one, several) in one.iter().zip(table(workers)) {
+                assert_eq!(one, &several, "{workers} threads");
+            }
+        }
+    }
 }

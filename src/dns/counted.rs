@@ -13,6 +13,34 @@ const CHUNK_MAX: usize = 256;
 pub(super) struct Counted(Vec<Arc<Vec<(Record, u32)>>>);
 
 impl Counted {
+    /// The bag of `records`; who is there several times is told by several.
+    pub(super) fn of(mut records: Vec<Record>) -> Self {
+        // Stable, for that finds stretches that are in order already.
+        records.sort();
+        let mut counted: Vec<(Record, u32)> = Vec::with_capacity(records.len());
+        for record in records {
+            match counted.last_mut() {
+                Some((last, count)) if *last == record => *count += 1,
+                _ => counted.push((record, 1)),
+            }
+        }
+        if counted.len() <= CHUNK_MAX {
+            counted.shrink_to_fit();
+            return Self(vec![Arc::new(counted)]);
+        }
+        let mut rest = counted.into_iter();
+        let mut chunks = Vec::with_capacity(rest.len().div_ceil(CHUNK_MAX));
+        while rest.len() > 0 {
+            chunks.push(Arc::new(rest.by_ref().take(CHUNK_MAX).collect()));
+        }
+        Self(chunks)
+    }
+
+    /// How many different records are in it.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|chunk| chunk.len()).sum()
+    }
+
     /// Whether nothing is in it.
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -28,7 +56,7 @@ impl Counted {
         self.0.last()?.last().map(|(record, _)| record)
     }
 
-    /// Counts `data` up or down by `by`. Returns whether it came or went.
+    /// Counts `data` up or down by `by`. Returns whether anything is another than before.
     pub(super) fn add(&mut self, data: Record, by: i64) -> bool {
         let at = self.0.partition_point(|chunk| chunk.last().is_some_and(|last| last.0 < data));
         if at == self.0.len() {
@@ -47,14 +75,13 @@ impl Counted {
         match chunk.binary_search_by(|known| known.0.cmp(&data)) {
             Ok(index) => {
                 chunk[index].1 = count(chunk[index].1, by);
-                if chunk[index].1 > 0 {
-                    return false;
+                if chunk[index].1 == 0 {
+                    chunk.remove(index);
                 }
-                chunk.remove(index);
                 if chunk.is_empty() {
                     self.0.remove(at);
                 }
-                true
+                by != 0
             }
             Err(_) if by <= 0 => false,
             Err(index) => {
@@ -66,6 +93,12 @@ impl Counted {
                 true
             }
         }
+    }
+}
+
+impl PartialEq for Counted {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
 
@@ -93,7 +126,9 @@ mod tests {
             up.add(name(n), -1);
             down.add(name(n), -1);
         }
-        assert!(up.iter().eq(down.iter()));
+        assert!(up == down);
+        let whole = Counted::of((0..2000).filter(|n| n % 3 != 0).map(name).collect());
+        assert!(up == whole && up != frozen);
         assert!(up.iter().map(|(record, _)| record).is_sorted());
         assert_eq!(up.iter().count(), 2000 - 667);
         assert_eq!(frozen.iter().count(), 2000, "an older version changed");

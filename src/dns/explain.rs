@@ -185,11 +185,12 @@ fn explain_service(
     };
     let of = |service: &Service, shown: &ZoneSettings| -> Option<BTreeSet<Data>> {
         let records = shown.list(service);
-        let all = records.zone.into_iter().chain(records.reverse);
-        let own: BTreeSet<Data> = all
-            .filter(|(owner, _)| wanted.contains(owner))
-            .map(|(_, record)| record.data)
-            .filter(|data| *data != Data::Here)
+        let reverse = records.reverse.iter().map(|(owner, record)| (owner, record));
+        let own: BTreeSet<Data> = records
+            .in_zone()
+            .chain(reverse)
+            .filter(|(owner, record)| wanted.contains(*owner) && record.data != Data::Here)
+            .map(|(_, record)| record.data.clone())
             .collect();
         (!own.is_empty()).then_some(own)
     };

@@ -117,8 +117,7 @@ pub fn enumerate(table: &ZoneTable, snapshot: &Snapshot, apex: &str) -> Value {
             };
             let records: Vec<Value> = zone
                 .list(&alone)
-                .zone
-                .iter()
+                .in_zone()
                 .filter_map(|(owner, record)| {
                     let (rtype, host) = match &record.data {
                         Data::A(ip) => ("A", ip.to_string()),

@@ -27,6 +27,7 @@ mod guards_tests;
 #[cfg(test)]
 mod hostile;
 pub mod inquire;
+mod labels;
 pub mod limits;
 mod lookup;
 pub mod mesos_api;
@@ -43,6 +44,7 @@ pub mod settings;
 mod soa;
 mod stated;
 mod tcp;
+mod trees;
 pub mod wire;
 pub mod zone;
 mod zone_settings;

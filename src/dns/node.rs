@@ -195,6 +195,36 @@ pub struct Node {
 }
 
 impl Node {
+    /// What stands under a name of which nothing is told but `records`.
+    pub(super) fn of(records: Counted, rules: Rules) -> Self {
+        let (sets, scope) = (compile(&records, rules), scope(&records));
+        Self { children: 0, records, sets, scope }
+    }
+
+    /// The same with so many names below it.
+    pub(super) fn with_children(self, children: u32) -> Self {
+        Self { children, ..self }
+    }
+
+    /// Whether it has no records.
+    pub(super) const fn is_bare(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Whether `records` are all that it has.
+    pub(super) fn holds(&self, records: &Counted) -> bool {
+        self.records == *records
+    }
+
+    /// What both have, which is told by different services; the children of both together.
+    pub(super) fn joined(&self, other: &Self, rules: Rules) -> Self {
+        let (more, less) = if self.is_bare() { (other, self) } else { (self, other) };
+        let mut node = Self { children: self.children + other.children, ..more.clone() };
+        let records = less.records.iter();
+        node.change(records.map(|(record, count)| (record.clone(), count.into())), rules);
+        node
+    }
+
     /// Whether the name exists: for its records, or for names below it (RFC 8020).
     #[must_use]
     pub const fn exists(&self) -> bool {
@@ -218,12 +248,13 @@ impl Node {
         self.scope.as_deref()
     }
 
-    /// Counts each record up or down, and compiles the answers anew when that made a difference.
+    /// Counts each record up or down, and compiles the answers anew when that made a difference:
+    /// which is returned.
     pub(super) fn change(
         &mut self,
         changes: impl IntoIterator<Item = (Record, i64)>,
         rules: Rules,
-    ) {
+    ) -> bool {
         let mut differs = false;
         for (record, by) in changes {
             differs |= self.records.add(record, by);
@@ -232,6 +263,7 @@ impl Node {
             self.sets = compile(&self.records, rules);
             self.scope = scope(&self.records);
         }
+        differs
     }
 }
 

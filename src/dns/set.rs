@@ -153,7 +153,7 @@ fn is_same(one: &Data, other: &Data) -> bool {
 
 /// The answers of one name, by type.
 pub(super) fn compile(records: &Counted, rules: Rules) -> Arc<[Set]> {
-    let mut merged: Vec<Merged<'_>> = Vec::new();
+    let mut merged: Vec<Merged<'_>> = Vec::with_capacity(records.len());
     let mut pointers = 0;
     for (Record { data, mark }, count) in records.iter() {
         if data.rtype().is_none() {
@@ -190,7 +190,7 @@ pub(super) fn compile(records: &Counted, rules: Rules) -> Arc<[Set]> {
         aliases += usize::from(alias);
         !alias || (!has_address && aliases == 1)
     });
-    let mut sets = Vec::new();
+    let mut sets = Vec::with_capacity(2);
     for set in merged.chunk_by_mut(|a, b| a.data.rtype() == b.data.rtype()) {
         // Those without a place last; the order within a place stays.
         set.sort_by_key(|record| (record.locality == 0, record.locality));

@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use super::codes::{rcode, rtype};
+use super::labels::Labels;
 
 /// Longest name on the wire, the root label included (RFC 1035 §2.3.4).
 pub const NAME_MAX: usize = 255;
@@ -117,27 +118,9 @@ impl Name {
         if label.contains('.') {
             return Err(format!("{label:?} has a dot; it has to be one label of a DNS name"));
         }
-        if label.is_empty() {
-            return Err("a label of a DNS name is empty".to_owned());
-        }
-        if label.len() > LABEL_MAX {
-            return Err(format!(
-                "{label:?} has {} bytes; a label of a DNS name has at most {LABEL_MAX}",
-                label.len()
-            ));
-        }
-        let length = self.0.len() + label.len() + 1;
-        if length > NAME_MAX {
-            return Err(format!(
-                "{label:?} below {self} makes a name of {length} bytes; a DNS name has at most \
-                 {NAME_MAX}"
-            ));
-        }
-        let mut wire = Vec::with_capacity(length);
-        wire.push(label.len() as u8);
-        wire.extend(label.bytes().map(|byte| byte.to_ascii_lowercase()));
-        wire.extend_from_slice(&self.0);
-        Ok(Self(wire.into()))
+        let mut labels = Labels::upon(self);
+        labels.prepend(label)?;
+        Ok(labels.name())
     }
 
     /// The name of the labels of `text`, parted by dots, below this one.
@@ -145,7 +128,9 @@ impl Name {
     /// # Errors
     /// As [`Name::child`].
     pub fn under(&self, text: &str) -> Result<Self, String> {
-        text.rsplit('.').try_fold(self.clone(), |name, label| name.child(label))
+        let mut labels = Labels::upon(self);
+        text.rsplit('.').try_for_each(|label| labels.prepend(label))?;
+        Ok(labels.name())
     }
 
     /// The name of these bytes: a whole name in wire format and lower case.

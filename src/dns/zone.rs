@@ -82,14 +82,19 @@ impl ZoneTable {
     ///
     /// With the table before and the snapshot that it was compiled from, only services that differ
     /// between the two snapshots are looked at. The table before counts only when its settings are
-    /// the same allocation; after a reload everything is compiled once.
+    /// the same allocation, and when it had at least half as many services: after a reload, and
+    /// when a registry is heard for the first time, everything is compiled once.
     #[must_use]
     pub fn compile(
         settings: &Arc<Settings>,
         previous: Option<(&Self, &Snapshot)>,
         snapshot: &Snapshot,
     ) -> Self {
-        let previous = previous.filter(|(table, _)| Arc::ptr_eq(&table.settings, settings));
+        let services = &snapshot.services;
+        let previous = previous.filter(|(table, before)| {
+            // Where most services are new, a table from nothing is made sooner.
+            Arc::ptr_eq(&table.settings, settings) && before.services.len() >= services.len() / 2
+        });
         let mut build = match previous {
             Some((table, _)) => Build::upon(table),
             None => Build::new(settings),
@@ -98,11 +103,12 @@ impl ZoneTable {
             Some((_, before)) => {
                 snapshot.changes_since(before, |(name, old, new)| build.change(name, old, new));
             }
-            None => build.fill(&snapshot.services),
+            None => build.fill(services),
         }
         build.flush();
+        let trees = build.trees;
         let serial = snapshot.generation as u32;
-        let zones = settings.zones.iter().zip(build.nodes).map(|(zone, nodes)| Zone {
+        let zones = settings.zones.iter().zip(trees.nodes).map(|(zone, nodes)| Zone {
             nodes,
             soa: soa::Compiled::new(zone.negative_ttl, serial),
             unheard: unheard(zone, snapshot),
@@ -118,15 +124,15 @@ impl ZoneTable {
                 || Arc::new(Index::new(settings)),
                 |(table, _)| Arc::clone(&table.index),
             ),
-            reverse: build.reverse,
-            views: build.views,
+            reverse: trees.reverse,
+            views: trees.views,
             reverse_soa: settings
                 .zones
                 .first()
                 .map(|zone| soa::in_full(&zone.apex, zone.negative_ttl, serial))
                 .unwrap_or_default(),
             nsid: nsid(&settings.node, snapshot.generation),
-            problems: build.problems,
+            problems: trees.problems,
             settings: Arc::clone(settings),
         }
     }

@@ -137,7 +137,8 @@ impl ZoneSettings {
     }
 
     fn finished(mut self) -> Self {
-        self.own_names = self.own_records(&[]).zone.into_iter().map(|(name, _)| name).collect();
+        let own = self.own_records(&[]);
+        self.own_names = own.in_zone().map(|(name, _)| name.clone()).collect();
         self
     }
 

@@ -7,13 +7,16 @@
 //!
 //! Outlier detection ([`outlier`], pure; [`outlier_task`] looks and tells) ejects instances by what
 //! the proxy saw of them; [`verdicts`] unites its word with that of the checks. [`strategy`] (pure)
-//! decides when an unhealthy instance is to be recreated, and [`recreate`] tells it by [`deliver`].
+//! decides when an unhealthy instance is to be recreated, and [`recreate`] tells it by [`deliver`];
+//! what is not through stands in a [`ledger`].
 
 mod check;
 mod config;
 pub mod deliver;
 mod judge;
+pub mod ledger;
 mod metrics;
+pub mod on_failure;
 pub mod outlier;
 pub mod outlier_config;
 pub mod outlier_task;

@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::deliver::{End, EventMetrics, deliver};
+use super::ledger::{Ledger, Open};
 use super::outlier::{Key, Now};
 use super::strategy::{Decision, Event, Strategies, Strategist, Waiting};
 use crate::catalog::Snapshot;
@@ -53,17 +54,22 @@ impl Events {
 }
 
 /// Starts to follow `snapshots`, until one of the senders is gone; relative paths of the settings
-/// begin in `base_dir`.
+/// begin in `base_dir`. What was not through when the process ended last, by the files in
+/// `data_dir`, is told again as soon as the first snapshot still says so. Blocks for a moment.
 #[must_use]
 pub fn start(
     settings: watch::Receiver<Arc<Strategies>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     base_dir: PathBuf,
+    data_dir: Option<PathBuf>,
     metrics: EventMetrics,
 ) -> Events {
     let events = Events::default();
+    let (ledger, open) = Ledger::read(data_dir);
+    let now = Now { instant: Instant::now(), wall: SystemTime::now() };
     let following = Following {
-        strategist: Strategist::default(),
+        strategist: Strategist::resumed(open, now),
+        ledger,
         base_dir,
         metrics,
         telling: JoinSet::new(),
@@ -79,6 +85,7 @@ type Subject = (Arc<str>, Key);
 
 struct Following {
     strategist: Strategist,
+    ledger: Ledger,
     base_dir: PathBuf,
     metrics: EventMetrics,
     telling: JoinSet<(Subject, Arc<str>, End)>,
@@ -96,7 +103,12 @@ impl Following {
         loop {
             let wanted = Arc::clone(&settings.borrow_and_update());
             let snapshot = Arc::clone(&snapshots.borrow_and_update());
-            self.look(&wanted, &snapshot);
+            let events = self.look(&wanted, &snapshot);
+            // First, so that a restart knows of what anybody was asked for.
+            self.ledger.keep(self.open(&events)).await;
+            for event in events {
+                self.tell(event, &wanted);
+            }
             let due = self.strategist.due(&wanted);
             let due = async {
                 match due {
@@ -118,7 +130,22 @@ impl Following {
         }
     }
 
-    fn look(&mut self, settings: &Arc<Strategies>, snapshot: &Snapshot) {
+    /// Every event that is not through, with those that are to be `told`.
+    fn open(&self, told: &[Event]) -> Vec<Open> {
+        let mut open = self.strategist.open();
+        let pending = self.events.status().pending.into_iter().map(|pending| pending.event);
+        open.extend(pending.chain(told.iter().cloned()).map(|event| Open {
+            service: event.service,
+            instance: (event.registry, event.instance),
+            since: event.since,
+            generation: event.generation,
+        }));
+        open.sort_by(|a, b| (&a.service, &a.instance).cmp(&(&b.service, &b.instance)));
+        open
+    }
+
+    /// Takes in `snapshot`, and returns what is to be told.
+    fn look(&mut self, settings: &Arc<Strategies>, snapshot: &Snapshot) -> Vec<Event> {
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         let handles = &self.handles;
         let room = |service: &str| {
@@ -126,15 +153,17 @@ impl Following {
             let pending = handles.keys().filter(|(name, _)| &**name == service).count();
             most.saturating_sub(pending)
         };
+        let mut events = Vec::new();
         for decision in self.strategist.look(settings, snapshot, now, room) {
             match decision {
                 Decision::Drop(service, key) => self.drop_event(&(service, key)),
-                Decision::Tell(event) => self.tell(event, settings),
+                Decision::Tell(event) => events.push(event),
             }
         }
         let waiting = self.strategist.waiting();
         self.metrics.waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
         self.events.change(|status| status.waiting = waiting);
+        events
     }
 
     fn tell(&mut self, event: Event, settings: &Strategies) {

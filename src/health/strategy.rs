@@ -7,76 +7,17 @@
 //! recovers, leaves or is drained before the event was told or acknowledged.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::Instant;
 
+use super::ledger::Open;
+pub use super::on_failure::{OnFailureConfig, Strategy};
 use super::outlier::{self, Key, Now};
 use crate::catalog::verdict::NOT_CHECKED_YET;
 use crate::catalog::{Health, Instance, Presence, Service, Snapshot};
-use crate::units::Period;
-
-/// `[service.NAME] on_failure`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OnFailureConfig {
-    /// When an event is told.
-    pub strategy: Strategy,
-    /// With `recreate-on-quorum`: how many others have to be healthy.
-    pub quorum: u32,
-    /// How long an instance has to be unhealthy without a break.
-    pub after: Period,
-    /// Where the event is posted to as JSON: a URL of `http` or `https`.
-    pub webhook: Option<String>,
-    /// A file of header lines that go with the webhook: a token, say. Read for each try.
-    pub webhook_headers: Option<PathBuf>,
-    /// What is run by a shell, with the event in its environment.
-    pub command: Option<String>,
-    /// How long one try may take.
-    pub timeout: Period,
-    /// The longest pause before the second try; each later one is up to twice as long.
-    pub retry_min: Period,
-    /// The longest pause before any try.
-    pub retry_max: Period,
-    /// How long an event is tried before it is given up.
-    pub give_up: Period,
-    /// Events that are tried at a time; others wait until one of them is through.
-    pub pending: u32,
-}
-
-impl Default for OnFailureConfig {
-    fn default() -> Self {
-        Self {
-            strategy: Strategy::None,
-            quorum: 1,
-            after: Period::from_secs(0),
-            webhook: None,
-            webhook_headers: None,
-            command: None,
-            timeout: Period::from_secs(10),
-            retry_min: Period::from_secs(1),
-            retry_max: Period::from_secs(60),
-            give_up: Period::from_secs(3600),
-            pending: 16,
-        }
-    }
-}
-
-/// When an event is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// Never.
-    #[default]
-    None,
-    /// For each instance that turns unhealthy.
-    Recreate,
-    /// For each one, once `quorum` others are healthy.
-    RecreateOnQuorum,
-}
 
 /// Settings by service.
 pub type Strategies = BTreeMap<Arc<str>, OnFailureConfig>;
@@ -132,36 +73,6 @@ pub struct Waiting {
     pub waits_for: &'static str,
 }
 
-impl OnFailureConfig {
-    /// What can't be, with what to write.
-    #[must_use]
-    pub fn problem(&self) -> Option<(&'static str, String)> {
-        let to_nobody = self.webhook.is_none() && self.command.is_none();
-        if self.strategy != Strategy::None && to_nobody {
-            let message = "tells nobody; add webhook = \"http://…\" or command = \"…\"";
-            return Some(("strategy", message.to_owned()));
-        }
-        if let Some(Err(message)) = self.webhook.as_deref().map(super::post::Target::parse) {
-            return Some(("webhook", message));
-        }
-        if self.webhook_headers.is_some() && self.webhook.is_none() {
-            return Some(("webhook_headers", "has no webhook to go with".to_owned()));
-        }
-        if self.strategy == Strategy::RecreateOnQuorum && self.quorum == 0 {
-            return Some(("quorum", "quorum = 0 is what strategy = \"recreate\" does".to_owned()));
-        }
-        if self.pending == 0 {
-            return Some(("pending", "pending = 0 would never tell an event".to_owned()));
-        }
-        for (key, period) in [("timeout", self.timeout), ("retry_min", self.retry_min)] {
-            if period.0.is_zero() {
-                return Some((key, format!("{key} is 0")));
-            }
-        }
-        None
-    }
-}
-
 /// How an instance of a service with a strategy stands.
 #[derive(Debug, Clone)]
 enum Standing {
@@ -199,6 +110,38 @@ fn word(instance: &Instance) -> Word {
 }
 
 impl Strategist {
+    /// One that remembers what was `open` when the process ended last.
+    #[must_use]
+    pub fn resumed(open: Vec<Open>, now: Now) -> Self {
+        let mut strategist = Self::default();
+        for Open { service, instance, since, generation } in open {
+            let ago = now.wall.duration_since(since).unwrap_or_default();
+            let from = now.instant.checked_sub(ago).unwrap_or(now.instant);
+            let since = Now { instant: from, wall: since };
+            let failing = Standing::Failing { since, generation, waits_for: AFTER };
+            strategist.services.entry(service).or_default().insert(instance, failing);
+        }
+        strategist
+    }
+
+    /// The events that are not told yet, as they can be resumed.
+    #[must_use]
+    pub fn open(&self) -> Vec<Open> {
+        let of = |(service, instances): (&Arc<str>, &BTreeMap<Key, Standing>)| {
+            let open = instances.iter().filter_map(|(key, standing)| match standing {
+                Standing::Failing { since, generation, .. } => Some(Open {
+                    service: Arc::clone(service),
+                    instance: key.clone(),
+                    since: since.wall,
+                    generation: *generation,
+                }),
+                _ => None,
+            });
+            open.collect::<Vec<_>>()
+        };
+        self.services.iter().flat_map(of).collect()
+    }
+
     /// Looks at `snapshot`; `room` says how many more events of a service can be told now.
     pub fn look(
         &mut self,
@@ -343,8 +286,11 @@ impl Strategist {
             } else if room == 0 {
                 "room"
             } else {
-                let found = service.instances.iter().find(|i| i.registry == key.0 && i.id == key.1);
-                let Some(instance) = found else { continue };
+                let bad = |i: &&Arc<Instance>| {
+                    (&i.registry, &i.id) == (&key.0, &key.1) && matches!(word(i), Word::Bad)
+                };
+                // After a restart it may not have been asked yet.
+                let Some(instance) = service.instances.iter().find(bad) else { continue };
                 room -= 1;
                 let event = event(service, instance, since.wall, *generation);
                 decisions.push(Decision::Tell(event));

@@ -40,8 +40,16 @@ fn instance(word: &str) -> Arc<Instance> {
 }
 
 impl Played {
-    /// What is decided a second later: ids of events, and `/id` for each that is dropped.
+    /// What is decided a second later: instances of events, and `/id` for each that is dropped.
     fn step(&mut self, instances: &str) -> Vec<String> {
+        let told = |decision| match decision {
+            Decision::Tell(event) => event.instance.to_string(),
+            Decision::Drop(_, (_, id)) => format!("/{id}"),
+        };
+        self.decide(instances).into_iter().map(told).collect()
+    }
+
+    fn decide(&mut self, instances: &str) -> Vec<Decision> {
         self.seconds += 1;
         self.generation += 1;
         let instances: Arc<[_]> = instances.split_whitespace().map(instance).collect();
@@ -60,12 +68,7 @@ impl Played {
         };
         let after = Duration::from_secs(self.seconds);
         let now = Now { instant: self.start + after, wall: SystemTime::UNIX_EPOCH + after };
-        let decisions = self.strategist.look(&self.settings, &snapshot, now, |_| self.room);
-        let told = |decision| match decision {
-            Decision::Tell(event) => event.instance.to_string(),
-            Decision::Drop(_, (_, id)) => format!("/{id}"),
-        };
-        decisions.into_iter().map(told).collect()
+        self.strategist.look(&self.settings, &snapshot, now, |_| self.room)
     }
 
     fn waits_for(&self) -> Vec<&'static str> {
@@ -209,5 +212,45 @@ fn settings_that_cannot_be_are_told_with_their_key() {
         ("retry_min = \"0\"", Some("retry_min")),
     ] {
         assert_eq!(table(text).map(|(key, _)| key), key, "{text}");
+    }
+}
+
+#[test]
+fn what_was_open_is_told_again_by_its_id_once_it_is_known_to_be_unhealthy_still() {
+    const WAITS: &str = "strategy = \"recreate\"\ncommand = \"x\"\nafter = \"1h\"";
+    for (case, settings, steps, wanted) in [
+        ("waiting", WAITS, ["a-", "a-"], &[][..]),
+        ("told", RECREATE, ["a-", "a-"], &["102:web:r:a"][..]),
+        ("not asked yet", RECREATE, ["a?", "a-"], &["102:web:r:a"]),
+        ("well again", RECREATE, ["a+", "a+"], &[]),
+        ("gone", RECREATE, ["b+", "a-"], &[]),
+    ] {
+        let mut played = play(settings);
+        played.step("a+");
+        let told = played.decide("a-");
+        let mut open = played.strategist.open();
+        // What was told and not acknowledged is open as what waits is.
+        open.extend(told.into_iter().map(|decision| match decision {
+            Decision::Tell(event) => Open {
+                service: event.service,
+                instance: (event.registry, event.instance),
+                since: event.since,
+                generation: event.generation,
+            },
+            Decision::Drop(..) => panic!("{case}: it was dropped"),
+        }));
+        assert_eq!(open.len(), 1, "{case}");
+        let after = Duration::from_secs(played.seconds);
+        let now = Now { instant: played.start + after, wall: SystemTime::UNIX_EPOCH + after };
+        played.strategist = Strategist::resumed(open, now);
+        let decided = steps.iter().flat_map(|step| played.decide(step)).collect::<Vec<_>>();
+        let ids: Vec<&str> = decided
+            .iter()
+            .map(|decision| match decision {
+                Decision::Tell(event) => &*event.id,
+                Decision::Drop(..) => "dropped",
+            })
+            .collect();
+        assert_eq!(ids, wanted, "{case}");
     }
 }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::peers::{self, own_ip};
+use crate::support::consul::certify;
 use crate::support::{Memory, address, start_with, until, within};
 
 /// Longer than a server takes to start, to copy its state and to join, on a busy machine.
@@ -425,5 +426,56 @@ async fn a_replica_that_lags_or_stops_gets_no_reads_and_only_the_source_gets_wri
     replica.run("STOP SLAVE").await;
     becomes(&app, "read", &[source.at]).await;
     becomes(&app, "db", &[source.at]).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_wants_tls_is_asked_by_tls_and_believed_by_its_certificate() {
+    let place = Place::make().await;
+    let ip = own_ip();
+    certify(place.dir.path(), ip);
+    place.own().await;
+    let file = |name: &str| place.path(name).display().to_string();
+    let more = vec![
+        format!("--ssl-cert={}", file("server.pem")),
+        format!("--ssl-key={}", file("server.key")),
+    ];
+    place.data("secure").await;
+    let [port] = ports(ip);
+    let mut server = Server::at(&place, "secure", SocketAddr::new(ip, port), more);
+    server.start(&[]);
+    server.run("CREATE USER watch@'%' IDENTIFIED BY 'pw' REQUIRE SSL").await;
+
+    let ca = format!("ca_file = \"{}\"", file("ca.pem"));
+    let cases = [
+        ("by_address", format!("tls = {{ {ca} }}"), None),
+        ("by_name", format!("tls = {{ {ca}, server_name = \"localhost\" }}"), None),
+        ("anybody", "tls = { verify = false }".to_owned(), None),
+        ("plain", "rise = 1".to_owned(), Some("Access denied")),
+        ("unknown", "tls = {}".to_owned(), Some("certificate")),
+        ("another", format!("tls = {{ {ca}, server_name = \"other.test\" }}"), Some("certificate")),
+    ];
+    let memory = Memory::new("mem");
+    for (service, ..) in &cases {
+        memory.tell(service, &[server.at]);
+    }
+    let services: Vec<(&str, &str)> = cases.iter().map(|(name, tls, _)| (*name, &**tls)).collect();
+    let text = config(place.dir.path(), &services);
+    let app = start_with(&text, place.dir.path(), &[&memory]).await;
+    for (service, _, why) in &cases {
+        let Some(why) = why else {
+            becomes(&app, service, &[server.at]).await;
+            assert_eq!(who(address(&app, service).await).await, [""; 0], "watch needs TLS");
+            continue;
+        };
+        let cause = patiently(service, async || {
+            let tables = app.tables();
+            let instance = &tables.snapshot.service(service)?.instances[0];
+            (instance.health == Health::Unhealthy && instance.cause.starts_with("mysql: "))
+                .then(|| instance.cause.to_string())
+        })
+        .await;
+        assert!(cause.contains(why), "{service}: {cause}");
+    }
     app.stop().await;
 }

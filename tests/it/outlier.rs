@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use portolan::catalog::{Health, Instance, SourceService};
+use portolan::catalog::{Health, Instance, RegistryState, RegistryView, SourceService};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -334,6 +334,49 @@ async fn with_a_quorum_the_event_waits_for_it_and_an_instance_that_recovers_is_n
     rig.metric_is(waiting, 0.0).await;
     assert_eq!(hook.received().len(), 1);
     assert_eq!(event(&hook.text())["instance"], "10.0.0.2:80");
+}
+
+#[tokio::test]
+async fn an_event_that_nobody_has_taken_is_told_again_after_a_restart_by_its_id() {
+    let hook = webhook(1).await;
+    let directory = tempfile::tempdir().unwrap();
+    let registry = support::Memory::new("mem");
+    let all = addresses();
+    let config = format!(
+        "[node]\nworkers = 1\ndata_dir = \"data\"\n[service.web]\non_failure = {{ \
+         strategy = \"recreate\", retry_min = \"30d\", retry_max = \"30d\", give_up = \"90d\", \
+         webhook = \"http://{}/\" }}\n",
+        hook.address
+    );
+    let say = |bad: &[SocketAddr]| {
+        let view = RegistryView::default().replaced(web(&all, bad), Vec::new());
+        registry.say(RegistryState::Live(view));
+    };
+    say(&[]);
+    let asked = |count: usize| {
+        let asked =
+            move |all: &[Received]| all.iter().filter(|one| !one.bytes.is_empty()).count() == count;
+        hook.seen("a try", asked)
+    };
+    let app = support::start_with(&config, directory.path(), &[&registry]).await;
+    support::known(&app, "web", all.len()).await;
+    say(&all[1..2]);
+    asked(1).await;
+    app.stop().await;
+    for restarts in 0..2 {
+        let app = support::start_with(&config, directory.path(), &[&registry]).await;
+        asked(2).await;
+        // The ledger tells when the answer was heard.
+        let ledger = directory.path().join("data/events.json");
+        support::until("it is through", async || {
+            (std::fs::read_to_string(&ledger).unwrap() == "[]").then_some(())
+        })
+        .await;
+        app.stop().await;
+        let events: Vec<_> = hook.received().iter().map(|one| event(&one.text())).collect();
+        assert_eq!(events.len(), 2, "restart {restarts}");
+        assert_eq!(events[0]["id"], events[1]["id"]);
+    }
 }
 
 #[tokio::test]

@@ -112,8 +112,7 @@ async fn what_is_known_at_the_start_is_saved_too_with_its_generation() {
         assert!(reached > saved, "start {start_number}: {reached} after {saved}");
         app.stop().await;
         let text = std::fs::read_to_string(&state).unwrap();
-        let (_, body) = text.split_once('\n').unwrap();
-        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        let body: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
         saved = body["generation"].as_u64().unwrap();
         assert!(saved >= reached, "start {start_number}: {reached} but {text}");
     }

@@ -44,7 +44,7 @@ fn entries_of<K, V>(node: Option<&Node<K, V>>) -> Entries<'_, K, V> {
     Entries { open: node.into_iter().collect(), leaf: [].iter() }
 }
 
-fn find<'a, K: Eq, V>(
+pub(super) fn find<'a, K: Eq, V>(
     mut node: Option<&'a Node<K, V>>,
     wanted: &Entry<K, V>,
     mut depth: u32,

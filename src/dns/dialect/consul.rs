@@ -26,7 +26,7 @@ use std::sync::Arc;
 use super::{Dialect, Records, concerns, hex, shown};
 use crate::catalog::model::{Address, Instance, Service};
 use crate::dns::config::WhenEmpty;
-use crate::dns::node::{Data, Srv};
+use crate::dns::node::{Data, Record, Srv};
 use crate::dns::wire::Name;
 use crate::dns::zone_settings::ZoneSettings;
 
@@ -45,11 +45,15 @@ const ADDED: &str = "consul.";
 
 fn list(zone: &ZoneSettings, service: &Service, out: &mut Records) {
     let here = |instance: &&Arc<Instance>| zone.shows(&instance.registry);
-    for instance in service.instances.iter().filter(here) {
-        list_reverse(zone, service, instance, out);
-        for above in owners(zone, instance) {
-            list_node(zone, &above, instance, out);
-            list_virtual(&above, service, instance, out);
+    for (told, instances) in by_datacenter(service.instances.iter().filter(here)) {
+        let place = Place::of(zone, told, out);
+        let back = place.full.child("service").and_then(|all| all.child(&service.name));
+        for instance in instances {
+            list_reverse(&place, &back, instance, out);
+            for above in &place.owners {
+                list_node(zone, above, instance, out);
+                list_virtual(above, service, instance, out);
+            }
         }
     }
     let shown = shown(zone, service);
@@ -59,34 +63,83 @@ fn list(zone: &ZoneSettings, service: &Service, out: &mut Records) {
         }
         return;
     }
-    let mut by_owner: BTreeMap<Name, Vec<&Arc<Instance>>> = BTreeMap::new();
-    for instance in &shown {
-        for above in owners(zone, instance) {
-            by_owner.entry(above).or_default().push(instance);
+    let mut places: Vec<(Place, Vec<Shown<'_>>)> = Vec::new();
+    for (told, instances) in by_datacenter(shown.into_iter()) {
+        let place = Place::of(zone, told, out);
+        let instances = instances.into_iter().map(|i| Shown::of(&place, i, out)).collect();
+        places.push((place, instances));
+    }
+    let mut by_owner: BTreeMap<&Name, Vec<&Shown<'_>>> = BTreeMap::new();
+    for (place, instances) in &places {
+        for above in &place.owners {
+            by_owner.entry(above).or_default().extend(instances);
         }
     }
-    for (above, instances) in by_owner {
-        list_service(zone, &above, service, &instances, out);
+    for (above, mut instances) in by_owner {
+        // As their records will stand: what is in order is sorted in no time, name by name.
+        instances.sort_by(|a, b| a.address.cmp(&b.address));
+        list_service(above, service, &instances, out);
     }
 }
 
-/// The names below which `instance` shows: the apex, that of its datacenter, or both.
-fn owners(zone: &ZoneSettings, instance: &Instance) -> Vec<Name> {
-    let apex = || vec![zone.apex.clone()];
-    let Some(told) = instance.meta.get(DATACENTER) else { return apex() };
-    let Ok(below) = zone.apex.child(told) else { return apex() };
-    match &zone.own_datacenter {
-        // The same name as the apex; see how names are looked up.
-        _ if zone.datacenter.as_ref() == Some(&below) => apex(),
-        Some(_) => vec![below],
-        None => vec![zone.apex.clone(), below],
+/// The instances by the datacenter that each tells.
+fn by_datacenter<'a>(
+    instances: impl Iterator<Item = &'a Arc<Instance>>,
+) -> BTreeMap<Option<&'a str>, Vec<&'a Arc<Instance>>> {
+    let mut by: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for instance in instances {
+        by.entry(instance.meta.get(DATACENTER).map(|told| &**told)).or_default().push(instance);
+    }
+    by
+}
+
+/// Names that go with a datacenter.
+struct Place {
+    /// The names below which its instances show: the apex, its own, or both.
+    owners: Vec<Name>,
+    /// The name with the datacenter, as names in answers are spelled.
+    full: Name,
+    /// Above the names of nodes there.
+    nodes: Option<Name>,
+    /// Above the names of addresses there.
+    addresses: Option<Name>,
+}
+
+impl Place {
+    fn of(zone: &ZoneSettings, told: Option<&str>, out: &mut Records) -> Self {
+        let apex = &zone.apex;
+        let below = told.and_then(|told| apex.child(told).ok());
+        let owners = match (&below, &zone.own_datacenter) {
+            (None, _) => vec![apex.clone()],
+            // The same name as the apex; see how names are looked up.
+            (Some(below), _) if zone.datacenter.as_ref() == Some(below) => vec![apex.clone()],
+            (Some(below), Some(_)) => vec![below.clone()],
+            (Some(below), None) => vec![apex.clone(), below.clone()],
+        };
+        let full = below.or_else(|| zone.datacenter.clone()).unwrap_or_else(|| apex.clone());
+        let nodes = out.checked(full.child("node"));
+        let addresses = out.checked(full.child("addr"));
+        Self { owners, full, nodes, addresses }
     }
 }
 
-/// The name with the datacenter of `instance`, as names in answers are spelled.
-fn full(zone: &ZoneSettings, instance: &Instance) -> Name {
-    let told = instance.meta.get(DATACENTER).and_then(|told| zone.apex.child(told).ok());
-    told.or_else(|| zone.datacenter.clone()).unwrap_or_else(|| zone.apex.clone())
+/// An eligible instance, and its records as they stand under each name of its service.
+struct Shown<'a> {
+    instance: &'a Instance,
+    address: Option<Record>,
+    place: Option<Record>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(place: &Place, instance: &'a Instance, out: &mut Records) -> Self {
+        out.about(instance);
+        let ip = instance.address.ip();
+        let place = instance.port("").and_then(|port| {
+            let (target, weight) = (target(place, instance, out)?, instance.weight.value());
+            Some(out.record(Data::Srv(Srv { target, port, priority: 1, weight, glue: ip })))
+        });
+        Self { instance, address: ip.map(|ip| out.record(Data::address(ip))), place }
+    }
 }
 
 fn list_empty(zone: &ZoneSettings, service: &Service, out: &mut Records) {
@@ -100,72 +153,54 @@ fn list_empty(zone: &ZoneSettings, service: &Service, out: &mut Records) {
     }
 }
 
-fn list_service(
-    zone: &ZoneSettings,
-    above: &Name,
-    service: &Service,
-    instances: &[&Arc<Instance>],
-    out: &mut Records,
-) {
-    let base = above.child("service").and_then(|all| all.child(&service.name));
-    let Some(base) = out.checked(base) else { return };
-    let mut by_tag: BTreeMap<&str, Vec<&Arc<Instance>>> = BTreeMap::new();
-    for instance in instances {
-        for tag in instance.tags.iter() {
-            by_tag.entry(tag).or_default().push(instance);
+fn list_service(above: &Name, service: &Service, instances: &[&Shown<'_>], out: &mut Records) {
+    let Some(all) = out.checked(above.child("service")) else { return };
+    let Some(base) = out.checked(all.child(&service.name)) else { return };
+    let mut by_tag: BTreeMap<&str, Vec<&Shown<'_>>> = BTreeMap::new();
+    for shown in instances {
+        for tag in shown.instance.tags.iter() {
+            let bearing = by_tag.entry(tag).or_default();
+            if bearing.last().is_none_or(|last| !std::ptr::eq(*last, *shown)) {
+                bearing.push(shown);
+            }
         }
     }
-    let set = |tag: &str, owner: &Name, instances: &[&Arc<Instance>], out: &mut Records| {
-        list_set(zone, above, service, (tag, owner), instances, out);
-    };
-    set("tcp", &base, instances, out);
-    for (tag, instances) in by_tag {
-        if let Some(name) = out.checked(base.under(tag)) {
-            set(tag, &name, &instances, out);
-        }
-    }
-}
-
-/// The records of `instances`, which are all or those of one tag, under `owner` and under the
-/// names of the form `_service._tag`.
-fn list_set(
-    zone: &ZoneSettings,
-    above: &Name,
-    service: &Service,
-    (tag, owner): (&str, &Name),
-    instances: &[&Arc<Instance>],
-    out: &mut Records,
-) {
     // A tag with a dot has no name of the form `_service._tag`: there it would be two labels.
-    let mut owners = vec![owner.clone()];
-    if !tag.contains('.') {
-        let of = |above: Result<Name, String>| {
-            above?.child(&format!("_{tag}"))?.child(&format!("_{}", service.name))
-        };
-        for name in [of(above.child("service")), of(Ok(above.clone()))] {
-            owners.extend(out.checked(name));
-        }
-    }
-    for instance in instances {
-        out.about(instance);
-        for owner in &owners {
-            out.put_address(owner, instance, instances.len() == 1);
-        }
-        let Some(port) = instance.port("") else { continue };
-        let Some(target) = out.checked(target(zone, instance)) else { continue };
-        for owner in &owners {
-            out.put(
-                owner,
-                Data::Srv(Srv {
-                    target: target.clone(),
-                    port,
-                    priority: 1,
-                    weight: instance.weight.value(),
-                    glue: instance.address.ip(),
-                }),
+    let names = |tag: &str, own: Name, out: &mut Records| {
+        let mut names = vec![own];
+        if !tag.contains('.') {
+            let form = format!("_{}._{tag}", service.name);
+            names.extend(
+                [&all, above].into_iter().filter_map(|above| out.checked(above.under(&form))),
             );
         }
+        names
+    };
+    let mut of_all = names("tcp", base.clone(), out);
+    for (tag, bearing) in by_tag {
+        let Some(own) = out.checked(base.under(tag)) else { continue };
+        let names = names(tag, own, out);
+        if bearing.len() == instances.len() {
+            of_all.extend(names);
+        } else {
+            list_set(names, &bearing, out);
+        }
     }
+    list_set(of_all, instances, out);
+}
+
+/// The records of `instances`, which are all or those of one tag, under each of `owners`.
+fn list_set(owners: Vec<Name>, instances: &[&Shown<'_>], out: &mut Records) {
+    for shown in instances.iter().filter(|shown| shown.instance.address.ip().is_none()) {
+        out.about(shown.instance);
+        for owner in &owners {
+            out.put_address(owner, shown.instance, instances.len() == 1);
+        }
+    }
+    let mut records = Vec::with_capacity(2 * instances.len());
+    records.extend(instances.iter().filter_map(|shown| shown.address.clone()));
+    records.extend(instances.iter().filter_map(|shown| shown.place.clone()));
+    out.put_alike(owners, records);
 }
 
 /// Whether the address of `instance` is that of its node.
@@ -173,14 +208,13 @@ fn on_node(instance: &Instance) -> Option<&crate::catalog::model::Node> {
     instance.node.as_ref().filter(|node| node.address.as_ref() == Some(&instance.address))
 }
 
-fn target(zone: &ZoneSettings, instance: &Instance) -> Result<Name, String> {
-    let Some(ip) = instance.address.ip() else {
-        return Name::parse(&instance.address.to_string());
+fn target(place: &Place, instance: &Instance, out: &mut Records) -> Option<Name> {
+    let name = match (instance.address.ip(), on_node(instance)) {
+        (None, _) => Name::parse(&instance.address.to_string()),
+        (Some(_), Some(node)) => place.nodes.as_ref()?.under(&node.name),
+        (Some(ip), None) => place.addresses.as_ref()?.child(&hex(ip)),
     };
-    match on_node(instance) {
-        Some(node) => full(zone, instance).child("node")?.under(&node.name),
-        None => full(zone, instance).child("addr")?.child(&hex(ip)),
-    }
+    out.checked(name)
 }
 
 fn list_node(zone: &ZoneSettings, above: &Name, instance: &Instance, out: &mut Records) {
@@ -211,19 +245,22 @@ fn list_virtual(above: &Name, service: &Service, instance: &Instance, out: &mut 
     }
 }
 
-/// Addresses point back to the node, or else to the service, whoever is healthy.
-fn list_reverse(zone: &ZoneSettings, service: &Service, instance: &Instance, out: &mut Records) {
-    let full = full(zone, instance);
+/// Addresses point back to the node, or else to the service (`back`), whoever is healthy.
+fn list_reverse(
+    place: &Place,
+    back: &Result<Name, String>,
+    instance: &Instance,
+    out: &mut Records,
+) {
     if let Some(node) = &instance.node
         && let Some(ip) = node.address.as_ref().and_then(Address::ip)
-        && let Some(name) = out.checked(full.child("node").and_then(|all| all.under(&node.name)))
+        && let Some(name) = place.nodes.as_ref().and_then(|all| out.checked(all.under(&node.name)))
     {
         out.put_reverse(ip, name);
     }
     if on_node(instance).is_none()
         && let Some(ip) = instance.address.ip()
-        && let Some(name) =
-            out.checked(full.child("service").and_then(|all| all.child(&service.name)))
+        && let Some(name) = out.checked(back.clone())
     {
         out.put_reverse(ip, name);
     }

@@ -9,17 +9,18 @@ mod kubernetes;
 pub mod mesos;
 mod plain;
 mod rancher;
+mod records;
 mod skydns;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::node::{Data, Mark, Record};
+use super::labels::Labels;
 use super::set::Rules;
 use super::wire::Name;
 use super::zone_settings::ZoneSettings;
-use crate::catalog::model::{Instance, Meta, Service};
+use crate::catalog::model::{Instance, Service};
+pub use records::{Alike, Records};
 
 /// Every dialect, as `dialect = "…"` names it.
 pub const DIALECTS: &[&Dialect] = &[
@@ -30,9 +31,6 @@ pub const DIALECTS: &[&Dialect] = &[
     &kubernetes::KUBERNETES,
     &skydns::SKYDNS,
 ];
-
-/// Most problems that are told of one service in one zone.
-const PROBLEMS_MAX: usize = 16;
 
 /// What a star in a question means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,113 +126,6 @@ pub fn by_name(name: &str) -> Result<&'static Dialect, String> {
     })
 }
 
-/// What a dialect lists: records by owner, and what could not be listed.
-#[derive(Debug, Default)]
-pub struct Records {
-    /// Records below the apex of the zone.
-    pub zone: Vec<(Name, Record)>,
-    /// Records below `in-addr.arpa` and `ip6.arpa`.
-    pub reverse: Vec<(Name, Record)>,
-    /// What single clients see besides, below the label of their view.
-    pub views: Vec<(Name, Record)>,
-    /// What was left out and why.
-    pub problems: Vec<String>,
-    /// Goes with every record that is put from now on.
-    mark: Mark,
-    favoured: BTreeMap<Arc<str>, u16>,
-}
-
-impl Records {
-    /// Nothing yet; `mark` goes with every record.
-    #[must_use]
-    pub fn new(mark: Mark) -> Self {
-        Self { mark, ..Self::default() }
-    }
-
-    /// Instances in these localities count as near there.
-    pub(super) fn favour(&mut self, localities: BTreeMap<Arc<str>, u16>) {
-        self.favoured = localities;
-    }
-
-    /// What is put from now on tells of `instance`: its weight and its place go with it.
-    pub fn about(&mut self, instance: &Instance) {
-        self.mark.weight = instance.weight.value();
-        let locality = instance.locality.as_ref().and_then(|name| self.favoured.get(name));
-        self.mark.locality = locality.copied().unwrap_or(0);
-    }
-
-    /// Changes what goes with every record that is put from now on.
-    pub const fn mark(&mut self) -> &mut Mark {
-        &mut self.mark
-    }
-
-    /// Puts `data` under `owner`.
-    pub fn put(&mut self, owner: &Name, data: Data) {
-        self.zone.push((owner.clone(), Record { data, mark: self.mark.clone() }));
-    }
-
-    /// Puts `data` under `owner`, to be kept for `ttl` seconds.
-    pub fn put_for(&mut self, ttl: u32, owner: &Name, data: Data) {
-        let mark = Mark { ttl, ..self.mark.clone() };
-        self.zone.push((owner.clone(), Record { data, mark }));
-    }
-
-    /// Puts `data` under `owner` for the clients of `view` only; see `lookup`.
-    pub fn put_in(&mut self, view: &Name, owner: &Name, data: Data) {
-        if let Some(owner) = self.checked(owner.onto(view)) {
-            self.views.push((owner, Record { data, mark: self.mark.clone() }));
-        }
-    }
-
-    /// Puts the address of `instance` under `owner`; a host name only when it stands `alone`.
-    ///
-    /// A name holds either addresses or one alias (RFC 1034 §3.6.2), so that a host name beside
-    /// other instances is left out: they answer, and it is told as a problem.
-    pub fn put_address(&mut self, owner: &Name, instance: &Instance, alone: bool) {
-        match (instance.address.ip(), alone) {
-            (Some(ip), _) => self.put(owner, Data::address(ip)),
-            (None, true) => {
-                let target = Name::parse(&instance.address.to_string());
-                if let Some(target) = self.checked(target) {
-                    self.put(owner, Data::Cname(target));
-                }
-            }
-            (None, false) => self.problem(format!(
-                "instance {:?} is left out of {owner}: its address {} is a host name, and an \
-                 alias cannot stand beside addresses; give it an IP address",
-                instance.id, instance.address
-            )),
-        }
-    }
-
-    /// The value, or none and a problem more.
-    pub fn checked<T>(&mut self, value: Result<T, String>) -> Option<T> {
-        value.map_err(|problem| self.problem(problem)).ok()
-    }
-
-    /// Adds one more problem, up to the limit.
-    pub fn problem(&mut self, problem: String) {
-        if self.problems.len() < PROBLEMS_MAX && !self.problems.contains(&problem) {
-            self.problems.push(problem);
-        }
-    }
-
-    /// Says that `ip` is called `target`.
-    pub fn put_reverse(&mut self, ip: IpAddr, target: Name) {
-        if let Ok(owner) = reverse_name(ip) {
-            let record = Record { data: Data::Ptr(target), mark: self.mark.clone() };
-            self.reverse.push((owner, record));
-        }
-    }
-
-    /// Puts each entry of `meta` under `owner` as text (RFC 1464).
-    pub fn put_meta(&mut self, owner: &Name, meta: &Meta) {
-        for (key, value) in meta {
-            self.put(owner, Data::text(&format!("{key}={value}")));
-        }
-    }
-}
-
 /// The eligible instances that show in `zone`.
 pub(super) fn shown<'a>(zone: &ZoneSettings, service: &'a Service) -> Vec<&'a Arc<Instance>> {
     service.eligible.iter().filter(|instance| zone.shows(&instance.registry)).collect()
@@ -278,20 +169,28 @@ pub(super) fn hex(ip: IpAddr) -> String {
 /// # Errors
 /// Never, in practice: every such name fits.
 pub fn reverse_name(ip: IpAddr) -> Result<Name, String> {
+    let mut labels = Labels::upon(&Name::root());
+    labels.prepend("arpa")?;
     match ip {
         IpAddr::V4(ip) => {
-            let [a, b, c, d] = ip.octets();
-            Name::parse(&format!("{d}.{c}.{b}.{a}.in-addr.arpa"))
+            labels.prepend("in-addr")?;
+            for octet in ip.octets() {
+                let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
+                let first = if octet < 10 { 2 } else { usize::from(octet < 100) };
+                labels.prepend(std::str::from_utf8(&digits[first..]).unwrap_or_default())?;
+            }
         }
         IpAddr::V6(ip) => {
-            let bits = u128::from(ip);
-            let nibbles = (0..32).flat_map(|index| {
-                let digit = (bits >> (4 * index)) as u32 & 15;
-                [char::from_digit(digit, 16).unwrap_or('0'), '.']
-            });
-            Name::parse(&(nibbles.collect::<String>() + "ip6.arpa"))
+            labels.prepend("ip6")?;
+            for octet in ip.octets() {
+                for digit in [octet >> 4, octet & 15] {
+                    let digit = char::from_digit(digit.into(), 16).unwrap_or('0');
+                    labels.prepend(digit.encode_utf8(&mut [0; 4]))?;
+                }
+            }
         }
     }
+    Ok(labels.name())
 }
 
 #[cfg(test)]
@@ -302,7 +201,7 @@ pub(crate) mod testing {
 
     use super::*;
     use crate::catalog::health::{WhenNoneHealthy, eligible};
-    use crate::catalog::model::{Address, Health, Node, Port, Presence, Weight};
+    use crate::catalog::model::{Address, Health, Meta, Node, Port, Presence, Weight};
     use crate::dns::config::DnsConfig;
     use crate::dns::settings::Settings;
 
@@ -364,11 +263,10 @@ pub(crate) mod testing {
     /// What the first zone of `settings` lists of `service`, one sorted line per record.
     pub(crate) fn listed(settings: &Settings, service: &Service) -> (Vec<String>, Vec<String>) {
         let records = settings.zones[0].list(service);
+        let beside = records.reverse.iter().chain(&records.views);
         let mut lines: Vec<String> = records
-            .zone
-            .iter()
-            .chain(&records.reverse)
-            .chain(&records.views)
+            .in_zone()
+            .chain(beside.map(|(owner, record)| (owner, record)))
             .map(|(owner, record)| format!("{owner} {}", record.data))
             .collect();
         lines.sort();

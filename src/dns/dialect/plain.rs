@@ -29,9 +29,14 @@ fn list(zone: &ZoneSettings, service: &Service, out: &mut Records) {
         return;
     }
     out.put_meta(&base, &service.meta);
+    // Under the base stand those of all instances.
+    let mut all = Vec::with_capacity(2 * shown.len());
     for instance in &shown {
         out.about(instance);
-        out.put_address(&base, instance, shown.len() == 1);
+        match instance.address.ip() {
+            Some(ip) => all.push(out.record(Data::address(ip))),
+            None => out.put_address(&base, instance, shown.len() == 1),
+        }
         let Some(own) = own_name(&base, instance, out) else { continue };
         if let Some(ip) = instance.address.ip() {
             out.put_reverse(ip, own.clone());
@@ -46,7 +51,7 @@ fn list(zone: &ZoneSettings, service: &Service, out: &mut Records) {
             })
         };
         if let Some(port) = instance.port("") {
-            out.put(&base, srv(port));
+            all.push(out.record(srv(port)));
         }
         for port in instance.ports.iter().filter(|port| !port.name.is_empty()) {
             let name = base.child("_tcp").and_then(|tcp| tcp.child(&format!("_{}", port.name)));
@@ -55,6 +60,7 @@ fn list(zone: &ZoneSettings, service: &Service, out: &mut Records) {
             }
         }
     }
+    out.put_alike(vec![base], all);
 }
 
 /// The name of one instance, with its records put under it.

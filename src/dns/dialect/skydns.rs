@@ -99,12 +99,9 @@ fn list_instance(zone: &ZoneSettings, own: &Name, instance: &Instance, out: &mut
     if instance.meta.get("skydns.mail").is_some_and(|told| **told == *"true") {
         all.push(Data::Mx(PREFERENCE, target.clone()));
     }
-    for data in &all {
-        for name in names(zone, own) {
-            // The zone's own addresses are those of its instances all the same.
-            out.put(&name, data.clone());
-        }
-    }
+    // The zone's own addresses are those of its instances all the same.
+    let all = all.into_iter().map(|data| out.record(data)).collect();
+    out.put_alike(names(zone, own), all);
     if outside {
         // A host name answers for the instance's own name only: elsewhere others stand beside it.
         out.put(own, Data::Cname(target));

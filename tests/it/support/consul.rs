@@ -321,7 +321,7 @@ async fn exchange(
 }
 
 /// Makes an authority and a certificate by it for `ip`: `ca.pem`, `server.pem`, `server.key`.
-fn certify(directory: &Path, ip: IpAddr) {
+pub(crate) fn certify(directory: &Path, ip: IpAddr) {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
