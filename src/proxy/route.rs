@@ -20,6 +20,8 @@ pub struct Route {
     pub target: Target,
     /// Taken off the front of the path before it goes on.
     pub strip_prefix: Option<Box<str>>,
+    /// As it was configured.
+    pub config: RouteConfig,
 }
 
 /// Where a route or a TCP listener leads.
@@ -114,6 +116,7 @@ impl RouteTable {
             name: name.into(),
             target,
             strip_prefix: strip.filter(|prefix| !prefix.is_empty()).map(Into::into),
+            config: config.clone(),
         });
 
         let paths = match config.host.as_deref() {
@@ -297,10 +300,8 @@ mod tests {
             listener: "web".into(),
             host: some(host),
             path: some(path),
-            path_exact: None,
             service: some(service),
-            respond: None,
-            strip_prefix: None,
+            ..RouteConfig::default()
         }
     }
 

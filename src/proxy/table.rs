@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::balance::{self, Build};
-use super::config::{HttpListenerConfig, ListenerConfig, RouteConfig, TcpListenerConfig};
+use super::config::{
+    HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig,
+};
 use super::route::{RouteTable, ServiceRef, Target};
 use super::upstream::{Endpoint, Upstream};
 use crate::catalog::model::parse_name;
@@ -56,14 +58,14 @@ pub struct Unfit {
 }
 
 impl Settings {
-    /// Compiles listeners and routes; `policies` gives the policy of services that name one.
+    /// Compiles listeners and routes; `services` says how work is spread where anything is said.
     ///
     /// # Errors
     /// Everything that can't be, all at once.
     pub fn compile(
         listeners: &BTreeMap<String, ListenerConfig>,
         routes: &BTreeMap<String, RouteConfig>,
-        policies: &BTreeMap<String, String>,
+        services: &BTreeMap<String, ServiceBalance>,
     ) -> Result<Self, Vec<Unfit>> {
         let mut problems = Vec::new();
         let mut settings = Self::default();
@@ -91,7 +93,8 @@ impl Settings {
                 Err(unfit) => problems.extend(unfit),
             }
         }
-        for (service, name) in policies {
+        for (service, balance) in services {
+            let Some(name) = &balance.policy else { continue };
             match balance::policy(name) {
                 Ok(build) => {
                     settings.policies.insert(service.as_str().into(), build);
@@ -262,6 +265,7 @@ mod tests {
                 bind: vec!["127.0.0.1:0".parse().unwrap()],
                 service: (*service).to_owned(),
                 timeouts: TcpTimeouts::default(),
+                sticky: None,
             }),
         };
         let listeners = services.iter().map(|s| ((*s).to_owned(), tcp(s))).collect();
@@ -309,12 +313,8 @@ mod tests {
     fn a_route_to_a_listener_that_is_not_there_is_refused_with_the_nearest_one() {
         let route = RouteConfig {
             listener: "wbe".into(),
-            host: None,
-            path: None,
-            path_exact: None,
             service: Some("web".into()),
-            respond: None,
-            strip_prefix: None,
+            ..RouteConfig::default()
         };
         let config = ListenerConfig {
             http: None,
@@ -322,11 +322,15 @@ mod tests {
                 bind: vec!["127.0.0.1:0".parse().unwrap()],
                 service: "web".into(),
                 timeouts: TcpTimeouts::default(),
+                sticky: None,
             }),
         };
         let listeners = BTreeMap::from([("web".to_owned(), config)]);
         let routes = BTreeMap::from([("api".to_owned(), route)]);
-        let policies = BTreeMap::from([("web".to_owned(), "fastest".to_owned())]);
+        let policies = BTreeMap::from([(
+            "web".to_owned(),
+            ServiceBalance { policy: Some("fastest".into()), ..ServiceBalance::default() },
+        )]);
         let problems = Settings::compile(&listeners, &routes, &policies).unwrap_err();
         let messages: Vec<&str> = problems.iter().map(|p| &*p.message).collect();
         assert!(messages[0].contains("did you mean \"web\"?"), "{messages:?}");
