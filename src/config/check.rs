@@ -89,6 +89,9 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         config.listeners.contains_key(&route.listener)
             || !document.has(&["listener", &route.listener])
     });
+    for page in routes.values_mut().flat_map(|route| route.error_pages.values_mut()) {
+        *page = config.base_dir.join(&*page);
+    }
     let proxy = proxy::Settings::compile(&config.listeners, &routes, &balances);
     let proxy = proxy.unwrap_or_else(|found| {
         problems.extend(found.into_iter().map(|unfit| {

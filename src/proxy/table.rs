@@ -10,7 +10,7 @@ use super::balance::{self, Build};
 use super::config::{
     HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig,
 };
-use super::route::{RouteTable, ServiceRef, Target};
+use super::route::{RouteTable, ServiceRef};
 use super::upstream::{Endpoint, Upstream};
 use crate::catalog::model::parse_name;
 use crate::catalog::observed::FailureStatus;
@@ -76,6 +76,9 @@ impl Settings {
                     "[listener.{}] is a tcp listener, which has a `service` instead of routes",
                     route.listener
                 ),
+                None if route.listener.is_empty() => {
+                    format!("missing key `listener` in [route.{name}]; add it")
+                }
                 None => no_listener(&route.listener, listeners),
             };
             problems.push(Unfit {
@@ -138,15 +141,7 @@ impl Settings {
             (Some(config), None) => {
                 let routes = routes.iter().filter(|(_, route)| route.listener == name);
                 let routes = RouteTable::compile(routes.map(|(name, route)| (&**name, route)));
-                let routes = routes.map_err(|problems| {
-                    let unfit = |(name, message)| Unfit {
-                        path: ["route".into(), name],
-                        key: None,
-                        message,
-                    };
-                    problems.into_iter().map(unfit).collect::<Vec<_>>()
-                })?;
-                Ok(Listener::Http { config: Box::new(config.clone()), routes })
+                Ok(Listener::Http { config: Box::new(config.clone()), routes: routes? })
             }
             (None, Some(config)) => {
                 parse_name("service", &config.service).map_err(|message| own(None, &message))?;
@@ -170,9 +165,7 @@ impl Settings {
             Listener::Tcp { target, .. } => want(target),
             Listener::Http { routes, .. } => {
                 for route in routes.routes() {
-                    if let Target::Service(service) = &route.target {
-                        want(service);
-                    }
+                    route.target.services().for_each(&mut want);
                 }
             }
         }

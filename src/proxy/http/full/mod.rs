@@ -9,6 +9,7 @@ mod outgoing;
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use answer::{answer, refusal_body, show_generation};
+use answer::{answer, dress, redirect, refusal_body, replace_body};
 use blame::{failure_of, status_for};
 
 use super::carrier::Carrier;
@@ -131,8 +132,7 @@ impl ProxyHttp for Full {
             answer(session, exchange, refusal.status, refusal_body(refusal)).await?;
             return Ok(true);
         }
-        let timeouts = exchange.config().map(|config| config.timeouts.clone());
-        let timeouts = timeouts.unwrap_or_default();
+        let timeouts = exchange.timeouts();
         session.as_downstream_mut().set_read_timeout(Some(patience(&timeouts, exchange.upgrade)));
         let route = exchange.route.clone();
         match route.as_ref().map(|route| &route.target) {
@@ -141,7 +141,15 @@ impl ProxyHttp for Full {
                 answer(session, exchange, status, body).await?;
                 Ok(true)
             }
-            Some(Target::Service(wanted)) if exchange.pick(wanted, self.micros()).is_none() => {
+            Some(Target::Redirect(to)) => {
+                redirect(session, exchange, to).await?;
+                Ok(true)
+            }
+            Some(target)
+                if target
+                    .service(exchange.choice)
+                    .is_some_and(|wanted| exchange.pick(wanted, self.micros()).is_none()) =>
+            {
                 const NONE: Refusal =
                     Refusal::new(503, "no-endpoint", "no instance of the service is eligible");
                 answer(session, exchange, NONE.status, refusal_body(NONE)).await?;
@@ -158,14 +166,15 @@ impl ProxyHttp for Full {
     ) -> pingora_error::Result<Box<HttpPeer>> {
         let route = exchange.route.clone();
         let again = exchange.endpoint.as_ref().is_some_and(|e| exchange.tried.contains(&e.address));
-        let endpoint = match (&route.as_ref().map(|route| &route.target), again) {
-            (Some(Target::Service(wanted)), true) => exchange.pick(wanted, self.micros()),
+        let wanted = route.as_ref().and_then(|route| route.target.service(exchange.choice));
+        let endpoint = match (wanted, again) {
+            (Some(wanted), true) => exchange.pick(wanted, self.micros()),
             _ => exchange.endpoint.clone(),
         };
         let Some(endpoint) = endpoint else {
             return Error::e_explain(ErrorType::HTTPStatus(503), "every endpoint was tried");
         };
-        let timeouts = exchange.config().map(|config| config.timeouts.clone()).unwrap_or_default();
+        let timeouts = exchange.timeouts();
         let mut peer = HttpPeer::new(endpoint.address, false, String::new());
         peer.options.connection_timeout = Some(timeouts.connect.0);
         peer.options.read_timeout = Some(patience(&timeouts, exchange.upgrade));
@@ -225,7 +234,18 @@ impl ProxyHttp for Full {
             exchange.answered = true;
             endpoint.answered(exchange.status, now.saturating_sub(exchange.sent_micros), now);
         }
-        show_generation(response, exchange)
+        dress(session, response, exchange).await
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<Option<Duration>> {
+        replace_body(body, end, exchange);
+        Ok(None)
     }
 
     async fn fail_to_proxy(
