@@ -8,6 +8,7 @@
 
 #![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
 
+mod matching;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -48,6 +49,12 @@ fn main() -> ExitCode {
     let (smoke, check) = (asked("--smoke"), asked("--check"));
     // To see what takes long: the way to the wire alone.
     let wire_only = asked("--wire");
+    // The same for finding routes.
+    if asked("--routes") {
+        let matched = matching::measure();
+        let holds = !check || matching::holds(&matched, 1.0);
+        return if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     if !asked("--bench") && !smoke && !check {
         say("stages: run by `make bench`; nothing to do here");
         return ExitCode::SUCCESS;
@@ -71,7 +78,11 @@ fn main() -> ExitCode {
     ));
     let measured = measure(sizes, changes);
     let Some(wire) = to_the_wire(smoke, changes) else { return ExitCode::FAILURE };
-    if (smoke || check) && !holds(&measured, wire, if smoke { 2.0 } else { 1.0 }) {
+    let allowance = if smoke { 2.0 } else { 1.0 };
+    let matched = matching::measure();
+    if (smoke || check)
+        && !(holds(&measured, wire, allowance) & matching::holds(&matched, allowance))
+    {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
