@@ -42,10 +42,7 @@ async fn every_condition_counts_and_a_route_that_fails_one_lets_the_next_have_th
         LISTENER.to_owned(),
         route("all", "respond = { status = 200, body = \"all\" }"),
         route("shop", "host = \"shop.example\"\nrespond = { status = 200, body = \"shop\" }"),
-        route(
-            "below",
-            "host = \"*.shop.example\"\nrespond = { status = 200, body = \"below\" }",
-        ),
+        route("below", "host = \"*.shop.example\"\nrespond = { status = 200, body = \"below\" }"),
         route(
             "put",
             "host = \"shop.example\"\nmethods = [\"PUT\"]\n\
@@ -72,7 +69,11 @@ async fn every_condition_counts_and_a_route_that_fails_one_lets_the_next_have_th
         ("any", get("a", "/"), "all"),
         ("host", get("SHOP.example:80", "/"), "shop"),
         ("below a host", get("a.shop.example", "/"), "below"),
-        ("method", "PUT / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 0\r\n\r\n".into(), "put"),
+        (
+            "method",
+            "PUT / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 0\r\n\r\n".into(),
+            "put",
+        ),
         (
             "header and query",
             "GET /?q=a%20b HTTP/1.1\r\nHost: shop.example\r\nx-beta: 1\r\n\r\n".into(),
@@ -333,9 +334,7 @@ async fn error_pages_take_the_place_of_answers_of_endpoints_and_of_our_own() {
     client.send("HEAD /503/length HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let answer = client.answer_to("HEAD").await;
     assert_eq!((answer.status, answer.header("content-length")), (503, Some("11")), "{answer:?}");
-    for (target, status, body) in
-        [("/nobody", 503, "<p>busy</p>"), ("/shut", 403, "no entry")]
-    {
+    for (target, status, body) in [("/nobody", 503, "<p>busy</p>"), ("/shut", 403, "no entry")] {
         client.send(get("a", target)).await;
         let Answer { status: got, body: shown, .. } = client.answer().await;
         assert_eq!((got, &*shown), (status, body), "{target}");

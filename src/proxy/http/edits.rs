@@ -203,8 +203,10 @@ mod tests {
             header.append(name, HeaderValue::from_static(value));
         }
         edits.make(&mut header).unwrap();
-        let mut lines: Vec<String> =
-            header.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut lines: Vec<String> = header
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
         lines.sort();
         assert_eq!(
             lines,

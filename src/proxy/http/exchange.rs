@@ -29,8 +29,7 @@ pub struct Arrival {
 }
 
 /// A path that servers do not agree on.
-pub(super) const AMBIGUOUS: Refusal =
-    Refusal::new(400, "path", "the path can be read in two ways");
+pub(super) const AMBIGUOUS: Refusal = Refusal::new(400, "path", "the path can be read in two ways");
 
 /// What one request remembers between the hooks.
 #[derive(Default)]
@@ -108,11 +107,7 @@ impl Exchange {
     }
 
     /// Where a redirect of the route sends the client.
-    pub(super) fn location(
-        &self,
-        redirect: &Redirect,
-        request: &Parts,
-    ) -> Result<String, Refusal> {
+    pub(super) fn location(&self, redirect: &Redirect, request: &Parts) -> Result<String, Refusal> {
         let path = request.uri.path();
         let edited = self.route.as_ref().map(|route| route.path_edits.apply(path));
         let path = edited.unwrap_or(Some(path.into())).ok_or(AMBIGUOUS)?;

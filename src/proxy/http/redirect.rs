@@ -81,7 +81,10 @@ impl Redirect {
                 let path = path.as_deref().map(canonical).transpose();
                 let path = path.map_err(|why| format!("path = {why}"))?;
                 let path = path.map(|path| sendable(&path).into());
-                (To::Parts { scheme, host: host.as_deref().map(Into::into), port: *port, path }, 308)
+                (
+                    To::Parts { scheme, host: host.as_deref().map(Into::into), port: *port, path },
+                    308,
+                )
             }
         };
         let status = status.unwrap_or(default);
@@ -150,9 +153,7 @@ fn rooted(path: &str) -> String {
 
 /// Escapes what may not stand in an address, in what has passed as the target of a request.
 fn safe(text: &str) -> String {
-    escape(text, |byte| {
-        byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%[]".contains(&byte)
-    })
+    escape(text, |byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%[]".contains(&byte))
 }
 
 /// The host of a `Host` header, without its port.
@@ -174,7 +175,8 @@ fn valid_host(host: &str) -> bool {
 
 /// Cuts `to` at its placeholders: `$path`, `$query`, or both in braces; `$$` is a dollar.
 fn pieces(to: &str) -> Result<Box<[Piece]>, String> {
-    if let Some(odd) = to.chars().find(|c| !c.is_ascii_graphic() || b"<>\"\\^`|".contains(&(*c as u8)))
+    if let Some(odd) =
+        to.chars().find(|c| !c.is_ascii_graphic() || b"<>\"\\^`|".contains(&(*c as u8)))
     {
         return Err(format!("{odd:?} cannot stand in an address; escape it, as %20 for a space"));
     }

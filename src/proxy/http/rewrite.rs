@@ -129,7 +129,9 @@ impl Rewrite {
             }
         }
         let escapes = with.match_indices('%').all(|(at, _)| {
-            with.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+            with.as_bytes()
+                .get(at + 1..at + 3)
+                .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
         });
         if !escapes {
             return refuse("a '%' needs two hexadecimal digits behind it; write it as %25".into());
@@ -233,12 +235,7 @@ mod tests {
                 "/a",
                 Some("/a"),
             ),
-            (
-                "a dollar",
-                "rewrite = { pattern = \"^/a\", with = \"/$$1\" }",
-                "/a",
-                Some("/$1"),
-            ),
+            ("a dollar", "rewrite = { pattern = \"^/a\", with = \"/$$1\" }", "/a", Some("/$1")),
             (
                 "pieces that climb together",
                 "rewrite = { pattern = \"^/a(.*)\", with = \"/b/$1\" }",
@@ -255,7 +252,8 @@ mod tests {
             let edits = compile(edits).unwrap();
             assert_eq!(edits.apply(sent).as_deref(), want, "{case}: {sent}");
         }
-        let growing = format!("rewrite = {{ pattern = \"(.*)\", with = \"{}\" }}", "$1".repeat(500));
+        let growing =
+            format!("rewrite = {{ pattern = \"(.*)\", with = \"{}\" }}", "$1".repeat(500));
         let long = format!("/{}", "a".repeat(1000));
         assert_eq!(compile(&growing).unwrap().apply(&long), None);
     }

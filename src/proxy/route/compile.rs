@@ -138,7 +138,9 @@ impl Draft {
                 other.route.name
             )
         } else if alike.len() >= ALIKE_MAX {
-            format!("is one of more than {ALIKE_MAX} routes with this host and path; split the path")
+            format!(
+                "is one of more than {ALIKE_MAX} routes with this host and path; split the path"
+            )
         } else if pattern && self.patterns >= PATTERNS_MAX {
             format!(
                 "is one of more than {PATTERNS_MAX} routes of this host with `path_regex`; write \

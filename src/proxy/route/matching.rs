@@ -92,11 +92,7 @@ impl RouteTable {
 
     /// Shows `look` the routes of `host` (as it was sent), the most specific first, and tells it
     /// which priority the next ones have at most; ends when it says so.
-    pub(super) fn visit<'t>(
-        &'t self,
-        host: &str,
-        mut look: impl FnMut(&'t Paths) -> Option<i32>,
-    ) {
+    pub(super) fn visit<'t>(&'t self, host: &str, mut look: impl FnMut(&'t Paths) -> Option<i32>) {
         let mut buffer = [0; HOST_MAX];
         let host = host_name(host, &mut buffer);
         // The priority that has to be beaten.
@@ -123,11 +119,7 @@ impl RouteTable {
 
 impl Paths {
     /// Puts the best route among `best` and those here into `best`; returns its priority.
-    fn find<'t>(
-        &'t self,
-        view: &RequestView<'_>,
-        best: &mut Option<&'t Candidate>,
-    ) -> Option<i32> {
+    fn find<'t>(&'t self, view: &RequestView<'_>, best: &mut Option<&'t Candidate>) -> Option<i32> {
         let reached = |best: &Option<&Candidate>| best.map(|candidate| candidate.priority);
         let done = |best: &Option<&Candidate>| {
             best.is_some_and(|candidate| candidate.priority >= self.highest)

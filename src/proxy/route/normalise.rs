@@ -46,9 +46,7 @@ pub(crate) fn canonical(path: &str) -> Result<String, String> {
 /// path is escaped, what is escaped stays so.
 #[must_use]
 pub fn sendable(path: &str) -> String {
-    escape(path, |byte| {
-        byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&byte)
-    })
+    escape(path, |byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&byte))
 }
 
 /// `text` with the bytes escaped that may not `stay`.

@@ -13,7 +13,8 @@ type Routes = BTreeMap<String, RouteConfig>;
 /// Routes of which each is given by its name and what follows in its table.
 fn routes(list: &[(&str, &str)]) -> Routes {
     let route = |(name, text): &(&str, &str)| {
-        let leads = ["service", "split", "respond", "redirect"].iter().any(|key| text.contains(key));
+        let leads =
+            ["service", "split", "respond", "redirect"].iter().any(|key| text.contains(key));
         let target = if leads { "" } else { "service = \"web\"\n" };
         ((*name).to_owned(), toml::from_str(&format!("{target}{text}")).unwrap())
     };
@@ -109,7 +110,10 @@ fn a_route_whose_conditions_do_not_hold_is_passed_over_and_priority_is_above_all
         ("all", ""),
         ("api", "host = \"a\"\npath = \"/api\""),
         ("api-post", "host = \"a\"\npath = \"/api\"\nmethods = [\"POST\"]"),
-        ("api-post-beta", "host = \"a\"\npath = \"/api\"\nmethods = [\"POST\"]\nheaders = { x-beta = \"1\" }"),
+        (
+            "api-post-beta",
+            "host = \"a\"\npath = \"/api\"\nmethods = [\"POST\"]\nheaders = { x-beta = \"1\" }",
+        ),
         ("api-v1", "host = \"a\"\npath = \"/api/v1\"\nquery = { debug = \"*\" }"),
         ("b-name", "host = \"a\"\npath = \"/same\"\nheaders = { x-b = \"1\" }"),
         ("a-name", "host = \"a\"\npath = \"/same\"\nheaders = { x-a = \"1\" }"),
@@ -159,26 +163,56 @@ fn routes_that_cannot_be_are_refused_all_at_once_with_route_key_and_remedy() {
         ("status", &[("a", "respond = { status = 99 }")], "a.respond: respond.status = 99 is not"),
         ("redirect", &[("a", "redirect = { status = 301 }")], "a.redirect: leads back"),
         ("split", &[("a", "split = { web = 0 }")], "a.split: has no share above 0"),
-        ("two targets", &[("a", "service = \"x\"\nrespond = { status = 200 }")],
-            "a.: has `service` and `respond`; it needs exactly one"),
+        (
+            "two targets",
+            &[("a", "service = \"x\"\nrespond = { status = 200 }")],
+            "a.: has `service` and `respond`; it needs exactly one",
+        ),
         ("method", &[("a", "methods = [\"get\"]")], "a.methods: methods are in capitals"),
-        ("edit", &[("a", "request_headers = { remove = [\"te\"] }")],
-            "a.request_headers: remove: \"te\" belongs to one connection"),
-        ("edit back", &[("a", "response_headers = { set = { Content-Length = \"1\" } }")],
-            "a.response_headers: set: \"Content-Length\" says where"),
-        ("lists", &[("a", "allow = [\"10.0.0.0/8\"]\ndeny = [\"10.0.0.0/8\"]")], "a.deny: 10.0.0.0/8 is"),
-        ("page", &[("a", "error_pages = { \"503\" = \"/nowhere.html\" }")],
-            "a.error_pages: \"503\": /nowhere.html: cannot be read"),
+        (
+            "edit",
+            &[("a", "request_headers = { remove = [\"te\"] }")],
+            "a.request_headers: remove: \"te\" belongs to one connection",
+        ),
+        (
+            "edit back",
+            &[("a", "response_headers = { set = { Content-Length = \"1\" } }")],
+            "a.response_headers: set: \"Content-Length\" says where",
+        ),
+        (
+            "lists",
+            &[("a", "allow = [\"10.0.0.0/8\"]\ndeny = [\"10.0.0.0/8\"]")],
+            "a.deny: 10.0.0.0/8 is",
+        ),
+        (
+            "page",
+            &[("a", "error_pages = { \"503\" = \"/nowhere.html\" }")],
+            "a.error_pages: \"503\": /nowhere.html: cannot be read",
+        ),
         ("timeout", &[("a", "timeouts = { read = \"0s\" }")], "a.timeouts: timeouts.read = 0"),
-        ("rewrite", &[("a", "rewrite = { pattern = \"a\", with = \"$1\" }")], "a.rewrite: with = \"$1\""),
-        ("twice", &[("a", "path = \"/x\""), ("b", "path = \"/%78/\"")],
-            "b.: matches the same requests as [route.a]"),
-        ("twice, with conditions",
-            &[("a", "headers = { A = \"1\" }\nmethods = [\"GET\", \"PUT\"]"),
-              ("b", "headers = { a = \"1\" }\nmethods = [\"PUT\", \"GET\"]")],
-            "b.: matches the same requests as [route.a]"),
-        ("twice, by pattern", &[("a", "path_regex = \"/x\""), ("b", "path_regex = \"/x\"")],
-            "b.: matches the same requests as [route.a]"),
+        (
+            "rewrite",
+            &[("a", "rewrite = { pattern = \"a\", with = \"$1\" }")],
+            "a.rewrite: with = \"$1\"",
+        ),
+        (
+            "twice",
+            &[("a", "path = \"/x\""), ("b", "path = \"/%78/\"")],
+            "b.: matches the same requests as [route.a]",
+        ),
+        (
+            "twice, with conditions",
+            &[
+                ("a", "headers = { A = \"1\" }\nmethods = [\"GET\", \"PUT\"]"),
+                ("b", "headers = { a = \"1\" }\nmethods = [\"PUT\", \"GET\"]"),
+            ],
+            "b.: matches the same requests as [route.a]",
+        ),
+        (
+            "twice, by pattern",
+            &[("a", "path_regex = \"/x\""), ("b", "path_regex = \"/x\"")],
+            "b.: matches the same requests as [route.a]",
+        ),
     ] {
         let routes = routes(list);
         let found = RouteTable::compile(routes.iter().map(|(name, route)| (&**name, route)));
@@ -192,7 +226,10 @@ fn routes_that_cannot_be_are_refused_all_at_once_with_route_key_and_remedy() {
             .collect();
         assert!(told.len() == 1 && told[0].contains(want), "{case}: {told:?}");
     }
-    let several = routes(&[("a", "path = \"x\"\nhost = \"*\\u0000\"\nmethods = [\"a\"]"), ("b", "path = \"y\"")]);
+    let several = routes(&[
+        ("a", "path = \"x\"\nhost = \"*\\u0000\"\nmethods = [\"a\"]"),
+        ("b", "path = \"y\""),
+    ]);
     let found = RouteTable::compile(several.iter().map(|(name, route)| (&**name, route)));
     assert_eq!(found.unwrap_err().len(), 4, "all at once");
 }
@@ -302,9 +339,8 @@ mod oracle {
 
     pub(super) fn taken(routes: &Routes, request: &Request) -> Option<String> {
         let taking = routes.iter().filter(|(_, route)| takes(route, request));
-        let best = taking.min_by(|(a, one), (b, other)| {
-            rank(other).cmp(&rank(one)).then_with(|| a.cmp(b))
-        });
+        let best = taking
+            .min_by(|(a, one), (b, other)| rank(other).cmp(&rank(one)).then_with(|| a.cmp(b)));
         best.map(|(name, _)| name.clone())
     }
 
@@ -338,7 +374,9 @@ mod oracle {
         let prefix = route.path.as_deref().unwrap_or("/").trim_end_matches('/');
         let path = match (&route.path_exact, &route.path_regex) {
             (Some(exact), _) => path == exact,
-            (_, Some(regex)) => regex::Regex::new(&format!("^(?:{regex})$")).unwrap().is_match(path),
+            (_, Some(regex)) => {
+                regex::Regex::new(&format!("^(?:{regex})$")).unwrap().is_match(path)
+            }
             _ => prefix.is_empty() || path == prefix || path.starts_with(&format!("{prefix}/")),
         };
         let method = route.methods.is_empty() || route.methods.iter().any(|m| m == request.method);
@@ -350,7 +388,9 @@ mod oracle {
         let parameters: Vec<(&str, &str)> =
             query.split('&').map(|part| part.split_once('=').unwrap_or((part, ""))).collect();
         let query = route.query.iter().all(|(name, value)| {
-            parameters.iter().any(|(known, given)| known == name && (value == "*" || given == value))
+            parameters
+                .iter()
+                .any(|(known, given)| known == name && (value == "*" || given == value))
         });
         host && path && method && client && headers && query
     }
@@ -359,7 +399,8 @@ mod oracle {
 fn any_route() -> impl Strategy<Value = RouteConfig> {
     let host = prop::sample::select(vec!["", "", "a.x", "b.x", "*.x", "*.a.x", "x"]);
     let path = prop::sample::select(vec![
-        "", "", "p/", "p/a", "p/a/", "p/a/b", "p/b", "e/a", "e/a/b", "e/", "r/a.*", "r/a/[bc]", "r.*",
+        "", "", "p/", "p/a", "p/a/", "p/a/b", "p/b", "e/a", "e/a/b", "e/", "r/a.*", "r/a/[bc]",
+        "r.*",
     ]);
     let methods = prop::sample::select(vec!["", "", "", "GET", "POST"]);
     let one = |name: &'static str| {
@@ -393,7 +434,8 @@ fn any_route() -> impl Strategy<Value = RouteConfig> {
 
 fn any_request() -> impl Strategy<Value = Request> {
     let host = prop::sample::select(vec!["", "a.x", "b.x", "a.a.x", "b.a.x", "x", "y", "c.b.x"]);
-    let path = prop::sample::select(vec!["/", "/a", "/a/", "/a/b", "/a/b/c", "/b", "/ab", "/a/c", "*"]);
+    let path =
+        prop::sample::select(vec!["/", "/a", "/a/", "/a/b", "/a/b/c", "/b", "/ab", "/a/c", "*"]);
     let query = prop::sample::select(vec!["", "?q=1", "?q=2", "?p&q", "?p=1"]);
     let method = prop::sample::select(vec!["GET", "POST", "PUT"]);
     let header = prop::sample::select(vec!["", "1", "2"]);
