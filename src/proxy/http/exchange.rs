@@ -110,7 +110,7 @@ impl Exchange {
     pub(super) fn location(&self, redirect: &Redirect, request: &Parts) -> Result<String, Refusal> {
         let path = request.uri.path();
         let edited = self.route.as_ref().map(|route| route.path_edits.apply(path));
-        let path = edited.unwrap_or(Some(path.into())).ok_or(AMBIGUOUS)?;
+        let path = edited.unwrap_or_else(|| Some(path.into())).ok_or(AMBIGUOUS)?;
         let told = request.headers.get(forwarded::PROTO).filter(|_| self.trusted());
         let secure = told.is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
         Ok(redirect.location(Asked {

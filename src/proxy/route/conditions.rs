@@ -10,13 +10,15 @@ use super::RequestView;
 use crate::catalog::networks::Networks;
 use crate::proxy::config::RouteConfig;
 
+/// A name and the value that it must have; without one any will do.
+type Wanted<N> = (N, Option<Box<str>>);
+
 /// The conditions of one route; all of them must hold.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     methods: Box<[Box<str>]>,
-    /// By name; without a value any will do.
-    headers: Box<[(HeaderName, Option<Box<str>>)]>,
-    query: Box<[(Box<str>, Option<Box<str>>)]>,
+    headers: Box<[Wanted<HeaderName>]>,
+    query: Box<[Wanted<Box<str>>]>,
     /// In order, so that equal ones look equal.
     clients: Box<[IpNet]>,
     networks: Networks<()>,
@@ -50,7 +52,7 @@ impl Conditions {
         }
         methods.sort();
         methods.dedup();
-        let mut headers: Vec<(HeaderName, Option<Box<str>>)> = Vec::new();
+        let mut headers: Vec<Wanted<HeaderName>> = Vec::new();
         for (name, value) in &config.headers {
             let Ok(known) = HeaderName::from_bytes(name.as_bytes()) else {
                 tell("headers", format!("{name:?} is no name of a header"));
@@ -157,7 +159,7 @@ const fn digit(hex: u8) -> u8 {
 
 impl fmt::Display for Failing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = |f: &mut fmt::Formatter<'_>, value: &Option<&str>| match value {
+        let value = |f: &mut fmt::Formatter<'_>, value: Option<&str>| match value {
             Some(value) => write!(f, " with the value {value:?}"),
             None => Ok(()),
         };
@@ -167,11 +169,11 @@ impl fmt::Display for Failing<'_> {
             }
             Self::Header(name, wanted) => {
                 write!(f, "there is no header {name}")?;
-                value(f, wanted)
+                value(f, *wanted)
             }
             Self::Query(name, wanted) => {
                 write!(f, "the query has no parameter {name:?}")?;
-                value(f, wanted)
+                value(f, *wanted)
             }
             Self::Client(client) => write!(f, "the client {client} is in none of `clients`"),
         }

@@ -120,15 +120,15 @@ impl RouteTable {
 impl Paths {
     /// Puts the best route among `best` and those here into `best`; returns its priority.
     fn find<'t>(&'t self, view: &RequestView<'_>, best: &mut Option<&'t Candidate>) -> Option<i32> {
-        let reached = |best: &Option<&Candidate>| best.map(|candidate| candidate.priority);
-        let done = |best: &Option<&Candidate>| {
+        let reached = |best: Option<&Candidate>| best.map(|candidate| candidate.priority);
+        let done = |best: Option<&Candidate>| {
             best.is_some_and(|candidate| candidate.priority >= self.highest)
         };
         if let Some(slot) = self.exact.get(view.path) {
             offer(self.slot(*slot), view, best);
         }
-        if done(best) {
-            return reached(best);
+        if done(*best) {
+            return reached(*best);
         }
         for (pattern, candidate) in &self.patterns {
             if best.is_some_and(|best| best.priority >= candidate.priority) {
@@ -140,12 +140,12 @@ impl Paths {
             }
         }
         for slot in self.prefixes(view.path) {
-            if done(best) {
+            if done(*best) {
                 break;
             }
             offer(self.slot(slot), view, best);
         }
-        reached(best)
+        reached(*best)
     }
 
     /// Shows `look` every candidate that takes the path, in the order of [`Paths::find`].

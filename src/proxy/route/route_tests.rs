@@ -287,7 +287,8 @@ fn an_explanation_names_the_winner_its_merits_and_why_each_other_one_was_passed_
     ]));
     let told = |request: &Request| {
         let explained = request.see(|view| table.explain(view));
-        let mut told = explained.winner.map_or("none".into(), |route| route.name.to_string());
+        let mut told =
+            explained.winner.map_or_else(|| "none".into(), |route| route.name.to_string());
         let _ = write!(told, ": {}", explained.why);
         for passed in explained.passed_over {
             let _ = write!(told, "\n{}: {}", passed.route.name, passed.why);

@@ -58,7 +58,7 @@ fn to_origin_form(request: &mut RequestHeader, route: Option<&Route>) -> pingora
     }
     let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
-    let Some(path) = edits.map_or(Some(path.into()), |edits| edits.apply(path)) else {
+    let Some(path) = edits.map_or_else(|| Some(path.into()), |edits| edits.apply(path)) else {
         return Error::e_explain(ErrorType::HTTPStatus(400), "the path cannot be rewritten");
     };
     let uri = format!("{path}{query}").parse::<http::Uri>().map_err(|error| {
