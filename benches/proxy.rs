@@ -12,7 +12,7 @@ use portolan::catalog::model::{Address, Health, Instance, Port, Service};
 use portolan::catalog::{Shards, Snapshot};
 use portolan::proxy::balance::{POLICIES, PickKey};
 use portolan::proxy::http::sanitize::{Limits, end_of_head, head};
-use portolan::proxy::route::RouteTable;
+use portolan::proxy::route::{RequestView, RouteTable};
 use portolan::proxy::upstream::Upstream;
 use portolan::proxy::{ListenerConfig, ProxyTable, RouteConfig, Settings};
 use portolan::random;
@@ -71,16 +71,33 @@ fn pick(criterion: &mut Criterion) {
     }
 }
 
+/// Requests for every route in turn, each with a path below that of its route.
 fn route(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route");
+    let headers = http::HeaderMap::new();
     for size in [10, 10_000] {
         let routes = routes(size);
         let table = RouteTable::compile(routes.iter().map(|(name, route)| (&**name, route)));
         let table = table.expect("routes");
-        let (host, path) =
-            (format!("host-{}.test", (size - 1) / 10), format!("/p{}/users/7", size - 1));
+        let asked: Vec<(String, String)> = (0..4096)
+            .map(|turn| turn * 7919 % size)
+            .map(|number| (format!("host-{}.test", number / 10), format!("/p{number}/users/7")))
+            .collect();
+        let mut turn = 0;
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
-            bencher.iter(|| black_box(table.route(black_box(&host), black_box(&path))));
+            bencher.iter(|| {
+                let (host, path) = &asked[turn % asked.len()];
+                turn += 1;
+                let view = RequestView {
+                    host,
+                    path,
+                    query: "",
+                    method: "GET",
+                    headers: &headers,
+                    client: [192, 0, 2, 1].into(),
+                };
+                black_box(table.route(black_box(&view)).is_some())
+            });
         });
     }
 }

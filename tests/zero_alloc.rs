@@ -20,7 +20,7 @@ use portolan::dns::{Action, DnsServer, Metrics, Transport, ZoneTable, respond};
 use portolan::lifecycle::Lifecycle;
 use portolan::proxy::ProxyTable;
 use portolan::proxy::balance::PickKey;
-use portolan::proxy::route::{ServiceRef, normalise};
+use portolan::proxy::route::{RequestView, ServiceRef, Target, normalise};
 use portolan::proxy::table::Listener;
 use portolan::random;
 
@@ -84,6 +84,9 @@ const CONFIG: &str = "[dns]\nlisten = []\n[dns.zone.svc]\nrecords = { alias = [\
     [route.shop]\nlistener = \"web\"\nhost = \"shop.example\"\npath = \"/api\"\nservice = \"web\"\n\
     [route.below]\nlistener = \"web\"\nhost = \"*.example\"\nservice = \"web\"\n\
     [route.any]\nlistener = \"web\"\npath = \"/big\"\nservice = \"big\"\n\
+    [route.most]\nlistener = \"web\"\nhost = \"most.example\"\npath_regex = \"/[a-z]+/v[0-9]\"\n\
+    methods = [\"GET\"]\nheaders = { x-a = \"1\" }\nquery = { q = \"a b\" }\nclients = [\"192.0.2.0/24\"]\n\
+    deny = [\"192.0.2.9/32\"]\nsplit = { web = 9, big = 1 }\n\
     [service.big]\npolicy = \"round-robin\"\n[service.web]\noutlier = {}\n";
 
 fn service(name: &str, instances: u16) -> SourceService {
@@ -269,21 +272,36 @@ fn a_pick_allocates_nothing() {
 }
 
 #[test]
-fn a_route_allocates_nothing_for_a_host_in_lower_case() {
+fn a_route_allocates_nothing() {
     let (_, proxy) = tables();
     let listener = Arc::clone(proxy.listener("web").unwrap());
     let Listener::Http { routes, .. } = &*listener else { unreachable!("it is an HTTP listener") };
-    for (host, path, wanted) in [
-        ("shop.example", "/api", Some("shop")),
-        ("shop.example:8080", "/api/users/17", Some("shop")),
-        ("shop.example.", "/apis", Some("below")),
-        ("a.b.example", "/x/y/z", Some("below")),
-        ("[::1]:80", "/big/x", Some("any")),
-        ("", "/none", None),
+    let mut headers = http::HeaderMap::new();
+    headers.insert("x-a", http::HeaderValue::from_static("1"));
+    let client = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    for (host, path, query, wanted) in [
+        ("shop.example", "/api", "", Some("shop")),
+        ("SHOP.example:8080", "/api/users/17", "", Some("shop")),
+        ("shop.example.", "/apis", "", Some("below")),
+        ("a.b.example", "/x/y/z", "", Some("below")),
+        ("[::1]:80", "/big/x", "", Some("any")),
+        ("most.example", "/some/v1", "p&q=a+b", Some("most")),
+        ("most.example", "/some/v1", "p&q=a+c", Some("below")),
+        ("", "/none", "", None),
     ] {
         let allocated = allocations(|| {
-            let route = routes.route(host, &normalise(path).unwrap());
+            let path = normalise(path).unwrap();
+            let view =
+                RequestView { host, path: &path, query, method: "GET", headers: &headers, client };
+            let route = routes.route(&view);
             assert_eq!(route.map(|route| &*route.name), wanted);
+            if let Some(route) = route {
+                assert!(route.access.admits(client));
+                if let Target::Split(split) = &route.target {
+                    let some = |service: &ServiceRef| proxy.upstream(service).is_some();
+                    assert!(split.choose(random::bits(), some).is_some());
+                }
+            }
         });
         assert_eq!(allocated, 0, "{host} {path}");
     }

@@ -9,6 +9,7 @@
 
 #![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
 
+mod matching;
 mod restart;
 mod wire;
 
@@ -55,10 +56,15 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let asked = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let (smoke, check) = (asked("--smoke"), asked("--check"));
-    // To see what takes long: the way to the wire alone, or the restart.
+    // To see what takes long: the way to the wire alone, the restart, or finding routes.
     let (wire_only, restart_only) = (asked("--wire"), asked("--restart"));
     if restart_only {
         return if restarts(21).is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if asked("--routes") {
+        let matched = matching::measure();
+        let holds = !check || matching::holds(&matched, 1.0);
+        return if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     if !asked("--bench") && !smoke && !check {
         say("stages: run by `make bench`; nothing to do here");
@@ -84,7 +90,11 @@ fn main() -> ExitCode {
     let measured = measure(sizes, changes);
     let Some(wire) = to_the_wire(smoke, changes) else { return ExitCode::FAILURE };
     let Some(restart) = restarts(5) else { return ExitCode::FAILURE };
-    if (smoke || check) && !holds(&measured, wire, restart, if smoke { 2.0 } else { 1.0 }) {
+    let allowance = if smoke { 2.0 } else { 1.0 };
+    let matched = matching::measure();
+    if (smoke || check)
+        && !(holds(&measured, wire, restart, allowance) & matching::holds(&matched, allowance))
+    {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS

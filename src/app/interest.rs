@@ -87,7 +87,10 @@ impl Interests {
 /// metadata API.
 fn fixed(config: &Config) -> BTreeMap<String, Interest> {
     let listeners = config.listeners.values().filter_map(ListenerConfig::service);
-    let routes = config.routes.values().filter_map(|route| route.service.as_deref());
+    let routes = config
+        .routes
+        .values()
+        .flat_map(|route| route.service.iter().chain(route.split.keys()).map(String::as_str));
     let mut names: BTreeSet<Arc<str>> =
         listeners.chain(routes).map(|text| ServiceRef::parse(text).service).collect();
     let mut open: Vec<Arc<str>> = names.iter().cloned().collect();

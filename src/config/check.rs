@@ -82,16 +82,17 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         }));
         health::Settings::default()
     });
-    let policies = config
-        .services
-        .iter()
-        .filter_map(|(name, service)| service.policy.clone().map(|policy| (name.clone(), policy)));
+    let balances =
+        config.services.iter().map(|(name, service)| (name.clone(), service.balance())).collect();
     let mut routes = config.routes.clone();
     routes.retain(|_, route| {
         config.listeners.contains_key(&route.listener)
             || !document.has(&["listener", &route.listener])
     });
-    let proxy = proxy::Settings::compile(&config.listeners, &routes, &policies.collect());
+    for page in routes.values_mut().flat_map(|route| route.error_pages.values_mut()) {
+        *page = config.base_dir.join(&*page);
+    }
+    let proxy = proxy::Settings::compile(&config.listeners, &routes, &balances);
     let proxy = proxy.unwrap_or_else(|found| {
         problems.extend(found.into_iter().map(|unfit| {
             let mut path: Vec<&str> = unfit.path.iter().map(String::as_str).collect();

@@ -16,10 +16,11 @@ use crate::catalog::locality::LocalityConfig;
 use crate::dns::DnsConfig;
 use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::migrate::confd::ConfdConfig;
+use crate::proxy::config::{QueueConfig, RetryConfig, ServiceBalance};
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
 use crate::render::{ExecConfig, GroupConfig, ResourceConfig};
-use crate::units::Period;
+use crate::units::{Period, Share};
 
 /// A whole configuration, as it was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +101,22 @@ impl Default for LimitsConfig {
 pub struct ServiceConfig {
     /// How endpoints are picked.
     pub policy: Option<String>,
+    /// What maglev and ring-hash go by.
+    pub hash_on: Option<String>,
+    /// How long a new endpoint takes to its full share.
+    pub slow_start: Option<Period>,
+    /// Work that runs at one endpoint at once.
+    pub max_connections: Option<u32>,
+    /// Who waits while every endpoint is full.
+    pub queue: QueueConfig,
+    /// Idle connections to its endpoints that each worker keeps.
+    pub keep_alive: Option<u32>,
+    /// Share of the near endpoints that must be eligible for all work to stay near.
+    pub near: Option<Share>,
+    /// How requests are sent again.
+    pub retries: RetryConfig,
+    /// How long what runs at an instance that leaves may go on.
+    pub drain: Option<Period>,
     /// Who is eligible when nobody is healthy.
     pub when_none_healthy: WhenNoneHealthy,
     /// Replaces the registered ports.
@@ -112,6 +129,24 @@ pub struct ServiceConfig {
     pub outlier: Option<OutlierConfig>,
     /// What follows when an instance turns unhealthy.
     pub on_failure: Option<OnFailureConfig>,
+}
+
+impl ServiceConfig {
+    /// What it says to the proxy.
+    #[must_use]
+    pub fn balance(&self) -> ServiceBalance {
+        ServiceBalance {
+            policy: self.policy.clone(),
+            hash_on: self.hash_on.clone(),
+            slow_start: self.slow_start,
+            max_connections: self.max_connections,
+            queue: self.queue.clone(),
+            keep_alive: self.keep_alive,
+            near: self.near,
+            retries: self.retries.clone(),
+            drain: self.drain,
+        }
+    }
 }
 
 impl Config {

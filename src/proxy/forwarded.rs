@@ -41,6 +41,38 @@ pub fn chain(told: impl Iterator<Item = impl AsRef<str>>, peer: IpAddr, trusted:
     chain
 }
 
+/// The client's address: the peer, or, as far as trusted proxies tell, who stands before them. That
+/// is the last address of `lines` (the values of `X-Forwarded-For`) that is not trusted itself, or the
+/// first one when all are: nginx's `real_ip_recursive`. What is no address ends the chain. Allocates
+/// nothing.
+#[must_use]
+pub fn client<'a>(
+    peer: IpAddr,
+    lines: impl DoubleEndedIterator<Item = &'a str>,
+    trusted: &[IpNet],
+) -> IpAddr {
+    let mut client = peer.to_canonical();
+    let parts = lines.rev().flat_map(|line| line.rsplit([',', ' ', '\t']));
+    for part in parts.filter(|part| !part.is_empty()) {
+        if !within(client, trusted) {
+            break;
+        }
+        let Some(told) = address(part) else { break };
+        client = told;
+    }
+    client
+}
+
+/// An address with or without a port, in brackets or not.
+fn address(text: &str) -> Option<IpAddr> {
+    let address = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?.0,
+        None if text.matches(':').count() == 1 => text.split_once(':')?.0,
+        None => text,
+    };
+    address.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +92,27 @@ mod tests {
             ("trusted, nothing told", &[][..], true, "10.0.0.9"),
         ] {
             assert_eq!(chain(told.iter(), peer, trusted), want, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_last_one_that_no_trusted_proxy_vouches_for() {
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        for (case, peer, lines, want) in [
+            ("nothing told", "10.0.0.1", &[][..], "10.0.0.1"),
+            ("a stranger's word", "192.0.2.1", &["1.2.3.4"][..], "192.0.2.1"),
+            ("one proxy", "10.0.0.1", &["1.2.3.4"][..], "1.2.3.4"),
+            ("a lie before the truth", "10.0.0.1", &["6.6.6.6, 1.2.3.4"][..], "1.2.3.4"),
+            ("two proxies", "10.0.0.1", &["1.2.3.4, 10.0.0.2"][..], "1.2.3.4"),
+            ("two lines", "10.0.0.1", &["6.6.6.6", "1.2.3.4,10.0.0.2"][..], "1.2.3.4"),
+            ("all trusted", "10.0.0.1", &["10.0.0.3, 10.0.0.2"][..], "10.0.0.3"),
+            ("no address", "10.0.0.1", &["1.2.3.4, unknown, 10.0.0.2"][..], "10.0.0.2"),
+            ("with a port", "10.0.0.1", &["1.2.3.4:5678"][..], "1.2.3.4"),
+            ("IPv6", "::ffff:10.0.0.1", &["2001:db8::1, [fd00::1]:80"][..], "2001:db8::1"),
+            ("mapped", "10.0.0.1", &["::ffff:1.2.3.4"][..], "1.2.3.4"),
+        ] {
+            let got = client(peer.parse().unwrap(), lines.iter().copied(), &trusted);
+            assert_eq!(got, want.parse::<IpAddr>().unwrap(), "{case}");
         }
     }
 

@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::balance::{self, Build};
-use super::config::{HttpListenerConfig, ListenerConfig, RouteConfig, TcpListenerConfig};
-use super::route::{RouteTable, ServiceRef, Target};
+use super::config::{
+    HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig,
+};
+use super::route::{RouteTable, ServiceRef};
 use super::upstream::{Endpoint, Upstream};
 use crate::catalog::model::parse_name;
 use crate::catalog::observed::FailureStatus;
@@ -56,14 +58,14 @@ pub struct Unfit {
 }
 
 impl Settings {
-    /// Compiles listeners and routes; `policies` gives the policy of services that name one.
+    /// Compiles listeners and routes; `services` says how work is spread where anything is said.
     ///
     /// # Errors
     /// Everything that can't be, all at once.
     pub fn compile(
         listeners: &BTreeMap<String, ListenerConfig>,
         routes: &BTreeMap<String, RouteConfig>,
-        policies: &BTreeMap<String, String>,
+        services: &BTreeMap<String, ServiceBalance>,
     ) -> Result<Self, Vec<Unfit>> {
         let mut problems = Vec::new();
         let mut settings = Self::default();
@@ -74,6 +76,9 @@ impl Settings {
                     "[listener.{}] is a tcp listener, which has a `service` instead of routes",
                     route.listener
                 ),
+                None if route.listener.is_empty() => {
+                    format!("missing key `listener` in [route.{name}]; add it")
+                }
                 None => no_listener(&route.listener, listeners),
             };
             problems.push(Unfit {
@@ -91,7 +96,8 @@ impl Settings {
                 Err(unfit) => problems.extend(unfit),
             }
         }
-        for (service, name) in policies {
+        for (service, balance) in services {
+            let Some(name) = &balance.policy else { continue };
             match balance::policy(name) {
                 Ok(build) => {
                     settings.policies.insert(service.as_str().into(), build);
@@ -135,15 +141,7 @@ impl Settings {
             (Some(config), None) => {
                 let routes = routes.iter().filter(|(_, route)| route.listener == name);
                 let routes = RouteTable::compile(routes.map(|(name, route)| (&**name, route)));
-                let routes = routes.map_err(|problems| {
-                    let unfit = |(name, message)| Unfit {
-                        path: ["route".into(), name],
-                        key: None,
-                        message,
-                    };
-                    problems.into_iter().map(unfit).collect::<Vec<_>>()
-                })?;
-                Ok(Listener::Http { config: Box::new(config.clone()), routes })
+                Ok(Listener::Http { config: Box::new(config.clone()), routes: routes? })
             }
             (None, Some(config)) => {
                 parse_name("service", &config.service).map_err(|message| own(None, &message))?;
@@ -167,9 +165,7 @@ impl Settings {
             Listener::Tcp { target, .. } => want(target),
             Listener::Http { routes, .. } => {
                 for route in routes.routes() {
-                    if let Target::Service(service) = &route.target {
-                        want(service);
-                    }
+                    route.target.services().for_each(&mut want);
                 }
             }
         }
@@ -262,6 +258,7 @@ mod tests {
                 bind: vec!["127.0.0.1:0".parse().unwrap()],
                 service: (*service).to_owned(),
                 timeouts: TcpTimeouts::default(),
+                sticky: None,
             }),
         };
         let listeners = services.iter().map(|s| ((*s).to_owned(), tcp(s))).collect();
@@ -309,12 +306,8 @@ mod tests {
     fn a_route_to_a_listener_that_is_not_there_is_refused_with_the_nearest_one() {
         let route = RouteConfig {
             listener: "wbe".into(),
-            host: None,
-            path: None,
-            path_exact: None,
             service: Some("web".into()),
-            respond: None,
-            strip_prefix: None,
+            ..RouteConfig::default()
         };
         let config = ListenerConfig {
             http: None,
@@ -322,11 +315,15 @@ mod tests {
                 bind: vec!["127.0.0.1:0".parse().unwrap()],
                 service: "web".into(),
                 timeouts: TcpTimeouts::default(),
+                sticky: None,
             }),
         };
         let listeners = BTreeMap::from([("web".to_owned(), config)]);
         let routes = BTreeMap::from([("api".to_owned(), route)]);
-        let policies = BTreeMap::from([("web".to_owned(), "fastest".to_owned())]);
+        let policies = BTreeMap::from([(
+            "web".to_owned(),
+            ServiceBalance { policy: Some("fastest".into()), ..ServiceBalance::default() },
+        )]);
         let problems = Settings::compile(&listeners, &routes, &policies).unwrap_err();
         let messages: Vec<&str> = problems.iter().map(|p| &*p.message).collect();
         assert!(messages[0].contains("did you mean \"web\"?"), "{messages:?}");

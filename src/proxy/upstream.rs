@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::balance::{Build, PickKey, Policy, Shared};
 use crate::catalog::observed::{Failure, FailureStatus, Observed};
-use crate::catalog::{Instance, Service};
+use crate::catalog::{Instance, Presence, Service};
 
 /// How fast a latency peak is forgotten: after this long, about a third of it is left.
 const DECAY_MICROS: f64 = 10_000_000.0;
@@ -18,6 +18,8 @@ const UNKNOWN_LATENCY_MICROS: u64 = 1000;
 pub struct Upstream {
     /// Who gets work, in the order of the service's eligible instances.
     pub endpoints: Box<[Arc<Endpoint>]>,
+    /// Those of instances that drain: only clients that are bound to one still go there.
+    pub staying: Box<[Arc<Endpoint>]>,
     policy: Box<dyn Policy>,
     shared: Shared,
 }
@@ -70,11 +72,10 @@ impl Upstream {
         previous: Option<&Self>,
         watch: Option<FailureStatus>,
     ) -> Self {
-        let mut endpoints = Vec::new();
-        for instance in service.iter().flat_map(|service| service.eligible.iter()) {
-            let Some(address) = instance.socket(port) else { continue };
+        let endpoint = |instance: &Arc<Instance>| {
+            let address = instance.socket(port)?;
             let known = previous.and_then(|previous| previous.find(instance, address));
-            endpoints.push(Arc::new(Endpoint {
+            Some(Arc::new(Endpoint {
                 address,
                 weight: instance.weight.value(),
                 instance: Arc::clone(instance),
@@ -85,11 +86,18 @@ impl Upstream {
                         .map_or_else(Arc::default, Arc::clone),
                     statuses,
                 }),
-            }));
-        }
+            }))
+        };
+        let stays = |instance: &&Arc<Instance>| {
+            instance.presence == Presence::Draining && instance.health.serves()
+        };
+        let eligible = service.iter().flat_map(|service| service.eligible.iter());
+        let draining = service.iter().flat_map(|service| service.instances.iter()).filter(stays);
+        let endpoints: Box<[_]> = eligible.filter_map(endpoint).collect();
+        let staying = draining.filter_map(endpoint).collect();
         let shared = previous.map_or_else(Shared::default, |known| Arc::clone(&known.shared));
         let policy = policy(&endpoints, Arc::clone(&shared));
-        Self { endpoints: endpoints.into(), policy, shared }
+        Self { endpoints, staying, policy, shared }
     }
 
     /// The endpoint for one more piece of work; `None` when nobody is eligible. Never blocks.
@@ -106,7 +114,7 @@ impl Upstream {
     }
 
     fn find(&self, instance: &Instance, address: SocketAddr) -> Option<&Arc<Endpoint>> {
-        self.endpoints.iter().find(|known| {
+        self.endpoints.iter().chain(&self.staying).find(|known| {
             known.address == address
                 && known.instance.id == instance.id
                 && known.instance.registry == instance.registry
@@ -274,6 +282,30 @@ pub(crate) mod tests {
         );
         drop(work);
         assert_eq!(second.endpoints[0].in_flight(), 0);
+    }
+
+    #[test]
+    fn a_draining_instance_stays_for_its_own_clients_and_keeps_its_load() {
+        let build = policy("p2c").unwrap();
+        let active = instance("a", "10.0.0.1", 80, 1);
+        let first = Upstream::compile(
+            Some(&service("web", std::slice::from_ref(&active))),
+            "",
+            build,
+            None,
+            None,
+        );
+        let _work = first.endpoints[0].begin();
+        let draining =
+            Arc::new(Instance { presence: Presence::Draining, ..Instance::clone(&active) });
+        let emptied = Service {
+            instances: [draining].into(),
+            eligible: [].into(),
+            ..Arc::into_inner(service("web", &[])).unwrap()
+        };
+        let second = Upstream::compile(Some(&emptied), "", build, Some(&first), None);
+        assert!(second.pick(PickKey { random: 0, now_micros: 0 }).is_none());
+        assert_eq!(second.staying[0].in_flight(), 1);
     }
 
     #[test]

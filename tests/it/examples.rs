@@ -185,6 +185,8 @@ async fn the_ingress_carries_requests_by_host_and_path() {
     assert_eq!(get(web, "shop.example", "/cart").await, (ok.clone(), "/cart".into()));
     assert_eq!(get(web, "shop.example", "/api/orders").await, (ok.clone(), "/orders".into()));
     assert_eq!(get(web, "10.0.0.5", "/ready").await, (ok.clone(), "ready\n".into()));
+    assert_eq!(get(web, "www.shop.example", "/cart").await.0, "HTTP/1.1 301 Moved Permanently");
+    assert_eq!(get(web, "shop.example", "/admin/users").await.0, "HTTP/1.1 403 Forbidden");
     let (status, _) = get(web, "other.example", "/cart").await;
     assert_eq!(status, "HTTP/1.1 404 Not Found");
     let postgres = address(&app, "postgres").await;

@@ -1,16 +1,20 @@
 //! What is decided about one request, and what it remembers until its end. Knows nothing of the
 //! library that carries it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts;
 
+use super::access;
 use super::connection::HttpService;
+use super::redirect::{Asked, Redirect};
 use super::refusal::Refusal;
 use crate::proxy::balance::PickKey;
 use crate::proxy::config::{HttpListenerConfig, HttpTimeouts};
-use crate::proxy::route::{Route, ServiceRef, normalise};
+use crate::proxy::forwarded;
+use crate::proxy::route::{RequestView, Route, ServiceRef, Target, normalise};
 use crate::proxy::table::Listener;
 use crate::proxy::upstream::{Endpoint, Work};
 use crate::random;
@@ -24,6 +28,9 @@ pub struct Arrival {
     pub peer: SocketAddr,
 }
 
+/// A path that servers do not agree on.
+pub(super) const AMBIGUOUS: Refusal = Refusal::new(400, "path", "the path can be read in two ways");
+
 /// What one request remembers between the hooks.
 #[derive(Default)]
 pub(super) struct Exchange {
@@ -32,6 +39,12 @@ pub(super) struct Exchange {
     pub(super) generation: u64,
     pub(super) listener: Option<Arc<Listener>>,
     pub(super) route: Option<Arc<Route>>,
+    /// Which service of a split: see [`Target::service`].
+    pub(super) choice: usize,
+    /// The client's address: the peer, or whom trusted proxies tell.
+    pub(super) client: Option<IpAddr>,
+    /// The error page that takes the place of the endpoint's body.
+    pub(super) page: Option<Bytes>,
     pub(super) endpoint: Option<Arc<Endpoint>>,
     pub(super) work: Option<Work>,
     pub(super) tried: Vec<SocketAddr>,
@@ -56,20 +69,75 @@ impl Exchange {
     pub(super) fn decide(&mut self, request: &Parts, now_micros: u64) -> Result<(), Refusal> {
         const GONE: Refusal = Refusal::new(503, "listener", "this listener is being removed");
         const NO_ROUTE: Refusal = Refusal::new(404, "route", "no route leads there");
-        const PATH: Refusal = Refusal::new(400, "path", "the path can be read in two ways");
         self.began_micros = now_micros;
         self.upgrade = request.headers.contains_key("upgrade");
         let Some(arrival) = &self.arrival else { return Err(GONE) };
         let table = arrival.service.current.load();
         self.generation = table.generation;
-        self.listener = table.listener(&arrival.service.name).cloned();
-        let Some(Listener::Http { routes, .. }) = self.listener.as_deref() else {
+        let listener = table.listener(&arrival.service.name).cloned();
+        self.listener.clone_from(&listener);
+        let Some(Listener::Http { routes, config }) = listener.as_deref() else {
             return Err(GONE);
         };
-        let host = host_of(request);
-        let path = normalise(request.uri.path()).ok_or(PATH)?;
-        self.route = Some(Arc::clone(routes.route(host, &path).ok_or(NO_ROUTE)?));
+        let told = request.headers.get_all(forwarded::FOR).iter();
+        let told = told.map(|value| value.to_str().unwrap_or("?"));
+        let client = forwarded::client(arrival.peer.ip(), told, &config.trusted_proxies);
+        self.client = Some(client);
+        let path = normalise(request.uri.path()).ok_or(AMBIGUOUS)?;
+        let view = RequestView {
+            host: host_of(request),
+            path: &path,
+            query: request.uri.query().unwrap_or_default(),
+            method: request.method.as_str(),
+            headers: &request.headers,
+            client,
+        };
+        let route = routes.route(&view).ok_or(NO_ROUTE)?;
+        self.route = Some(Arc::clone(route));
+        if !route.access.admits(client) {
+            return Err(access::FORBIDDEN);
+        }
+        if let Target::Split(split) = &route.target {
+            let usable = |service: &ServiceRef| {
+                table.upstream(service).is_some_and(|upstream| !upstream.endpoints.is_empty())
+            };
+            self.choice = split.choose(random::bits(), usable).unwrap_or_default();
+        }
         Ok(())
+    }
+
+    /// Where a redirect of the route sends the client.
+    pub(super) fn location(&self, redirect: &Redirect, request: &Parts) -> Result<String, Refusal> {
+        let path = request.uri.path();
+        let edited = self.route.as_ref().map(|route| route.path_edits.apply(path));
+        let path = edited.unwrap_or_else(|| Some(path.into())).ok_or(AMBIGUOUS)?;
+        let told = request.headers.get(forwarded::PROTO).filter(|_| self.trusted());
+        let secure = told.is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
+        Ok(redirect.location(Asked {
+            scheme: if secure { "https" } else { "http" },
+            host: host_of(request),
+            path: &path,
+            query: request.uri.query().unwrap_or_default(),
+        }))
+    }
+
+    /// Whether the peer is a proxy whose word counts.
+    pub(super) fn trusted(&self) -> bool {
+        let Some(arrival) = &self.arrival else { return false };
+        let networks = self.config().map(|config| &*config.trusted_proxies);
+        networks.is_some_and(|networks| forwarded::within(arrival.peer.ip(), networks))
+    }
+
+    /// How long each step may take: what the route says, then the listener.
+    pub(super) fn timeouts(&self) -> HttpTimeouts {
+        let mut timeouts = self.config().map(|config| config.timeouts.clone()).unwrap_or_default();
+        if let Some(route) = &self.route {
+            let own = &route.config.timeouts;
+            timeouts.connect = own.connect.unwrap_or(timeouts.connect);
+            timeouts.read = own.read.unwrap_or(timeouts.read);
+            timeouts.tunnel = own.tunnel.unwrap_or(timeouts.tunnel);
+        }
+        timeouts
     }
 
     /// Picks an endpoint that was not tried yet.

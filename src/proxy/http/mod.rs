@@ -1,9 +1,14 @@
 //! HTTP: what is refused before anything is done with it, and the lanes that carry the rest.
 
+pub mod access;
 pub mod carrier;
 pub mod chunks;
 pub mod connection;
+pub mod edits;
+pub mod error_page;
 pub mod exchange;
 pub mod full;
+pub mod redirect;
 pub mod refusal;
+pub mod rewrite;
 pub mod sanitize;

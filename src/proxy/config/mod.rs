@@ -1,4 +1,9 @@
-//! What users write about listeners and routes.
+//! What users write about listeners, routes and the spreading of work.
+
+mod limits;
+mod route;
+mod service;
+mod sticky;
 
 use std::net::SocketAddr;
 
@@ -6,6 +11,14 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::units::{Period, Size};
+
+pub use limits::{QueueConfig, RateBy, RateLimitConfig, RetryConfig};
+pub use route::{
+    HeaderEdits, RedirectConfig, RespondConfig, RespondWhen, RewriteConfig, RouteConfig,
+    RouteTimeouts,
+};
+pub use service::ServiceBalance;
+pub use sticky::StickyConfig;
 
 /// `[listener.NAME.http]` or `[listener.NAME.tcp]`: exactly one kind.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -111,6 +124,9 @@ pub struct TcpListenerConfig {
     /// How long each step may take.
     #[serde(default)]
     pub timeouts: TcpTimeouts,
+    /// How a client comes back to the endpoint that it had.
+    #[serde(default)]
+    pub sticky: Option<StickyConfig>,
 }
 
 /// How long each step of a TCP connection may take.
@@ -127,49 +143,4 @@ impl Default for TcpTimeouts {
     fn default() -> Self {
         Self { connect: Period::from_secs(3), idle: Period::from_secs(3600) }
     }
-}
-
-/// `[route.NAME]`: the most specific route wins, by host, then by the longest path.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RouteConfig {
-    /// Name of the HTTP listener it belongs to.
-    pub listener: String,
-    /// `shop.example`, or `*.shop.example` for every name below; absent: any.
-    pub host: Option<String>,
-    /// A prefix by segment: `/api` takes `/api` and `/api/x`, never `/apis`.
-    pub path: Option<String>,
-    /// This path only.
-    pub path_exact: Option<String>,
-    /// Who gets the requests: a service, or `service:port-name`.
-    pub service: Option<String>,
-    /// An answer given here, without any service.
-    pub respond: Option<RespondConfig>,
-    /// Taken off the front of the path before it goes on.
-    pub strip_prefix: Option<String>,
-}
-
-/// `respond = { … }`: an answer that the proxy gives by itself.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RespondConfig {
-    /// Status code of the answer, 200 to 599.
-    pub status: u16,
-    /// Body of the answer, as `text/plain`.
-    #[serde(default)]
-    pub body: String,
-    /// Always, or only while the process is ready (else 503): what an outer balancer asks.
-    #[serde(default)]
-    pub when: RespondWhen,
-}
-
-/// When a `respond` route gives its status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RespondWhen {
-    /// Always.
-    #[default]
-    Always,
-    /// While the process is ready and not draining; else 503.
-    Ready,
 }

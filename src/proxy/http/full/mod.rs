@@ -3,8 +3,13 @@
 //! Which route, endpoint and headers apply is asked of pure code; this file only tells pingora.
 //! Its own accept loop, balancing and upstream configuration are not used.
 
+mod answer;
+mod blame;
+mod outgoing;
+
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,20 +23,20 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use answer::{answer, dress, redirect, refusal_body, replace_body};
+use blame::{failure_of, status_for};
+
 use super::carrier::Carrier;
-use super::exchange::{Arrival, Exchange, host_of, patience};
+use super::exchange::{Arrival, Exchange, patience};
 use super::refusal::Refusal;
 use crate::catalog::observed::Failure;
 use crate::lifecycle::{Phase, Phases, Readiness};
 use crate::proxy::config::{RespondConfig, RespondWhen};
-use crate::proxy::forwarded;
-use crate::proxy::route::{Route, Target};
+use crate::proxy::route::Target;
 
 /// Endpoints that are tried in all when connecting fails: nothing has been sent by then, so
 /// that trying another one is safe for every method.
 const CONNECTS_MAX: usize = 3;
-/// Response header that shows the generation, to configured networks.
-const GENERATION: &str = "x-portolan-generation";
 
 /// The full lane of one worker, with the worker's own pool of connections to endpoints.
 pub struct FullLane {
@@ -127,8 +132,7 @@ impl ProxyHttp for Full {
             answer(session, exchange, refusal.status, refusal_body(refusal)).await?;
             return Ok(true);
         }
-        let timeouts = exchange.config().map(|config| config.timeouts.clone());
-        let timeouts = timeouts.unwrap_or_default();
+        let timeouts = exchange.timeouts();
         session.as_downstream_mut().set_read_timeout(Some(patience(&timeouts, exchange.upgrade)));
         let route = exchange.route.clone();
         match route.as_ref().map(|route| &route.target) {
@@ -137,7 +141,15 @@ impl ProxyHttp for Full {
                 answer(session, exchange, status, body).await?;
                 Ok(true)
             }
-            Some(Target::Service(wanted)) if exchange.pick(wanted, self.micros()).is_none() => {
+            Some(Target::Redirect(to)) => {
+                redirect(session, exchange, to).await?;
+                Ok(true)
+            }
+            Some(target)
+                if target
+                    .service(exchange.choice)
+                    .is_some_and(|wanted| exchange.pick(wanted, self.micros()).is_none()) =>
+            {
                 const NONE: Refusal =
                     Refusal::new(503, "no-endpoint", "no instance of the service is eligible");
                 answer(session, exchange, NONE.status, refusal_body(NONE)).await?;
@@ -154,14 +166,15 @@ impl ProxyHttp for Full {
     ) -> pingora_error::Result<Box<HttpPeer>> {
         let route = exchange.route.clone();
         let again = exchange.endpoint.as_ref().is_some_and(|e| exchange.tried.contains(&e.address));
-        let endpoint = match (&route.as_ref().map(|route| &route.target), again) {
-            (Some(Target::Service(wanted)), true) => exchange.pick(wanted, self.micros()),
+        let wanted = route.as_ref().and_then(|route| route.target.service(exchange.choice));
+        let endpoint = match (wanted, again) {
+            (Some(wanted), true) => exchange.pick(wanted, self.micros()),
             _ => exchange.endpoint.clone(),
         };
         let Some(endpoint) = endpoint else {
             return Error::e_explain(ErrorType::HTTPStatus(503), "every endpoint was tried");
         };
-        let timeouts = exchange.config().map(|config| config.timeouts.clone()).unwrap_or_default();
+        let timeouts = exchange.timeouts();
         let mut peer = HttpPeer::new(endpoint.address, false, String::new());
         peer.options.connection_timeout = Some(timeouts.connect.0);
         peer.options.read_timeout = Some(patience(&timeouts, exchange.upgrade));
@@ -200,36 +213,7 @@ impl ProxyHttp for Full {
         request: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<()> {
-        to_origin_form(request, exchange.route.as_deref())?;
-        // Equal lengths in several lines were let through as one meaning; one line goes on.
-        let lengths = request.headers.get_all("content-length").iter().count();
-        if lengths > 1
-            && let Some(length) = request.headers.get("content-length").cloned()
-        {
-            request.insert_header("content-length", length)?;
-        }
-        let Some(arrival) = &exchange.arrival else { return Ok(()) };
-        let trusted = exchange
-            .config()
-            .is_some_and(|config| forwarded::within(arrival.peer.ip(), &config.trusted_proxies));
-        let told = session.req_header().headers.get_all(forwarded::FOR);
-        let told = told.iter().filter_map(|value| value.to_str().ok());
-        let chain = forwarded::chain(told, arrival.peer.ip(), trusted);
-        request.insert_header(forwarded::FOR, chain)?;
-        let told = |name| trusted && session.req_header().headers.contains_key(name);
-        if !told(forwarded::PROTO) {
-            request.insert_header(forwarded::PROTO, "http")?;
-        }
-        if !told(forwarded::PORT) {
-            request.insert_header(forwarded::PORT, arrival.service.port.to_string())?;
-        }
-        if !told(forwarded::HOST) {
-            request.insert_header(forwarded::HOST, host_of(session.req_header()))?;
-        }
-        if !trusted {
-            request.remove_header(forwarded::FORWARDED);
-        }
-        Ok(())
+        outgoing::head(session.req_header(), request, exchange)
     }
 
     async fn response_filter(
@@ -250,7 +234,18 @@ impl ProxyHttp for Full {
             exchange.answered = true;
             endpoint.answered(exchange.status, now.saturating_sub(exchange.sent_micros), now);
         }
-        show_generation(response, exchange)
+        dress(session, response, exchange).await
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<Option<Duration>> {
+        replace_body(body, end, exchange);
+        Ok(None)
     }
 
     async fn fail_to_proxy(
@@ -298,96 +293,5 @@ impl ProxyHttp for Full {
 
     fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
         true
-    }
-}
-
-/// The path to ask the endpoint for: in origin form (RFC 9112 §3.2.1), without the route's prefix.
-fn to_origin_form(request: &mut RequestHeader, route: Option<&Route>) -> pingora_error::Result<()> {
-    // The library keeps a target in absolute form as it came, beside a URI of its path alone.
-    let absolute = !request.raw_path().starts_with(b"/") && request.raw_path() != b"*";
-    let strip = route.and_then(|route| route.strip_prefix.as_deref());
-    if !absolute && strip.is_none() {
-        return Ok(());
-    }
-    let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let rest = strip.and_then(|prefix| target.strip_prefix(prefix));
-    let target = match rest {
-        Some(rest) if rest.starts_with('/') => rest.to_owned(),
-        Some(rest) if rest.is_empty() || rest.starts_with('?') => format!("/{rest}"),
-        _ => target.to_owned(),
-    };
-    let uri = target.parse::<http::Uri>().map_err(|error| {
-        Error::because(ErrorType::InvalidHTTPHeader, "the target without its prefix", error)
-    })?;
-    request.set_uri(uri);
-    Ok(())
-}
-
-/// Answers here, in full.
-async fn answer(
-    session: &mut Session,
-    exchange: &mut Exchange,
-    status: u16,
-    body: Bytes,
-) -> pingora_error::Result<()> {
-    exchange.status = status;
-    let mut response = ResponseHeader::build(status, Some(4))?;
-    response.insert_header("content-type", "text/plain")?;
-    response.insert_header("content-length", body.len().to_string())?;
-    show_generation(&mut response, exchange)?;
-    let head_only = session.req_header().method == http::Method::HEAD;
-    let bodyless = head_only || body.is_empty() || status == 204 || status == 304;
-    session.write_response_header(Box::new(response), bodyless).await?;
-    if !bodyless {
-        session.write_response_body(Some(body), true).await?;
-    }
-    Ok(())
-}
-
-fn refusal_body(refusal: Refusal) -> Bytes {
-    Bytes::from(format!("{}\n", refusal.message))
-}
-
-fn show_generation(
-    response: &mut ResponseHeader,
-    exchange: &Exchange,
-) -> pingora_error::Result<()> {
-    let (Some(config), Some(arrival)) = (exchange.config(), &exchange.arrival) else {
-        return Ok(());
-    };
-    if forwarded::within(arrival.peer.ip(), &config.show_generation) {
-        response.insert_header(GENERATION, exchange.generation.to_string())?;
-    }
-    Ok(())
-}
-
-/// How an endpoint failed, by an error at its side; none when it is not to blame: the connection
-/// was not even tried, or the failure is our own.
-fn failure_of(error: &ErrorType) -> Option<Failure> {
-    use ErrorType::{
-        BindError, ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, HTTPStatus,
-        InternalError, ReadTimedout, SocketError, WriteTimedout,
-    };
-    match error {
-        ConnectError | ConnectNoRoute | ConnectRefused | ConnectTimedout => Some(Failure::Connect),
-        ReadTimedout | WriteTimedout => Some(Failure::Timeout),
-        BindError | HTTPStatus(_) | InternalError | SocketError => None,
-        _ => Some(Failure::Reset),
-    }
-}
-
-/// The status that tells the client whose fault it was; 0 when the client itself is gone.
-fn status_for(error: &Error) -> u16 {
-    use ErrorType::{
-        ConnectTimedout, ConnectionClosed, HTTPStatus, ReadTimedout, WriteError, WriteTimedout,
-    };
-    match (error.esource(), error.etype()) {
-        (_, HTTPStatus(status)) => *status,
-        (ErrorSource::Downstream, ReadTimedout) => 408,
-        (ErrorSource::Downstream, WriteError | ConnectionClosed | WriteTimedout) => 0,
-        // A malformed body reaches us as a read error; answering to a closed socket harms nobody.
-        (ErrorSource::Downstream, _) => 400,
-        (_, ConnectTimedout | ReadTimedout | WriteTimedout) => 504,
-        _ => 502,
     }
 }

@@ -1,0 +1,27 @@
+//! What `[service.NAME]` says to the proxy.
+
+use super::limits::{QueueConfig, RetryConfig};
+use crate::units::{Period, Share};
+
+/// How work is spread over the endpoints of one service. Gathered from `[service.NAME]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ServiceBalance {
+    /// Name of the policy; absent: the default one.
+    pub policy: Option<String>,
+    /// What maglev and ring-hash go by: `source`, `header:NAME`, `cookie:NAME` or `path`.
+    pub hash_on: Option<String>,
+    /// How long a new endpoint takes to its full share.
+    pub slow_start: Option<Period>,
+    /// Work that runs at one endpoint at once.
+    pub max_connections: Option<u32>,
+    /// Who waits while every endpoint is full.
+    pub queue: QueueConfig,
+    /// Idle connections to its endpoints that each worker keeps.
+    pub keep_alive: Option<u32>,
+    /// Share of near endpoints that must be eligible for all work to stay near.
+    pub near: Option<Share>,
+    /// How requests are sent again.
+    pub retries: RetryConfig,
+    /// How long what runs at an endpoint that leaves may go on.
+    pub drain: Option<Period>,
+}

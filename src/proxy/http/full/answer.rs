@@ -1,0 +1,145 @@
+//! Answers that are given here, without an endpoint.
+
+use bytes::Bytes;
+use http::HeaderName;
+use pingora_error::Error;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::proxy::forwarded;
+use crate::proxy::http::edits::{Line, Lines};
+use crate::proxy::http::error_page::DESCRIBING;
+use crate::proxy::http::exchange::Exchange;
+use crate::proxy::http::redirect::Redirect;
+use crate::proxy::http::refusal::Refusal;
+
+/// Response header that shows the generation, to configured networks.
+const GENERATION: &str = "x-portolan-generation";
+
+/// Answers here, in full.
+pub(super) async fn answer(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    status: u16,
+    body: Bytes,
+) -> pingora_error::Result<()> {
+    answer_at(session, exchange, status, body, None).await
+}
+
+/// Sends the client to another address.
+pub(super) async fn redirect(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    redirect: &Redirect,
+) -> pingora_error::Result<()> {
+    match exchange.location(redirect, session.req_header()) {
+        Ok(to) => answer_at(session, exchange, redirect.status, Bytes::new(), Some(to)).await,
+        Err(refusal) => answer(session, exchange, refusal.status, refusal_body(refusal)).await,
+    }
+}
+
+async fn answer_at(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    status: u16,
+    body: Bytes,
+    location: Option<String>,
+) -> pingora_error::Result<()> {
+    exchange.status = status;
+    let mut response = ResponseHeader::build(status, Some(6))?;
+    let page = exchange.route.as_ref().and_then(|route| route.error_pages.of(status)).cloned();
+    let (body, kind) = page.map_or((body, "text/plain"), |page| (page.body, page.kind));
+    response.insert_header("content-type", kind)?;
+    response.insert_header("content-length", body.len().to_string())?;
+    if let Some(location) = location {
+        response.insert_header("location", location)?;
+    }
+    if let Some(route) = &exchange.route {
+        route.response_edits.make(&mut response)?;
+    }
+    show_generation(&mut response, exchange)?;
+    let head_only = session.req_header().method == http::Method::HEAD;
+    let bodyless = head_only || body.is_empty() || status == 204 || status == 304;
+    session.write_response_header(Box::new(response), bodyless).await?;
+    if !bodyless {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// Makes an endpoint's answer into what the client gets: the route's error page instead of its body,
+/// and the route's edits of its header.
+pub(super) async fn dress(
+    session: &mut Session,
+    response: &mut ResponseHeader,
+    exchange: &mut Exchange,
+) -> pingora_error::Result<()> {
+    let route = exchange.route.clone().filter(|_| exchange.status >= 200);
+    let Some(route) = route else { return show_generation(response, exchange) };
+    let page = route.error_pages.of(exchange.status);
+    let told = |name| response.headers.get(name).map(http::HeaderValue::as_bytes);
+    let empty = told("transfer-encoding").is_none()
+        && told("content-length").is_none_or(|length| length == b"0");
+    if let Some(page) = page {
+        for name in DESCRIBING {
+            response.remove_header(name);
+        }
+        response.insert_header("content-type", page.kind)?;
+        response.insert_header("content-length", page.body.len().to_string())?;
+    }
+    route.response_edits.make(response)?;
+    show_generation(response, exchange)?;
+    let head_only = session.req_header().method == http::Method::HEAD;
+    if let Some(page) = page.filter(|_| !head_only) {
+        if empty {
+            // No body follows that the page could stand for. The library sees that a header was
+            // written, and does not write this one again.
+            session.write_response_header(Box::new(response.clone()), false).await?;
+            session.write_response_body(Some(page.body.clone()), true).await?;
+        } else {
+            exchange.page = Some(page.body.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Puts the error page, if there is one, in the place of a body that is passing: at its end, so that
+/// the connection to the endpoint can be used again.
+pub(super) fn replace_body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) {
+    if exchange.page.is_some() {
+        *body = if end { exchange.page.take() } else { None };
+    }
+}
+
+impl Lines for ResponseHeader {
+    type Error = Box<Error>;
+
+    fn remove(&mut self, name: &HeaderName) {
+        self.remove_header(name);
+    }
+
+    fn set(&mut self, line: &Line) -> pingora_error::Result<()> {
+        self.insert_header(line.written.clone(), line.value.clone())
+    }
+
+    fn add(&mut self, line: &Line) -> pingora_error::Result<()> {
+        self.append_header(line.written.clone(), line.value.clone()).map(drop)
+    }
+}
+
+pub(super) fn refusal_body(refusal: Refusal) -> Bytes {
+    Bytes::from(format!("{}\n", refusal.message))
+}
+
+pub(super) fn show_generation(
+    response: &mut ResponseHeader,
+    exchange: &Exchange,
+) -> pingora_error::Result<()> {
+    let (Some(config), Some(arrival)) = (exchange.config(), &exchange.arrival) else {
+        return Ok(());
+    };
+    if forwarded::within(arrival.peer.ip(), &config.show_generation) {
+        response.insert_header(GENERATION, exchange.generation.to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Whose fault an error is: the endpoint's, the client's or our own.
+
+use pingora_core::prelude::{Error, ErrorType};
+use pingora_error::ErrorSource;
+
+use crate::catalog::observed::Failure;
+
+/// How an endpoint failed, by an error at its side; none when it is not to blame: the connection
+/// was not even tried, or the failure is our own.
+pub(super) fn failure_of(error: &ErrorType) -> Option<Failure> {
+    use ErrorType::{
+        BindError, ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, HTTPStatus,
+        InternalError, ReadTimedout, SocketError, WriteTimedout,
+    };
+    match error {
+        ConnectError | ConnectNoRoute | ConnectRefused | ConnectTimedout => Some(Failure::Connect),
+        ReadTimedout | WriteTimedout => Some(Failure::Timeout),
+        BindError | HTTPStatus(_) | InternalError | SocketError => None,
+        _ => Some(Failure::Reset),
+    }
+}
+
+/// The status that tells the client whose fault it was; 0 when the client itself is gone.
+pub(super) fn status_for(error: &Error) -> u16 {
+    use ErrorType::{
+        ConnectTimedout, ConnectionClosed, HTTPStatus, ReadTimedout, WriteError, WriteTimedout,
+    };
+    match (error.esource(), error.etype()) {
+        (_, HTTPStatus(status)) => *status,
+        (ErrorSource::Downstream, ReadTimedout) => 408,
+        (ErrorSource::Downstream, WriteError | ConnectionClosed | WriteTimedout) => 0,
+        // A malformed body reaches us as a read error; answering to a closed socket harms nobody.
+        (ErrorSource::Downstream, _) => 400,
+        (_, ConnectTimedout | ReadTimedout | WriteTimedout) => 504,
+        _ => 502,
+    }
+}
