@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::config::{RespondConfig, RouteConfig};
+use super::route_metrics::RouteHandle;
 use crate::catalog::model::parse_name;
 
 /// One compiled route.
@@ -22,6 +23,8 @@ pub struct Route {
     pub strip_prefix: Option<Box<str>>,
     /// As it was configured.
     pub config: RouteConfig,
+    /// What is counted of it.
+    pub counters: RouteHandle,
 }
 
 /// Where a route or a TCP listener leads.
@@ -117,6 +120,7 @@ impl RouteTable {
             target,
             strip_prefix: strip.filter(|prefix| !prefix.is_empty()).map(Into::into),
             config: config.clone(),
+            counters: RouteHandle::default(),
         });
 
         let paths = match config.host.as_deref() {

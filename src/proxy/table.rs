@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::balance::{self, Build};
 use super::config::{
-    HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig,
+    AccessLogConfig, HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig,
 };
+use super::log::Rule;
 use super::route::{RouteTable, ServiceRef, Target};
 use super::upstream::{Endpoint, Upstream};
 use crate::catalog::model::parse_name;
@@ -36,6 +37,8 @@ pub enum Listener {
         config: Box<HttpListenerConfig>,
         /// Its routes.
         routes: RouteTable,
+        /// Its access log.
+        log: Option<Rule>,
     },
     /// TCP, to one service.
     Tcp {
@@ -119,6 +122,22 @@ impl Settings {
         self
     }
 
+    /// The same, with the access log that each HTTP listener has, or `all` of them have.
+    #[must_use]
+    pub fn logging(mut self, all: Option<&AccessLogConfig>) -> Self {
+        for listener in self.listeners.values_mut().filter_map(Arc::get_mut) {
+            if let Listener::Http { config, log, .. } = listener {
+                *log = config.access_log.as_ref().or(all).and_then(Rule::compile);
+            }
+        }
+        self
+    }
+
+    /// The access logs of all listeners.
+    pub fn logs(&self) -> impl Iterator<Item = &Rule> {
+        self.listeners.values().filter_map(|listener| listener.log())
+    }
+
     fn listener_of(
         name: &str,
         listener: &ListenerConfig,
@@ -146,7 +165,7 @@ impl Settings {
                     };
                     problems.into_iter().map(unfit).collect::<Vec<_>>()
                 })?;
-                Ok(Listener::Http { config: Box::new(config.clone()), routes })
+                Ok(Listener::Http { config: Box::new(config.clone()), routes, log: None })
             }
             (None, Some(config)) => {
                 parse_name("service", &config.service).map_err(|message| own(None, &message))?;

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
+use tokio::time::Instant;
 
 use super::connection::HttpService;
 use super::refusal::Refusal;
+use super::story::Story;
 use crate::proxy::balance::PickKey;
 use crate::proxy::config::{HttpListenerConfig, HttpTimeouts};
 use crate::proxy::route::{Route, ServiceRef, normalise};
@@ -22,6 +24,8 @@ pub struct Arrival {
     pub service: Arc<HttpService>,
     /// Who sent it.
     pub peer: SocketAddr,
+    /// When the last byte of its head was there.
+    pub received: Instant,
 }
 
 /// What one request remembers between the hooks.
@@ -41,6 +45,8 @@ pub(super) struct Exchange {
     pub(super) status: u16,
     /// The endpoint has answered; what breaks after that is counted only if its answer did.
     pub(super) answered: bool,
+    /// For its line in the log, and for the metrics.
+    pub(super) story: Story,
 }
 
 impl Exchange {
@@ -85,6 +91,7 @@ impl Exchange {
         if self.tried.is_empty() {
             self.generation = table.generation;
         }
+        self.story.picked(&wanted.key);
         self.work = Some(endpoint.begin());
         self.sent_micros = key.now_micros;
         self.endpoint = Some(Arc::clone(&endpoint));

@@ -7,3 +7,5 @@ pub mod exchange;
 pub mod full;
 pub mod refusal;
 pub mod sanitize;
+mod story;
+pub mod trace;

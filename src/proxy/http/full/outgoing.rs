@@ -5,6 +5,7 @@ use pingora_http::RequestHeader;
 
 use crate::proxy::forwarded;
 use crate::proxy::http::exchange::{Exchange, host_of};
+use crate::proxy::http::trace;
 use crate::proxy::route::Route;
 
 /// Makes `request`, a copy of what `came`, into what goes on.
@@ -41,6 +42,23 @@ pub(super) fn head(
     }
     if !trusted {
         request.remove_header(forwarded::FORWARDED);
+    }
+    Ok(())
+}
+
+/// Gives `request`, a copy of what `came`, the trace context and the id that it is to have.
+pub(super) fn trace(
+    came: &RequestHeader,
+    request: &mut RequestHeader,
+    exchange: &mut Exchange,
+) -> pingora_error::Result<()> {
+    let made = exchange.made(came);
+    if let Some(parent) = made.traceparent() {
+        request.remove_header(trace::TRACESTATE);
+        request.insert_header(trace::TRACEPARENT, parent)?;
+    }
+    if let Some(id) = made.request_id() {
+        request.insert_header(trace::REQUEST_ID, id)?;
     }
     Ok(())
 }
