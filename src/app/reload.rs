@@ -87,6 +87,8 @@ impl Running {
             .sockets
             .prepare(&config, &mut Adopted::none())
             .map_err(|error| vec![error.to_string()])?;
+        let logs = self.workers.logs().open(&prepared.proxy, &config.base_dir);
+        logs.map_err(|error| vec![error.to_string()])?;
 
         let mut changed = differences(&self.config, &config);
         let templates = checksums(&prepared.resources);
@@ -118,6 +120,8 @@ impl Running {
         let generation = published.map_or(0, |snapshot| snapshot.generation);
         self.sockets.follow(&config);
         self.sockets.commit(bound, &self.workers);
+        self.workers.follow(&config);
+        self.workers.logs().reopen();
         self.connections.set_max(config.limits.connections);
         self.renderer().follow(prepared.resources, &config.groups);
         self.rendered.send_replace(rendered::of(&self.renderer()));
@@ -260,6 +264,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     }
     if before.health != now.health {
         changed.push("health".to_owned());
+    }
+    if before.access_log != now.access_log {
+        changed.push("access_log".to_owned());
     }
     if before.exec != now.exec {
         changed.push("exec".to_owned());
