@@ -4,13 +4,33 @@
 //! step is one hash look-up, per host candidate and per path segment, so that ten thousand routes
 //! cost what ten do.
 
+pub mod explain;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::config::{RespondConfig, RouteConfig};
 use super::route_metrics::RouteHandle;
 use crate::catalog::model::parse_name;
+
+/// What routes see of a request: a normalised view, never the bytes that go on.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestView<'a> {
+    /// `Host` as it was sent, with or without a port; `""` if there is none.
+    pub host: &'a str,
+    /// The path as [`normalise`] gives it.
+    pub path: &'a str,
+    /// The query as it was sent, without its `?`; `""` if there is none.
+    pub query: &'a str,
+    /// The method as it was sent.
+    pub method: &'a str,
+    /// Header lines.
+    pub headers: &'a http::HeaderMap,
+    /// Address of the client: the peer, or whom trusted proxies tell.
+    pub client: IpAddr,
+}
 
 /// One compiled route.
 #[derive(Debug, PartialEq)]
