@@ -16,9 +16,9 @@ use crate::config::Config;
 use crate::dns::{DnsServer, Forwarder};
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
+use crate::proxy;
 use crate::proxy::log::{self, Sinks};
 use crate::proxy::serve::{Share, Worker};
-use crate::proxy;
 
 /// A socket for the DNS thread, and the word that closes it.
 #[derive(Debug)]

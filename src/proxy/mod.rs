@@ -6,6 +6,7 @@
 
 pub mod balance;
 pub mod config;
+pub mod explain;
 pub mod forwarded;
 pub mod http;
 pub mod log;

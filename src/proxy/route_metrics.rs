@@ -45,14 +45,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 6] = [
-        Self::Connect,
-        Self::Timeout,
-        Self::Reset,
-        Self::Client,
-        Self::Internal,
-        Self::Refused,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Connect, Self::Timeout, Self::Reset, Self::Client, Self::Internal, Self::Refused];
 
     /// For labels and logs.
     #[must_use]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::balance::{self, Build};
 use super::config::{
-    AccessLogConfig, HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig,
+    AccessLogConfig, HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance,
+    TcpListenerConfig,
 };
 use super::log::Rule;
 use super::route::{RouteTable, ServiceRef, Target};
@@ -24,6 +25,8 @@ pub struct Settings {
     /// What routes and listeners want: the ports of each service.
     wanted: HashMap<Arc<str>, Vec<ServiceRef>>,
     policies: HashMap<Arc<str>, Build>,
+    /// As it was configured, for those who ask.
+    balances: HashMap<Arc<str>, ServiceBalance>,
     /// Services whose endpoints are watched, and which of their answers are failures.
     watched: HashMap<Arc<str>, FailureStatus>,
 }
@@ -97,6 +100,7 @@ impl Settings {
             }
         }
         for (service, balance) in services {
+            settings.balances.insert(service.as_str().into(), balance.clone());
             let Some(name) = &balance.policy else { continue };
             match balance::policy(name) {
                 Ok(build) => {
@@ -131,6 +135,17 @@ impl Settings {
             }
         }
         self
+    }
+
+    /// Every listener by its name, in no order that means anything.
+    pub fn listeners(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Listener>)> {
+        self.listeners.iter()
+    }
+
+    /// What is configured about spreading the work of `service`.
+    #[must_use]
+    pub fn balance(&self, service: &str) -> Option<&ServiceBalance> {
+        self.balances.get(service)
     }
 
     /// The access logs of all listeners.
@@ -250,6 +265,12 @@ impl ProxyTable {
             None => settings.wanted.keys().for_each(refresh),
         }
         Self { generation: snapshot.generation, settings: Arc::clone(settings), upstreams }
+    }
+
+    /// What the configuration says.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The listener called `name`; none when a reload took it away.

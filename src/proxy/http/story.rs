@@ -114,7 +114,7 @@ pub(super) fn tell(exchange: &Exchange, seen: &Seen<'_>, now: u64) {
     let span = |from: u64, to: u64| (from > 0 && to > 0).then(|| to.saturating_sub(from));
     let outcome = Outcome {
         status: exchange.status,
-        fault: seen.fault.or(story.refused.map(|_| Fault::Refused)),
+        fault: seen.fault.or_else(|| story.refused.map(|_| Fault::Refused)),
         duration: now.saturating_sub(began),
         response: span(story.sent, story.answered),
         added: span(began, story.sent),

@@ -179,7 +179,9 @@ mod tests {
         assert_eq!(decide(&[], (pass, keep), false), Made::default());
         let kept = decide(&[(TRACEPARENT, &valid)], (make, keep), false);
         assert_eq!(kept, Made::default(), "a valid one goes on as it came");
-        for lines in [&[][..], &[(TRACEPARENT, "00-x")], &[(TRACEPARENT, &valid), (TRACEPARENT, &valid)]] {
+        for lines in
+            [&[][..], &[(TRACEPARENT, "00-x")], &[(TRACEPARENT, &valid), (TRACEPARENT, &valid)]]
+        {
             let made = decide(lines, (make, keep), false);
             let parent = std::str::from_utf8(made.traceparent().unwrap()).unwrap().to_owned();
             let came = headers(lines);

@@ -28,9 +28,7 @@ pub fn json(text: &[u8], out: &mut Vec<u8>) {
 }
 
 fn json_text(text: &[u8], out: &mut Vec<u8>) {
-    let plain = |byte: u8| {
-        byte >= b' ' && !matches!(byte, b'"' | b'\\' | 0x7f | 0xc2 | 0xe2)
-    };
+    let plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\' | 0x7f | 0xc2 | 0xe2);
     let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| !plain(*byte)) {
         out.extend_from_slice(&rest[..at]);
@@ -85,10 +83,20 @@ mod tests {
         for (case, text, in_combined, in_json) in [
             ("plain", &b"GET /a?b=c"[..], "GET /a?b=c", "GET /a?b=c"),
             ("quotes", b"a\"b\\c", "a\\x22b\\x5Cc", "a\\\"b\\\\c"),
-            ("a new line", b"a\r\nb\0\x1b[0m\x7f", "a\\x0D\\x0Ab\\x00\\x1B[0m\\x7F", "a\\u000D\\u000Ab\\u0000\\u001B[0m\\u007F"),
+            (
+                "a new line",
+                b"a\r\nb\0\x1b[0m\x7f",
+                "a\\x0D\\x0Ab\\x00\\x1B[0m\\x7F",
+                "a\\u000D\\u000Ab\\u0000\\u001B[0m\\u007F",
+            ),
             ("UTF-8", "ü€".as_bytes(), "\\xC3\\xBC\\xE2\\x82\\xAC", "ü€"),
             ("not UTF-8", b"\xff\xc3(", "\\xFF\\xC3(", "\\\\xFF\\\\xC3("),
-            ("separators", "\u{85}\u{2028}\u{2029}©".as_bytes(), "\\xC2\\x85\\xE2\\x80\\xA8\\xE2\\x80\\xA9\\xC2\\xA9", "\\u0085\\u2028\\u2029©"),
+            (
+                "separators",
+                "\u{85}\u{2028}\u{2029}©".as_bytes(),
+                "\\xC2\\x85\\xE2\\x80\\xA8\\xE2\\x80\\xA9\\xC2\\xA9",
+                "\\u0085\\u2028\\u2029©",
+            ),
             ("tab", b"\t", "\\x09", "\\u0009"),
         ] {
             assert_eq!(with(combined, text), in_combined, "{case}");

@@ -73,7 +73,11 @@ fn combined_is_what_nginx_writes() {
             Record { user_agent: Some(b"\" 200 0 \"\\\n\xff"), ..record() },
             r#""GET /a?b=c HTTP/1.1" 200 2 "-" "\x22 200 0 \x22\x5C\x0A\xFF""#,
         ),
-        ("nothing", Record { request: RequestLine::Raw(b""), status: 408, ..record() }, r#""-" 408 2 "-" "-""#),
+        (
+            "nothing",
+            Record { request: RequestLine::Raw(b""), status: 408, ..record() },
+            r#""-" 408 2 "-" "-""#,
+        ),
         (
             "no request",
             Record { request: RequestLine::Raw(b"\x16\x03\x01"), status: 400, ..record() },

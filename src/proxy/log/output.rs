@@ -10,6 +10,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -20,8 +21,6 @@ use crate::proxy::config::LogTarget;
 const LOOK: Duration = Duration::from_secs(1);
 /// A syslog server's name is looked up again after this long.
 const RESOLVE: Duration = Duration::from_secs(60);
-/// Pause before something that takes nothing now is offered it again.
-const BUSY: Duration = Duration::from_millis(5);
 
 /// An open log.
 #[derive(Debug)]
@@ -131,11 +130,17 @@ fn write_all(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(BUSY),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_room(file),
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Returns once `file` takes bytes again, or is broken, which the next write will tell.
+fn wait_for_room(file: &File) {
+    // An error is an interruption: then it is tried again.
+    let _ = poll(&mut [PollFd::new(file, PollFlags::OUT)], None);
 }
 
 impl LogFile {
@@ -215,6 +220,10 @@ impl Syslog {
 }
 
 impl Socket {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "it blocks on DNS in the writer's own thread, where nobody is carried"
+    )]
     fn reach(to: &LogTarget) -> io::Result<Self> {
         match to {
             LogTarget::Unix(path) => {

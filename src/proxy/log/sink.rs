@@ -214,17 +214,14 @@ impl Sink {
 
     fn finish(&self, deadline: Instant) {
         let (done, finished) = sync_channel(1);
-        loop {
-            match self.writer.try_send(Message::Done(done.clone())) {
-                Ok(()) => break,
-                Err(TrySendError::Full(_)) if Instant::now() < deadline => {
-                    thread::sleep(Duration::from_millis(5));
-                }
-                Err(_) => return,
-            }
+        let writer = self.writer.clone();
+        // One that takes nothing any more must not hold us up: another thread waits for it.
+        let asking = thread::Builder::new().name("access-log-end".into());
+        let asked = asking.spawn(move || writer.send(Message::Done(done)));
+        if asked.is_ok() {
+            // An error means that it does not take its lines: they are lost with the process.
+            let _ = finished.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
-        // An error means that it does not take its lines: they are lost with the process.
-        let _ = finished.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -251,7 +248,9 @@ fn write(mut output: Output, messages: &Receiver<Message>, shared: &Shared, metr
                         let to = output.name();
                         tracing::warn!(to, %error, "the access log cannot be written; its lines are lost");
                     }
-                    None if failing => tracing::info!(to = output.name(), "the access log is written again"),
+                    None if failing => {
+                        tracing::info!(to = output.name(), "the access log is written again");
+                    }
                     _ => {}
                 }
                 failing = failed.error.is_some();

@@ -82,6 +82,7 @@ impl Log {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "a file tells nobody when it changes")]
 fn until(what: &str, mut there: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !there() {
