@@ -52,7 +52,8 @@ async fn read(file: &Path) -> Result<Loaded, Vec<String>> {
 impl Running {
     /// Applies `loaded`, or says why it can't be and leaves everything as it is.
     pub(super) async fn reload(&mut self, loaded: Loaded) -> Result<Report, Vec<String>> {
-        let result = self.apply(loaded).await;
+        // Boxed: two configurations are large, and every caller would hold them.
+        let result = Box::pin(self.apply(loaded)).await;
         match &result {
             Ok(report) => {
                 self.note(&[]);

@@ -187,8 +187,8 @@ proptest! {
         let Some(fields) = found.captures(&line) else {
             return Err(TestCaseError::fail(String::from_utf8_lossy(&line).into_owned()));
         };
-        prop_assert_eq!(&fields[4], status.to_string().as_bytes());
-        prop_assert_eq!(&fields[5], bytes_out.to_string().as_bytes());
+        let wanted = [status.to_string(), bytes_out.to_string()];
+        prop_assert_eq!([&fields[4], &fields[5]], [wanted[0].as_bytes(), wanted[1].as_bytes()]);
 
         let line = told(json, &record);
         prop_assert!(!line.contains(&b'\n'));
