@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::collect::states;
 use super::explain::{Explain, explain};
 use super::push::{Push, push};
-use super::why::{Reasons, why};
+use super::why::{Reasons, UrlReasons, why};
 use crate::catalog::publish::Current;
 use crate::catalog::{Instance, Service, Snapshot};
 use crate::lifecycle::Readiness;
@@ -46,6 +46,8 @@ pub struct Admin {
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Why services answer as they do.
     pub why: Reasons,
+    /// Why requests go where they go.
+    pub why_url: UrlReasons,
     /// Takes pushed results of checks.
     pub push: Push,
     /// Why names are answered as they are.
@@ -235,7 +237,7 @@ async fn reload(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn unknown() -> Response {
     let message = "there are /healthz, /readyz, /metrics, /v1/status, /v1/services, \
-                   /v1/services/NAME, /v1/why?service=NAME, /v1/dns/explain?name=NAME, \
+                   /v1/services/NAME, /v1/why?service=NAME, /v1/why?url=URL, /v1/dns/explain?name=NAME, \
                    PUT /v1/health/SERVICE/ID and POST /v1/reload\n";
     (StatusCode::NOT_FOUND, message).into_response()
 }

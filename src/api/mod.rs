@@ -17,4 +17,4 @@ pub use config::AdminConfig;
 pub use explain::Explain;
 pub use mesos::{MesosAnswers, MesosQuestion, mesos};
 pub use push::{Push, PushRefusal};
-pub use why::Reasons;
+pub use why::{Inquiry as UrlInquiry, Reasons, UrlReasons};

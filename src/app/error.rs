@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::catalog::store::StoreError;
 use crate::net::listen::ListenError;
+use crate::proxy::log::OpenError;
 
 /// Why the application cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,9 @@ pub enum StartError {
     /// A socket could not be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// An access log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
     /// The directory of the state cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

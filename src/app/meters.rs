@@ -1,12 +1,17 @@
 //! The metrics of every room.
 
+use std::sync::Arc;
+
 use crate::catalog::store::writer;
 use crate::health::OutlierMetrics;
 use crate::health::deliver::EventMetrics;
+use crate::proxy::log::Sinks;
 use crate::{api, dns, health, proxy, registry, render};
 
 /// The metrics of every room, registered once.
 pub(super) struct Meters {
+    /// The access logs, which count what they write.
+    pub(super) logs: Arc<Sinks>,
     pub(super) accept: crate::net::accept::Metrics,
     pub(super) dns: dns::Metrics,
     pub(super) events: EventMetrics,
@@ -28,6 +33,7 @@ impl Meters {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build))?;
         Ok(Self {
+            logs: Arc::new(Sinks::new(proxy::log::Metrics::register(registry)?)),
             accept: crate::net::accept::Metrics::register(registry)?,
             dns: dns::Metrics::register(registry)?,
             events: EventMetrics::register(registry)?,

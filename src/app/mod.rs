@@ -16,6 +16,7 @@ mod rendered;
 mod sight;
 mod sockets;
 mod status;
+mod urls;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -138,6 +139,7 @@ impl App {
         let admin_socket = admin::bind_unix(&config, data_dir.as_ref())?;
         let mut sockets = Sockets::default();
         let prepared_sockets = sockets.prepare(&config, &mut adopted)?;
+        meters.logs.open(&prepared.proxy, &config.base_dir)?;
         if adopted.left() > 0 {
             tracing::warn!(
                 count = adopted.left(),
@@ -236,6 +238,7 @@ impl App {
                 last_reload: Arc::clone(&last_reload),
             }),
             why: status::reasons(&sight, health.checks()),
+            why_url: urls::reasons(&tables, &sight),
             push: health::push(health.checks()),
             explain: names::explainer(&tables, &sight, workers.forwarder()),
             reloads: reloads.clone(),
@@ -355,14 +358,9 @@ impl App {
         self.readiness.set(false);
         self.child.stop().await;
         self.lifecycle.advance(Phase::Stopped);
-        let workers = self.running.lock().await.workers.take();
-        // A thread that panicked has said so; joining blocks, so it is done aside.
-        let _ = tokio::task::spawn_blocking(move || {
-            for thread in workers {
-                let _ = thread.join();
-            }
-        })
-        .await;
+        let workers = self.running.lock().await.workers.end();
+        // An error means that it panicked; the process ends all the same.
+        let _ = tokio::task::spawn_blocking(workers).await;
         for task in self.tasks.drain(..) {
             let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
         }

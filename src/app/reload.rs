@@ -52,7 +52,8 @@ async fn read(file: &Path) -> Result<Loaded, Vec<String>> {
 impl Running {
     /// Applies `loaded`, or says why it can't be and leaves everything as it is.
     pub(super) async fn reload(&mut self, loaded: Loaded) -> Result<Report, Vec<String>> {
-        let result = self.apply(loaded).await;
+        // Boxed: two configurations are large, and every caller would hold them.
+        let result = Box::pin(self.apply(loaded)).await;
         match &result {
             Ok(report) => {
                 self.note(&[]);
@@ -87,6 +88,8 @@ impl Running {
             .sockets
             .prepare(&config, &mut Adopted::none())
             .map_err(|error| vec![error.to_string()])?;
+        let logs = self.workers.logs().open(&prepared.proxy, &config.base_dir);
+        logs.map_err(|error| vec![error.to_string()])?;
 
         let mut changed = differences(&self.config, &config);
         let templates = checksums(&prepared.resources);
@@ -118,6 +121,8 @@ impl Running {
         let generation = published.map_or(0, |snapshot| snapshot.generation);
         self.sockets.follow(&config);
         self.sockets.commit(bound, &self.workers);
+        self.workers.follow(&config);
+        self.workers.logs().reopen();
         self.connections.set_max(config.limits.connections);
         self.renderer().follow(prepared.resources, &config.groups);
         self.rendered.send_replace(rendered::of(&self.renderer()));
@@ -260,6 +265,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     }
     if before.health != now.health {
         changed.push("health".to_owned());
+    }
+    if before.access_log != now.access_log {
+        changed.push("access_log".to_owned());
     }
     if before.exec != now.exec {
         changed.push("exec".to_owned());

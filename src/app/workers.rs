@@ -16,6 +16,8 @@ use crate::config::Config;
 use crate::dns::{DnsServer, Forwarder};
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
+use crate::proxy;
+use crate::proxy::log::{self, Sinks};
 use crate::proxy::serve::{Share, Worker};
 
 /// A socket for the DNS thread, and the word that closes it.
@@ -34,6 +36,8 @@ pub(super) struct Workers {
     dns: mpsc::UnboundedSender<DnsSocket>,
     forwarder: Forwarder,
     threads: Vec<JoinHandle<()>>,
+    logs: Arc<Sinks>,
+    counted: proxy::metrics::Metrics,
 }
 
 impl Workers {
@@ -52,7 +56,10 @@ impl Workers {
         let (metrics, phases) = (meters.dns.clone(), lifecycle.phases());
         let server = DnsServer::new(table, metrics, phases.clone());
         let forwarder = server.forwarder();
-        let mut workers = Self { data: Vec::new(), dns, forwarder, threads: Vec::new() };
+        let (logs, counted) = (Arc::clone(&meters.logs), meters.proxy.clone());
+        let mut workers =
+            Self { data: Vec::new(), dns, forwarder, threads: Vec::new(), logs, counted };
+        workers.follow(config);
         for number in 0..count {
             let (shares, receiver) = mpsc::unbounded_channel();
             let current = current(tables, |tables| Arc::clone(&tables.proxy));
@@ -74,6 +81,7 @@ impl Workers {
                 );
                 tokio::select! {
                     () = data(worker, receiver) => {}
+                    () = log::flush_in_time() => {}
                     () = ends.reached(Phase::Stopped) => {}
                 }
             })?;
@@ -92,6 +100,16 @@ impl Workers {
         Ok(())
     }
 
+    /// The access logs.
+    pub(super) fn logs(&self) -> &Sinks {
+        &self.logs
+    }
+
+    /// From now on as much is counted as `config` says.
+    pub(super) fn follow(&self, config: &Config) {
+        self.counted.set_routes_max(config.limits.metric_routes);
+    }
+
     /// What forwards names of DNS.
     pub(super) fn forwarder(&self) -> Forwarder {
         self.forwarder.clone()
@@ -102,9 +120,17 @@ impl Workers {
         self.dns.send(socket).map_err(|_| io::Error::other("the DNS thread has ended"))
     }
 
-    /// The threads, to be joined after the process has stopped.
-    pub(super) fn take(&mut self) -> Vec<JoinHandle<()>> {
-        std::mem::take(&mut self.threads)
+    /// Joins the threads after the process has stopped, and returns once their last words are
+    /// written. It blocks, so that it is done aside.
+    pub(super) fn end(&mut self) -> impl FnOnce() + Send + 'static {
+        let (threads, logs) = (std::mem::take(&mut self.threads), Arc::clone(&self.logs));
+        move || {
+            for thread in threads {
+                // A thread that panicked has said so.
+                let _ = thread.join();
+            }
+            logs.finish();
+        }
     }
 
     /// Runs `serve` on a thread with a single-threaded runtime.
@@ -119,6 +145,9 @@ impl Workers {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(name).spawn(move || {
             runtime.block_on(async move { serve().await });
+            // What is cut now may still have its line.
+            drop(runtime);
+            log::flush();
         })?;
         self.threads.push(thread);
         Ok(())

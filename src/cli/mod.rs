@@ -7,6 +7,7 @@ mod reload;
 mod render;
 mod run;
 mod why;
+mod why_url;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -45,7 +46,8 @@ pub enum Command {
     #[command(disable_help_flag = true)]
     Migrate(migrate::Migrate),
     /// Tell why a service answers as it does: each instance, eligible or not, by whose word, since
-    /// when, and its last ten transitions. Asks the running process.
+    /// when, and its last ten transitions. Or why a request goes where it goes: its route and why
+    /// it won, and each endpoint. Asks the running process.
     Why(why::Why),
     /// Ask a running process to read its configuration again, and tell what it said.
     Reload(Source),

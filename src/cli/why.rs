@@ -1,4 +1,5 @@
-//! `portolan why`: why a service or a name answers as it does, told by the running process.
+//! `portolan why`: why a service or a name answers as it does, or a request goes where it goes, told
+//! by the running process.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -6,19 +7,25 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::ask::ask;
-use super::{Source, complain, exit, load, say};
+use super::{Source, complain, exit, load, say, why_url};
 
 /// What to explain.
 #[derive(Debug, clap::Args)]
 pub struct Why {
-    /// `service/NAME`, or a name of DNS; without it, the services in which not every instance gets
-    /// work.
-    #[arg(value_name = "service/NAME | DNS.NAME", value_parser = subject)]
+    /// `service/NAME`, the URL of a request, or a name of DNS; without it, the services in which not
+    /// every instance gets work.
+    #[arg(value_name = "service/NAME | http://HOST/PATH | DNS.NAME", value_parser = subject)]
     subject: Option<Subject>,
     /// The type that is asked for, for a name of DNS.
     #[arg(long = "type", value_name = "TYPE", default_value = "A")]
     qtype: String,
-    /// Who asks, for a name of DNS; by default this host.
+    /// The method, for a URL.
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// A header line as `Name: value`, for a URL; as often as need be.
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Who asks, for a name of DNS or a URL; by default this host.
     #[arg(long, value_name = "ADDRESS")]
     client: Option<std::net::IpAddr>,
     /// The answer as JSON, as `GET /v1/why` or `GET /v1/dns/explain` gives it.
@@ -33,18 +40,26 @@ pub struct Why {
 enum Subject {
     /// A service by its name.
     Service(String),
+    /// A request by its URL.
+    Url(String),
     /// A name of DNS.
     Name(String),
 }
 
-/// The service in `service/NAME`, or else a name of DNS, which has a dot.
+/// The service in `service/NAME`, a URL, or else a name of DNS, which has a dot.
 fn subject(text: &str) -> Result<Subject, String> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Ok(Subject::Url(text.to_owned()));
+    }
     match text.split_once('/') {
         Some(("service", name)) if !name.is_empty() => Ok(Subject::Service(name.to_owned())),
-        Some((kind, _)) => Err(format!("nothing is known about a {kind:?}; ask for service/NAME")),
+        Some((kind, _)) => Err(format!(
+            "nothing is known about a {kind:?}; ask for service/NAME or http://host/path"
+        )),
         None if text.contains('.') => Ok(Subject::Name(text.to_owned())),
         None => Err(format!(
-            "say what it is: service/{text}, or a name of DNS with a dot, if need be at its end"
+            "say what it is: service/{text}, http://{text}/, or a name of DNS with a dot, if need be at \
+             its end"
         )),
     }
 }
@@ -55,17 +70,22 @@ impl Why {
             Ok(loaded) => loaded.config,
             Err(code) => return code,
         };
+        let client = self.client.map(|ip| format!("&client={}", coded(&ip.to_string())));
+        let client = client.unwrap_or_default();
         let path = match &self.subject {
             None => "/v1/why".to_owned(),
             Some(Subject::Service(name)) => format!("/v1/why?service={}", coded(name)),
-            Some(Subject::Name(name)) => {
-                let client = self.client.map(|ip| format!("&client={}", coded(&ip.to_string())));
+            Some(Subject::Url(url)) => {
+                let headers = self.headers.iter().map(|line| format!("&header={}", coded(line)));
                 format!(
-                    "/v1/dns/explain?name={}&type={}{}",
-                    coded(name),
-                    coded(&self.qtype),
-                    client.unwrap_or_default()
+                    "/v1/why?url={}&method={}{}{client}",
+                    coded(url),
+                    coded(&self.method),
+                    headers.collect::<String>()
                 )
+            }
+            Some(Subject::Name(name)) => {
+                format!("/v1/dns/explain?name={}&type={}{client}", coded(name), coded(&self.qtype))
             }
         };
         let told = match ask(&config, "GET", &path) {
@@ -83,6 +103,7 @@ impl Why {
         let words = match &self.subject {
             _ if self.json => told.trim_end().to_owned(),
             Some(Subject::Name(_)) => explained(&value),
+            Some(Subject::Url(_)) => why_url::text(&value),
             _ => text(&value),
         };
         say(&words);
@@ -172,6 +193,23 @@ fn explained(told: &Value) -> String {
     out.trim_end().to_owned()
 }
 
+/// What is told of an instance, `depth` steps in: whether it gets work, since when, by whose word.
+pub(super) fn told_of(instance: &Value, depth: usize, line: &mut impl FnMut(usize, String)) {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mark = if instance["eligible"] == Value::Bool(true) { "+" } else { "-" };
+    let place = instance["address"].as_str().unwrap_or("gone");
+    let id = word(&instance["id"]);
+    line(depth, format!("{mark} {id} ({place}): {}", word(&instance["reason"])));
+    if let Some(since) = instance["since"].as_str() {
+        line(depth + 1, format!("since {since}"));
+    }
+    for said in instance["words"].as_array().into_iter().flatten() {
+        let cause = word(&said["cause"]);
+        let cause = if cause.is_empty() { cause } else { format!(": {cause}") };
+        line(depth + 1, format!("{} says {}{cause}", word(&said["by"]), word(&said["health"])));
+    }
+}
+
 /// The answer for a reader.
 fn text(why: &Value) -> String {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -199,16 +237,7 @@ fn text(why: &Value) -> String {
         line(1, format!("service/{} {does}", word(&why["backup"]["service"])));
     }
     for instance in list(&why["instances"]) {
-        let mark = if instance["eligible"] == Value::Bool(true) { "+" } else { "-" };
-        let place = instance["address"].as_str().unwrap_or("gone");
-        let id = word(&instance["id"]);
-        line(1, format!("{mark} {id} ({place}): {}", word(&instance["reason"])));
-        line(2, format!("since {}", word(&instance["since"])));
-        for said in list(&instance["words"]) {
-            let cause = word(&said["cause"]);
-            let cause = if cause.is_empty() { cause } else { format!(": {cause}") };
-            line(2, format!("{} says {}{cause}", word(&said["by"]), word(&said["health"])));
-        }
+        told_of(&instance, 1, &mut line);
         for moment in list(&instance["transitions"]) {
             let health = moment["health"].as_str().unwrap_or("gone");
             let work = if moment["eligible"] == Value::Bool(true) { "eligible" } else { "no work" };
@@ -265,6 +294,7 @@ mod tests {
     #[test]
     fn a_subject_is_a_service_by_name_and_anything_else_is_told_how_to_write_it() {
         assert_eq!(subject("service/web"), Ok(Subject::Service("web".into())));
+        assert_eq!(subject("http://a/b"), Ok(Subject::Url("http://a/b".into())));
         assert_eq!(subject("web.consul"), Ok(Subject::Name("web.consul".into())));
         assert!(subject("web").unwrap_err().contains("say what it is: service/web"));
         assert!(subject("node/a").unwrap_err().contains("service/NAME"));

@@ -14,6 +14,7 @@ use crate::catalog::locality::Localities;
 use crate::dns;
 use crate::health::{self, OnFailureConfig, OutlierConfig};
 use crate::proxy;
+use crate::proxy::config::AccessLogConfig;
 use crate::render::{Resource, ResourceConfig};
 
 /// What the rooms compiled from a configuration that has no problem.
@@ -104,7 +105,8 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     let watched = config.services.iter().filter_map(|(name, service)| {
         Some((Arc::from(&**name), service.outlier.as_ref()?.failure_status))
     });
-    let proxy = proxy.watching(watched);
+    let proxy = proxy.watching(watched).logging(config.access_log.as_ref());
+    access_logs(document, config, &mut problems);
     let mut resources = Vec::new();
     let mut destinations: BTreeMap<&Path, &str> = BTreeMap::new();
     // One of confd that is broken costs itself only: it is there, and says what is wrong with it.
@@ -187,6 +189,21 @@ fn of_confd<'a>(
         },
     };
     Resource::broken(name, template, &config.base_dir, &why)
+}
+
+/// Each log of requests can be.
+fn access_logs(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) {
+    let mut all = vec![(vec!["access_log"], config.access_log.as_ref())];
+    for (name, listener) in &config.listeners {
+        let own = listener.http.as_ref().and_then(|http| http.access_log.as_ref());
+        all.push((vec!["listener", name, "http", "access_log"], own));
+    }
+    for (mut path, log) in all {
+        if let Some((key, message)) = log.and_then(AccessLogConfig::problem) {
+            path.push(key);
+            problems.push(document.problem(&path, message));
+        }
+    }
 }
 
 /// The configured name, else the host's.

@@ -16,7 +16,7 @@ use crate::catalog::locality::LocalityConfig;
 use crate::dns::DnsConfig;
 use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::migrate::confd::ConfdConfig;
-use crate::proxy::config::{QueueConfig, RetryConfig, ServiceBalance};
+use crate::proxy::config::{AccessLogConfig, QueueConfig, RetryConfig, ServiceBalance};
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
 use crate::render::{ExecConfig, GroupConfig, ResourceConfig};
@@ -47,6 +47,8 @@ pub struct Config {
     pub listeners: BTreeMap<String, ListenerConfig>,
     /// `[route.NAME]`, by name.
     pub routes: BTreeMap<String, RouteConfig>,
+    /// `[access_log]`.
+    pub access_log: Option<AccessLogConfig>,
     /// `[template.NAME]`, by name.
     pub templates: BTreeMap<String, ResourceConfig>,
     /// `[group.NAME]`, by name.
@@ -87,11 +89,18 @@ pub struct LimitsConfig {
     pub idle_endpoint_connections: usize,
     /// How long a drain waits for what runs before it is cut.
     pub drain: Period,
+    /// Routes that have metrics of their own; the others are counted as `(other)`.
+    pub metric_routes: usize,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { connections: 10_000, idle_endpoint_connections: 1024, drain: Period::from_secs(30) }
+        Self {
+            connections: 10_000,
+            idle_endpoint_connections: 1024,
+            drain: Period::from_secs(30),
+            metric_routes: 1000,
+        }
     }
 }
 
@@ -168,6 +177,7 @@ impl Config {
             dns: one(document, "dns", problems),
             listeners: each(document, "listener", problems),
             routes: each(document, "route", problems),
+            access_log: one(document, "access_log", problems),
             templates: each(document, "template", problems),
             groups: each(document, "group", problems),
             confd: one(document, "confd", problems),

@@ -1,6 +1,11 @@
 //! What the proxy counts. Handles are looked up when a listener starts, never per request.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use std::sync::Arc;
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+use super::route::Route;
+use super::route_metrics::{CLASSES, RouteMetrics, Routes};
 
 /// The metrics of all listeners.
 #[derive(Debug, Clone)]
@@ -9,7 +14,7 @@ pub struct Metrics {
     refused: IntCounterVec,
     retries: IntCounterVec,
     bytes: IntCounterVec,
-    duration: HistogramVec,
+    routes: Routes,
 }
 
 /// The metrics of one listener.
@@ -18,16 +23,15 @@ pub struct ListenerMetrics {
     /// Requests by the first digit of their status, 1 to 5; index 0 counts those without answer.
     requests: [IntCounter; 6],
     refused: IntCounterVec,
-    name: Box<str>,
+    name: Arc<str>,
     /// Endpoints that could not be reached, after which another one was tried.
     pub retries: IntCounter,
     /// Bytes from clients, and to clients, on TCP listeners.
     pub bytes: [IntCounter; 2],
-    /// From the head of a request to the last byte of its answer, one in eight requests.
-    pub duration: prometheus::Histogram,
+    routes: Routes,
+    /// Those of requests that no route takes.
+    no_route: Arc<RouteMetrics>,
 }
-
-const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl Metrics {
     /// Registers the proxy's metrics.
@@ -40,15 +44,6 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
-        let duration = HistogramVec::new(
-            HistogramOpts::new(
-                "portolan_proxy_request_duration_seconds",
-                "Time from the head of a request to the end of its answer, sampled one in eight.",
-            )
-            .buckets(prometheus::exponential_buckets(0.000_25, 2.0, 16)?),
-            &["listener"],
-        )?;
-        registry.register(Box::new(duration.clone()))?;
         Ok(Self {
             requests: counter(
                 "portolan_proxy_requests_total",
@@ -70,8 +65,13 @@ impl Metrics {
                 "Bytes carried by TCP listeners, by the side they came from.",
                 &["listener", "from"],
             )?,
-            duration,
+            routes: Routes::register(registry)?,
         })
+    }
+
+    /// From now on so many routes have metrics of their own.
+    pub fn set_routes_max(&self, routes: usize) {
+        self.routes.set_most(routes);
     }
 
     /// The handles of one listener.
@@ -83,7 +83,8 @@ impl Metrics {
             name: name.into(),
             retries: self.retries.with_label_values(&[name]),
             bytes: ["client", "endpoint"].map(|from| self.bytes.with_label_values(&[name, from])),
-            duration: self.duration.with_label_values(&[name]),
+            routes: self.routes.clone(),
+            no_route: self.routes.none(&Arc::from(name)),
         }
     }
 }
@@ -92,6 +93,15 @@ impl ListenerMetrics {
     /// Counts a request that was answered with `status`, or 0 when the client left before.
     pub fn request(&self, status: u16) {
         self.requests[usize::from(status / 100).min(5)].inc();
+    }
+
+    /// The counters of `route`, or those of requests that no route takes.
+    #[must_use]
+    pub fn route<'a>(&'a self, route: Option<&'a Route>) -> &'a RouteMetrics {
+        match route {
+            Some(route) => self.routes.of(&self.name, &route.name, &route.counters),
+            None => &self.no_route,
+        }
     }
 
     /// Counts a request that was refused; not a hot path, so the label is looked up here.

@@ -6,10 +6,13 @@
 
 pub mod balance;
 pub mod config;
+pub mod explain;
 pub mod forwarded;
 pub mod http;
+pub mod log;
 pub mod metrics;
 pub mod route;
+pub mod route_metrics;
 pub mod serve;
 pub mod table;
 pub mod tcp;

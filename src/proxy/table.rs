@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::balance::{self, Build};
 use super::config::{
-    HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig,
+    AccessLogConfig, HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance,
+    TcpListenerConfig,
 };
+use super::log::Rule;
 use super::route::{RouteTable, ServiceRef};
 use super::upstream::{Endpoint, Upstream};
 use crate::catalog::model::parse_name;
@@ -23,6 +25,8 @@ pub struct Settings {
     /// What routes and listeners want: the ports of each service.
     wanted: HashMap<Arc<str>, Vec<ServiceRef>>,
     policies: HashMap<Arc<str>, Build>,
+    /// As it was configured, for those who ask.
+    balances: HashMap<Arc<str>, ServiceBalance>,
     /// Services whose endpoints are watched, and which of their answers are failures.
     watched: HashMap<Arc<str>, FailureStatus>,
 }
@@ -36,6 +40,8 @@ pub enum Listener {
         config: Box<HttpListenerConfig>,
         /// Its routes.
         routes: RouteTable,
+        /// Its access log.
+        log: Option<Rule>,
     },
     /// TCP, to one service.
     Tcp {
@@ -97,6 +103,7 @@ impl Settings {
             }
         }
         for (service, balance) in services {
+            settings.balances.insert(service.as_str().into(), balance.clone());
             let Some(name) = &balance.policy else { continue };
             match balance::policy(name) {
                 Ok(build) => {
@@ -122,6 +129,33 @@ impl Settings {
         self
     }
 
+    /// The same, with the access log that each HTTP listener has, or `all` of them have.
+    #[must_use]
+    pub fn logging(mut self, all: Option<&AccessLogConfig>) -> Self {
+        for listener in self.listeners.values_mut().filter_map(Arc::get_mut) {
+            if let Listener::Http { config, log, .. } = listener {
+                *log = config.access_log.as_ref().or(all).and_then(Rule::compile);
+            }
+        }
+        self
+    }
+
+    /// Every listener by its name, in no order that means anything.
+    pub fn listeners(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Listener>)> {
+        self.listeners.iter()
+    }
+
+    /// What is configured about spreading the work of `service`.
+    #[must_use]
+    pub fn balance(&self, service: &str) -> Option<&ServiceBalance> {
+        self.balances.get(service)
+    }
+
+    /// The access logs of all listeners.
+    pub fn logs(&self) -> impl Iterator<Item = &Rule> {
+        self.listeners.values().filter_map(|listener| listener.log())
+    }
+
     fn listener_of(
         name: &str,
         listener: &ListenerConfig,
@@ -141,7 +175,7 @@ impl Settings {
             (Some(config), None) => {
                 let routes = routes.iter().filter(|(_, route)| route.listener == name);
                 let routes = RouteTable::compile(routes.map(|(name, route)| (&**name, route)));
-                Ok(Listener::Http { config: Box::new(config.clone()), routes: routes? })
+                Ok(Listener::Http { config: Box::new(config.clone()), routes: routes?, log: None })
             }
             (None, Some(config)) => {
                 parse_name("service", &config.service).map_err(|message| own(None, &message))?;
@@ -224,6 +258,12 @@ impl ProxyTable {
             None => settings.wanted.keys().for_each(refresh),
         }
         Self { generation: snapshot.generation, settings: Arc::clone(settings), upstreams }
+    }
+
+    /// What the configuration says.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The listener called `name`; none when a reload took it away.

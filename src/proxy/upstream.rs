@@ -136,6 +136,12 @@ impl Endpoint {
         self.load.in_flight.load(Relaxed)
     }
 
+    /// The latency peak that was noted last, for people; none before it has answered once.
+    #[must_use]
+    pub fn remembered_micros(&self) -> Option<u64> {
+        Some(self.load.latency_micros.load(Relaxed)).filter(|micros| *micros > 0)
+    }
+
     /// Notes that an answer took `latency_micros`, at `now_micros`: a peak counts at once, what
     /// is below it wears the peak down with time.
     pub fn observe(&self, latency_micros: u64, now_micros: u64) {

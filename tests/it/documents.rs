@@ -366,6 +366,7 @@ const SMALLEST: &[(&str, &str)] = &[
     ("[exec]", "[exec]\ncommand = \"x\"\n@"),
     ("[exec.env]", "[exec]\ncommand = \"x\"\n[exec.env]\n@"),
     ("[metadata]", "[metadata]\nlisten = \"127.0.0.1:1\"\n@"),
+    ("[access_log]", "[access_log]\nto = \"stdout\"\n@"),
     ("[admin]", "[admin]\n@"),
     ("[health]", "[health]\n@"),
     ("[service.NAME.check.tcp]", "[service.NAME.check.tcp]\n@"),

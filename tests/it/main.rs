@@ -43,6 +43,7 @@ mod http_idle;
 mod http_limits;
 mod http_messages;
 mod http_routing;
+mod http_sight;
 mod http_tunnel;
 mod metadata;
 mod metrics;

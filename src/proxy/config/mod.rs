@@ -1,5 +1,6 @@
 //! What users write about listeners, routes and the spreading of work.
 
+mod access_log;
 mod limits;
 mod route;
 mod service;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 use crate::units::{Period, Size};
 
+pub use access_log::{AccessLogConfig, Facility, LogFormat, LogTarget, RequestIdMode, TraceMode};
 pub use limits::{QueueConfig, RateBy, RateLimitConfig, RetryConfig};
 pub use route::{
     HeaderEdits, RedirectConfig, RespondConfig, RespondWhen, RewriteConfig, RouteConfig,
@@ -75,6 +77,15 @@ pub struct HttpListenerConfig {
     /// Most header lines of a request, at most 255; beyond it 431.
     #[serde(default = "default_headers_max")]
     pub headers_max: u8,
+    /// Instead of `[access_log]`.
+    #[serde(default)]
+    pub access_log: Option<AccessLogConfig>,
+    /// What becomes of the trace context.
+    #[serde(default)]
+    pub trace: TraceMode,
+    /// What becomes of `X-Request-Id`.
+    #[serde(default)]
+    pub request_id: RequestIdMode,
 }
 
 /// How long each step of an HTTP exchange may take.

@@ -13,6 +13,7 @@ use super::exchange::Arrival;
 use super::full::FullLane;
 use super::refusal::Refusal;
 use super::sanitize::{self, Limits};
+use super::story;
 use crate::catalog::publish::Current;
 use crate::lifecycle::Phases;
 use crate::net::park::{Idle, Unparked, park};
@@ -50,17 +51,18 @@ pub async fn serve(
         if !begun(&mut carrier, clock, rules.idle, &mut phases).await {
             return;
         }
-        let deadline = Instant::now() + rules.request_head;
+        let began = Instant::now();
+        let deadline = began + rules.request_head;
         let head = match read_head(&mut carrier, rules.limits, deadline).await {
             Ok(Some(head)) => head,
             Ok(None) => return,
             Err(refusal) => {
-                service.metrics.refused(refusal.reason);
+                story::tell_refused(&service, peer.ip(), carrier.unread(), refusal, began);
                 return carrier.refuse(&refusal.answer()).await;
             }
         };
         carrier.carry(head);
-        let arrival = Arrival { service: Arc::clone(&service), peer };
+        let arrival = Arrival { service: Arc::clone(&service), peer, received: Instant::now() };
         // Boxed, so that the parked task is as small as what it holds while it waits.
         let carried = Box::pin(service.lane.carry(carrier, arrival)).await;
         match carried {

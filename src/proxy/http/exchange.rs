@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
+use tokio::time::Instant;
 
 use super::access;
 use super::connection::HttpService;
 use super::redirect::{Asked, Redirect};
 use super::refusal::Refusal;
+use super::story::Story;
 use crate::proxy::balance::PickKey;
 use crate::proxy::config::{HttpListenerConfig, HttpTimeouts};
 use crate::proxy::forwarded;
@@ -26,6 +28,8 @@ pub struct Arrival {
     pub service: Arc<HttpService>,
     /// Who sent it.
     pub peer: SocketAddr,
+    /// When the last byte of its head was there.
+    pub received: Instant,
 }
 
 /// A path that servers do not agree on.
@@ -54,6 +58,8 @@ pub(super) struct Exchange {
     pub(super) status: u16,
     /// The endpoint has answered; what breaks after that is counted only if its answer did.
     pub(super) answered: bool,
+    /// For its line in the log, and for the metrics.
+    pub(super) story: Story,
 }
 
 impl Exchange {
@@ -76,7 +82,7 @@ impl Exchange {
         self.generation = table.generation;
         let listener = table.listener(&arrival.service.name).cloned();
         self.listener.clone_from(&listener);
-        let Some(Listener::Http { routes, config }) = listener.as_deref() else {
+        let Some(Listener::Http { routes, config, .. }) = listener.as_deref() else {
             return Err(GONE);
         };
         let told = request.headers.get_all(forwarded::FOR).iter();
@@ -153,6 +159,7 @@ impl Exchange {
         if self.tried.is_empty() {
             self.generation = table.generation;
         }
+        self.story.picked(&wanted.key);
         self.work = Some(endpoint.begin());
         self.sent_micros = key.now_micros;
         self.endpoint = Some(Arc::clone(&endpoint));

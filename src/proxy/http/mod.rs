@@ -12,3 +12,5 @@ pub mod redirect;
 pub mod refusal;
 pub mod rewrite;
 pub mod sanitize;
+mod story;
+pub mod trace;

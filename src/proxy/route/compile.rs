@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::super::route_metrics::RouteHandle;
 use super::conditions::Conditions;
 use super::matching::{Candidate, PathRule, Paths, RouteTable};
 use super::{Route, ServiceRef, Split, Target, canonical, pattern};
@@ -70,6 +71,7 @@ impl RouteTable {
                 access: Access::compile(&config.allow, &config.deny, &mut tell),
                 error_pages: files.pages(&config.error_pages, &mut tell),
                 config: config.clone(),
+                counters: RouteHandle::default(),
             };
             let (Some(host), Some(path)) = (host, path) else { continue };
             if problems.len() > known {

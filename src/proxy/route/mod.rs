@@ -22,6 +22,7 @@ use super::http::edits::Edits;
 use super::http::error_page::ErrorPages;
 use super::http::redirect::Redirect;
 use super::http::rewrite::PathEdits;
+use super::route_metrics::RouteHandle;
 
 pub use matching::RouteTable;
 pub(crate) use normalise::{canonical, escape};
@@ -64,6 +65,8 @@ pub struct Route {
     pub error_pages: ErrorPages,
     /// As it was configured.
     pub config: RouteConfig,
+    /// What is counted of it.
+    pub counters: RouteHandle,
 }
 
 /// Where a route leads.

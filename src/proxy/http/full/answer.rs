@@ -127,6 +127,16 @@ impl Lines for ResponseHeader {
     }
 }
 
+/// Answers here that the request is not carried, and notes why.
+pub(super) async fn refuse(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    refusal: Refusal,
+) -> pingora_error::Result<()> {
+    exchange.story.refused(refusal);
+    answer(session, exchange, refusal.status, refusal_body(refusal)).await
+}
+
 pub(super) fn refusal_body(refusal: Refusal) -> Bytes {
     Bytes::from(format!("{}\n", refusal.message))
 }

@@ -4,6 +4,7 @@ use pingora_core::prelude::{Error, ErrorType};
 use pingora_error::ErrorSource;
 
 use crate::catalog::observed::Failure;
+use crate::proxy::route_metrics::Fault;
 
 /// How an endpoint failed, by an error at its side; none when it is not to blame: the connection
 /// was not even tried, or the failure is our own.
@@ -17,6 +18,17 @@ pub(super) fn failure_of(error: &ErrorType) -> Option<Failure> {
         ReadTimedout | WriteTimedout => Some(Failure::Timeout),
         BindError | HTTPStatus(_) | InternalError | SocketError => None,
         _ => Some(Failure::Reset),
+    }
+}
+
+/// The same for logs and metrics, of errors on every side.
+pub(super) fn fault_of(error: &Error) -> Fault {
+    match (error.esource(), failure_of(error.etype())) {
+        (ErrorSource::Downstream, _) => Fault::Client,
+        (ErrorSource::Upstream, Some(Failure::Connect)) => Fault::Connect,
+        (ErrorSource::Upstream, Some(Failure::Timeout)) => Fault::Timeout,
+        (ErrorSource::Upstream, Some(_)) => Fault::Reset,
+        _ => Fault::Internal,
     }
 }
 

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::prelude::{Error, ErrorType, HttpPeer};
+use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::configuration::ServerConf;
 use pingora_error::ErrorSource;
@@ -23,12 +24,13 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use answer::{answer, dress, redirect, refusal_body, replace_body};
+use answer::{answer, dress, redirect, refuse, refusal_body, replace_body};
 use blame::{failure_of, status_for};
 
 use super::carrier::Carrier;
 use super::exchange::{Arrival, Exchange, patience};
 use super::refusal::Refusal;
+use super::story::{self, Seen};
 use crate::catalog::observed::Failure;
 use crate::lifecycle::{Phase, Phases, Readiness};
 use crate::proxy::config::{RespondConfig, RespondWhen};
@@ -88,7 +90,11 @@ struct Full {
 
 impl Full {
     fn micros(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        self.micros_at(Instant::now())
+    }
+
+    fn micros_at(&self, moment: Instant) -> u64 {
+        u64::try_from((moment - self.started).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Tells the client with this answer that no more is read, when the process drains.
@@ -119,7 +125,9 @@ impl ProxyHttp for Full {
         exchange: &mut Exchange,
         arrival: Box<dyn Any + Send + Sync>,
     ) {
-        exchange.arrival = arrival.downcast().ok().map(|arrival| *arrival);
+        exchange.arrival = arrival.downcast().ok().map(|arrival: Box<Arrival>| *arrival);
+        let received = exchange.arrival.as_ref().map(|arrival| self.micros_at(arrival.received));
+        exchange.story.received = received.unwrap_or_default();
     }
 
     async fn request_filter(
@@ -129,7 +137,7 @@ impl ProxyHttp for Full {
     ) -> pingora_error::Result<bool> {
         self.last_when_draining(session);
         if let Err(refusal) = exchange.decide(session.req_header(), self.micros()) {
-            answer(session, exchange, refusal.status, refusal_body(refusal)).await?;
+            refuse(session, exchange, refusal).await?;
             return Ok(true);
         }
         let timeouts = exchange.timeouts();
@@ -152,7 +160,7 @@ impl ProxyHttp for Full {
             {
                 const NONE: Refusal =
                     Refusal::new(503, "no-endpoint", "no instance of the service is eligible");
-                answer(session, exchange, NONE.status, refusal_body(NONE)).await?;
+                refuse(session, exchange, NONE).await?;
                 Ok(true)
             }
             _ => Ok(false),
@@ -175,6 +183,7 @@ impl ProxyHttp for Full {
             return Error::e_explain(ErrorType::HTTPStatus(503), "every endpoint was tried");
         };
         let timeouts = exchange.timeouts();
+        exchange.story.goes(self.micros());
         let mut peer = HttpPeer::new(endpoint.address, false, String::new());
         peer.options.connection_timeout = Some(timeouts.connect.0);
         peer.options.read_timeout = Some(patience(&timeouts, exchange.upgrade));
@@ -213,7 +222,23 @@ impl ProxyHttp for Full {
         request: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<()> {
-        outgoing::head(session.req_header(), request, exchange)
+        outgoing::head(session.req_header(), request, exchange)?;
+        outgoing::trace(session.req_header(), request, exchange)?;
+        exchange.story.sent(self.micros());
+        Ok(())
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: std::os::unix::io::RawFd,
+        _: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<()> {
+        exchange.story.connected(reused, self.micros());
+        Ok(())
     }
 
     async fn response_filter(
@@ -228,6 +253,7 @@ impl ProxyHttp for Full {
             return Error::e_explain(ErrorType::InvalidHTTPHeader, "101 that nobody asked for");
         }
         let now = self.micros();
+        exchange.story.answered(now);
         if let Some(endpoint) = &exchange.endpoint
             && (exchange.status == 101 || exchange.status >= 200)
         {
@@ -264,15 +290,17 @@ impl ProxyHttp for Full {
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, _: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         exchange.work = None;
+        let seen = Seen {
+            head: session.req_header(),
+            target: session.req_header().raw_path(),
+            bytes_in: session.body_bytes_read() as u64,
+            bytes_out: session.body_bytes_sent() as u64,
+            fault: error.map(blame::fault_of),
+        };
+        story::tell(exchange, &seen, self.micros());
         let Some(arrival) = &exchange.arrival else { return };
-        arrival.service.metrics.request(exchange.status);
-        let now = self.micros();
-        if now.is_multiple_of(8) {
-            let micros = now.saturating_sub(exchange.began_micros);
-            arrival.service.metrics.duration.observe(micros as f64 / 1e6);
-        }
         if let Some(error) = error
             && *error.esource() == ErrorSource::Upstream
         {

@@ -7,6 +7,7 @@ use pingora_http::RequestHeader;
 use crate::proxy::forwarded;
 use crate::proxy::http::edits::{Line, Lines};
 use crate::proxy::http::exchange::{Exchange, host_of};
+use crate::proxy::http::trace;
 use crate::proxy::route::Route;
 
 /// Makes `request`, a copy of what `came`, into what goes on.
@@ -46,6 +47,23 @@ pub(super) fn head(
         Some(route) => route.request_edits.make(request),
         None => Ok(()),
     }
+}
+
+/// Gives `request`, a copy of what `came`, the trace context and the id that it is to have.
+pub(super) fn trace(
+    came: &RequestHeader,
+    request: &mut RequestHeader,
+    exchange: &mut Exchange,
+) -> pingora_error::Result<()> {
+    let made = exchange.made(came);
+    if let Some(parent) = made.traceparent() {
+        request.remove_header(trace::TRACESTATE);
+        request.insert_header(trace::TRACEPARENT, parent)?;
+    }
+    if let Some(id) = made.request_id() {
+        request.insert_header(trace::REQUEST_ID, id)?;
+    }
+    Ok(())
 }
 
 /// The path to ask the endpoint for: in origin form (RFC 9112 §3.2.1), with the route's edits.
