@@ -78,8 +78,8 @@ pub(crate) fn measure(tags: Tags, times: usize) -> io::Result<Measured> {
         laps[2].1.push(since.end());
         drop((table, snapshot, inputs));
     }
-    let stages = laps.map(|(name, all)| (name, median(all))).into();
-    Ok(Measured { whole: median(wholes), stages })
+    let stages = laps.map(|(name, all)| (name, median(&all))).into();
+    Ok(Measured { whole: median(&wholes), stages })
 }
 
 fn restart(runtime: &Runtime, directory: &Path, tags: Tags) -> io::Result<App> {
@@ -162,7 +162,7 @@ fn cpu() -> f64 {
     time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }
 
-fn median(all: Vec<(f64, f64)>) -> (f64, f64) {
+fn median(all: &[(f64, f64)]) -> (f64, f64) {
     let of = |part: fn(&(f64, f64)) -> f64| {
         let mut all: Vec<f64> = all.iter().map(part).collect();
         all.sort_by(f64::total_cmp);

@@ -440,13 +440,8 @@ mod tests {
             let (mut joined, before) = (one.clone(), one.clone());
             joined.join(other, &mut |key, here, there| Arc::new(*key + **here - **there));
             let all = mine.clone().chain(theirs.clone());
-            let want: BTreeMap<u32, u32> = all
-                .map(|n| match (mine.contains(&n), theirs.contains(&n)) {
-                    (true, true) => (n, n * 10),
-                    (true, false) => (n, n * 10),
-                    _ => (n, n),
-                })
-                .collect();
+            let want: BTreeMap<u32, u32> =
+                all.map(|n| (n, if mine.contains(&n) { n * 10 } else { n })).collect();
             let got: BTreeMap<u32, u32> =
                 joined.iter().map(|(key, value)| (*key, **value)).collect();
             assert_eq!((joined.len(), &got), (want.len(), &want));

@@ -284,7 +284,7 @@ mod tests {
         );
         let instances = ["a 10.0.0.1 80 v1 n1", "b 10.0.0.2 80 v1,v2 n1", "c fd00::1 80 tcp n2"];
         let services: Shards<Arc<str>, Service> = (0..40)
-            .map(|n| service(&format!("s{n}"), &instances[..1 + n % 3]))
+            .map(|n| service(&format!("s{n}"), &instances[..=n % 3]))
             .map(|service| (Arc::clone(&service.name), Arc::new(service)))
             .collect();
         let table = |workers: usize| {

@@ -2,7 +2,7 @@ use super::super::{Resource, ResourceConfig};
 use super::*;
 use crate::catalog::model::{Address, Meta, Node, Port};
 use crate::catalog::{Health, Key, Keys, Parts, Presence, RegistryStatus, Service, SourceService};
-use crate::catalog::{Shards, Told, Weight};
+use crate::catalog::{Shards, Told, Wanted, Weight};
 
 /// A snapshot that is put together by hand.
 #[derive(Clone, Default)]
