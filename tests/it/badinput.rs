@@ -68,7 +68,7 @@ p.toml:22:1: unknown policy \"fastest\"; known are p2c, round-robin
 p.toml:24:1: list.j2:2:15: syntax error: unexpected end of block
 p.toml:27:1: cannot read the template gone.j2 of [template.gone]: No such file or directory (os error 2); correct `source`
 p.toml:30:1: 0.0.0.0:8611 is reachable from outside: set `token_file`, or listen on 127.0.0.1
-p.toml:31:2: unknown table [lissener]; did you mean `listener`? Known tables: node, limits, guard, registry, locality, health, service, dns, listener, route, template, group, confd, exec, metadata, admin
+p.toml:31:2: unknown table [lissener]; did you mean `listener`? Known tables: node, limits, guard, registry, locality, health, service, dns, listener, route, access_log, template, group, confd, exec, metadata, admin
 11 problems in the configuration
 ";
     assert_eq!(told, want);
