@@ -62,7 +62,7 @@ p.toml:2:1: unknown key `worker` in [node]; did you mean `workers`? Known keys: 
 p.toml:6:1: there is no [registry.locl]; there are: local
 p.toml:8:8: `path` in [registry.local.file]: services.txt does not tell how it is written; call it *.toml, *.yaml or *.json
 p.toml:10:1: 0.0.0.0:8080 is taken by listener.api.http.bind (127.0.0.1:8080); choose another port
-p.toml:14:1: unknown key `bnid` in [listener.bad.http]; did you mean `bind`? Known keys: bind, timeouts, trusted_proxies, show_generation, head_max, headers_max
+p.toml:14:1: unknown key `bnid` in [listener.bad.http]; did you mean `bind`? Known keys: bind, timeouts, trusted_proxies, show_generation, head_max, headers_max, access_log, trace, request_id
 p.toml:16:1: there is no listener \"wbe\"; did you mean \"web\"? (there are: api, web)
 p.toml:22:1: unknown policy \"fastest\"; known are p2c, round-robin
 p.toml:24:1: list.j2:2:15: syntax error: unexpected end of block

@@ -480,7 +480,7 @@ async fn portolan_why_tells_where_a_request_goes_and_stdout_takes_its_line() {
          no HTTP listener is configured for port 80: all are asked\n  [listener.web] ",
         "\n    = carried to service/web (1 endpoint)\n    [route.shop]",
         "\n      connect 3s, read 1m, tunnel 1h\n",
-        "\n    service/web, policy p2c\n      - down (127.0.0.1:9): unhealthy\n        since …\n        \
+        "\n    service/web, policy p2c\n      - down (127.0.0.1:9): unhealthy: stated by the file\n        since …\n        \
          registry local says ",
         "\n      + up (127.0.0.1…): trusted: nobody checks it\n        since …\n        \
          registry local says ",
