@@ -20,7 +20,9 @@ use portolan::dns::{Action, DnsServer, Metrics, Transport, ZoneTable, respond};
 use portolan::lifecycle::Lifecycle;
 use portolan::proxy::ProxyTable;
 use portolan::proxy::balance::PickKey;
+use portolan::proxy::log::{Clock, Record, RequestLine, format};
 use portolan::proxy::route::{RequestView, ServiceRef, Target, normalise};
+use portolan::proxy::route_metrics::Outcome;
 use portolan::proxy::table::Listener;
 use portolan::random;
 
@@ -80,7 +82,7 @@ const CONFIG: &str = "[dns]\nlisten = []\n[dns.zone.svc]\nrecords = { alias = [\
     [dns.view.v]\nnetworks = [\"192.0.2.0/24\"]\nrecords = { \"seen.svc\" = [\"A 10.0.0.7\"] }\n\
     [locality.east]\nnetworks = [\"192.0.2.0/25\"]\n\
     [dns.forward]\nupstreams = [\"10.9.9.9\"]\n\
-    [listener.web.http]\nbind = [\"127.0.0.1:0\"]\n\
+    [listener.web.http]\nbind = [\"127.0.0.1:0\"]\naccess_log = { to = \"stdout\" }\n\
     [route.shop]\nlistener = \"web\"\nhost = \"shop.example\"\npath = \"/api\"\nservice = \"web\"\n\
     [route.below]\nlistener = \"web\"\nhost = \"*.example\"\nservice = \"web\"\n\
     [route.any]\nlistener = \"web\"\npath = \"/big\"\nservice = \"big\"\n\
@@ -305,4 +307,56 @@ fn a_route_allocates_nothing() {
         });
         assert_eq!(allocated, 0, "{host} {path}");
     }
+}
+
+#[test]
+fn a_line_of_the_access_log_and_the_counters_of_a_route_allocate_nothing() {
+    let (_, proxy) = tables();
+    let rule = proxy.listener("web").unwrap().log().unwrap();
+    let metrics = portolan::proxy::metrics::Metrics::register(&prometheus::Registry::new());
+    let metrics = metrics.unwrap().listener("web");
+    let record = Record {
+        listener: "web",
+        route: Some("shop"),
+        client: Ipv4Addr::LOCALHOST.into(),
+        request: RequestLine::Read { method: b"GET", target: b"/a/\"b?c=d", protocol: b"HTTP/1.1" },
+        host: Some(b"shop.example"),
+        status: 200,
+        bytes_in: 0,
+        bytes_out: 1234,
+        duration: 98_765,
+        connect: Some(1),
+        first_byte: Some(2),
+        added: Some(3),
+        service: Some("web"),
+        instance: Some("web-1"),
+        endpoint: Some(([10, 0, 0, 1], 80).into()),
+        attempts: 1,
+        generation: 7,
+        trace_id: None,
+        request_id: None,
+        user_agent: Some(b"a \xff\n"),
+        referer: Some("ü".as_bytes()),
+        forwarded_for: None,
+        refused: None,
+        error: None,
+    };
+    let mut clock = Clock::default();
+    let now = std::time::SystemTime::now();
+    let mut out = Vec::with_capacity(4096);
+    let allocated = allocations(|| {
+        out.clear();
+        clock.set(now);
+        rule.line(&record, &clock, &mut out);
+        format::combined(&record, &clock, &mut out);
+        metrics.request(200);
+        metrics.route(None).count(&Outcome {
+            status: 200,
+            fault: None,
+            duration: 98_765,
+            response: Some(2),
+            added: Some(3),
+        });
+    });
+    assert_eq!(allocated, 0);
 }

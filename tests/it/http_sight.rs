@@ -58,7 +58,7 @@ async fn the_combined_format_is_that_of_nginx() {
         }
     })
     .await;
-    let more = "access_log = { to = \"access.log\", format = \"combined\" }";
+    let more = "access_log = { to = \"./access.log\", format = \"combined\" }";
     let rig = Rig::http(more, &[origin.address]).await;
     let portolan = rig.address("web").await;
 
@@ -176,13 +176,13 @@ async fn a_line_of_json_tells_where_a_request_went_and_no_secret() {
          traceparent: 00-{trace}-b7ad6b7169203331-01\r\nAuthorization: Basic c2VjcmV0\r\n\
          Cookie: session=c2VjcmV0\r\nContent-Length: 2\r\n\r\nhi"
     );
-    // One of two endpoints is gone: in two requests it is tried once.
+    // One of two endpoints is gone: in two requests it is tried at least once.
     for _ in 0..2 {
         assert_eq!(rig.ask(&request).await.status, 200);
     }
     let told = objects(&file, 2).await;
     let attempts: Vec<_> = told.iter().map(|line| line["attempts"].as_u64().unwrap()).collect();
-    assert_eq!(attempts.iter().sum::<u64>(), 3, "{told:#?}");
+    assert!(attempts.contains(&2), "{told:#?}");
     let generation = rig.app.tables().snapshot.generation;
     for line in &told {
         for (name, want) in [
@@ -252,7 +252,7 @@ async fn a_line_of_json_tells_where_a_request_went_and_no_secret() {
 #[tokio::test]
 async fn a_client_that_leaves_has_a_line_with_499_and_whose_fault_it_was() {
     let origin = Origin::silent().await;
-    let rig = Rig::http("access_log = { to = \"access.log\" }", &[origin.address]).await;
+    let rig = Rig::http("access_log = { to = \"./access.log\" }", &[origin.address]).await;
     let mut client = rig.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     origin.seen("the request", |all| all.iter().any(|one| !one.bytes.is_empty())).await;
@@ -269,7 +269,7 @@ async fn a_file_is_opened_anew_by_a_reload_and_a_log_goes_with_its_listener_s_wo
     let origin = Origin::answering(OK).await;
     let config = |log: &str| {
         format!(
-            "[node]\nworkers = 1\n[access_log]\nto = \"all.log\"\n\
+            "[node]\nworkers = 1\n[access_log]\nto = \"./all.log\"\n\
              [route.all]\nlistener = \"web\"\nservice = \"web\"\n\
              [listener.web.http]\nbind = [\"127.0.0.1:0\"]\n{log}"
         )
@@ -285,7 +285,7 @@ async fn a_file_is_opened_anew_by_a_reload_and_a_log_goes_with_its_listener_s_wo
     lines(&all, 1).await;
     assert_eq!(lines(&moved, 1).await.len(), 1);
 
-    rig.reload(&config("access_log = { to = \"own.log\", format = \"combined\" }\n")).await;
+    rig.reload(&config("access_log = { to = \"./own.log\", format = \"combined\" }\n")).await;
     rig.ask(request).await;
     let own = lines(&rig.directory().join("own.log"), 1).await;
     assert!(own[0].contains("\"GET / HTTP/1.1\" 200 2 \"-\" \"-\""), "{own:?}");
@@ -373,7 +373,7 @@ async fn a_trace_goes_on_as_it_came_and_is_made_where_that_is_wanted() {
         let origin = Origin::answering_once(OK).await;
         let more = format!(
             "trace = \"make\"\nrequest_id = \"make\"\ntrusted_proxies = {trusted}\n\
-             access_log = {{ to = \"access.log\" }}"
+             access_log = {{ to = \"./access.log\" }}"
         );
         let rig = Rig::http(&more, &[origin.address]).await;
         ask(&rig, &context).await;
@@ -479,8 +479,8 @@ async fn portolan_why_tells_where_a_request_goes_and_stdout_takes_its_line() {
         "GET http://shop.example/a?b\n  asked by 127.0.0.1, …\n  \
          no HTTP listener is configured for port 80: all are asked\n  [listener.web] ",
         "\n    = carried to service/web (1 endpoint)\n    [route.shop]",
-        "\n      connect 3s, read 60s, tunnel 1h\n",
-        "\n    service/web, policy p2c\n      - down (127.0.0.1:9): unhealthy\n        since …\n        \
+        "\n      connect 3s, read 1m, tunnel 1h\n",
+        "\n    service/web, policy p2c\n      - down (127.0.0.1:9): unhealthy: stated by the file\n        since …\n        \
          registry local says ",
         "\n      + up (127.0.0.1…): trusted: nobody checks it\n        since …\n        \
          registry local says ",
