@@ -25,6 +25,32 @@ pub fn within(peer: IpAddr, networks: &[IpNet]) -> bool {
     networks.iter().any(|network| network.contains(&peer))
 }
 
+/// Who asks: `peer`, or what trusted proxies tell of it: the rightmost address of the chain that
+/// is none of theirs. What cannot be read ends the chain, and who told it counts.
+#[must_use]
+pub fn client<'a>(
+    peer: IpAddr,
+    told: impl DoubleEndedIterator<Item = &'a str>,
+    trusted_proxies: &[IpNet],
+) -> IpAddr {
+    let mut known = peer;
+    for part in told.rev().flat_map(|line| line.rsplit(',')) {
+        if !within(known, trusted_proxies) {
+            break;
+        }
+        let Some(address) = address_of(part.trim()) else { break };
+        known = address;
+    }
+    known.to_canonical()
+}
+
+/// An address as proxies write it: bare, or with a port.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let bare = text.parse().ok();
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    bare.or_else(|| Some(text.parse::<std::net::SocketAddr>().ok()?.ip())).or_else(bracketed)
+}
+
 /// The value of `X-Forwarded-For` to send on: the chain that a trusted `peer` told, and the peer.
 #[must_use]
 pub fn chain(told: impl Iterator<Item = impl AsRef<str>>, peer: IpAddr, trusted: bool) -> String {
@@ -60,6 +86,31 @@ mod tests {
             ("trusted, nothing told", &[][..], true, "10.0.0.9"),
         ] {
             assert_eq!(chain(told.iter(), peer, trusted), want, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_last_one_whom_no_trusted_proxy_told_about_itself() {
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        for (case, peer, told, want) in [
+            ("a stranger who lies", "192.0.2.1", &["1.2.3.4"][..], "192.0.2.1"),
+            ("told by a proxy", "10.0.0.1", &["1.2.3.4"][..], "1.2.3.4"),
+            ("who was lied to", "10.0.0.1", &["9.9.9.9, 1.2.3.4"][..], "1.2.3.4"),
+            ("two proxies", "10.0.0.1", &["1.2.3.4, 10.0.0.2"][..], "1.2.3.4"),
+            ("in two lines", "10.0.0.1", &["9.9.9.9, 1.2.3.4", "10.0.0.2"][..], "1.2.3.4"),
+            ("proxies only", "10.0.0.1", &["10.0.0.3, 10.0.0.2"][..], "10.0.0.3"),
+            ("nothing told", "10.0.0.1", &[][..], "10.0.0.1"),
+            ("garbage", "10.0.0.1", &["1.2.3.4, unknown"][..], "10.0.0.1"),
+            ("garbage further away", "10.0.0.1", &["x, 1.2.3.4"][..], "1.2.3.4"),
+            ("with a port", "10.0.0.1", &["1.2.3.4:5678"][..], "1.2.3.4"),
+            ("of IPv6", "fd00::1", &["2001:db8::1"][..], "2001:db8::1"),
+            ("of IPv6 with a port", "fd00::1", &["[2001:db8::1]:80"][..], "2001:db8::1"),
+            ("in brackets", "fd00::1", &["[2001:db8::1]"][..], "2001:db8::1"),
+            ("a mapped proxy", "::ffff:10.0.0.1", &["::ffff:1.2.3.4"][..], "1.2.3.4"),
+        ] {
+            let peer: IpAddr = peer.parse().unwrap();
+            let want: IpAddr = want.parse().unwrap();
+            assert_eq!(client(peer, told.iter().copied(), &trusted), want, "{case}");
         }
     }
 

@@ -2,6 +2,8 @@
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
+use super::limit::metrics::{Counts, Metrics as Limits};
+
 /// The metrics of all listeners.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -9,6 +11,7 @@ pub struct Metrics {
     refused: IntCounterVec,
     retries: IntCounterVec,
     bytes: IntCounterVec,
+    limits: Limits,
     duration: HistogramVec,
 }
 
@@ -23,6 +26,8 @@ pub struct ListenerMetrics {
     pub retries: IntCounter,
     /// Bytes from clients, and to clients, on TCP listeners.
     pub bytes: [IntCounter; 2],
+    /// What limits and retries count.
+    pub limits: Counts,
     /// From the head of a request to the last byte of its answer, one in eight requests.
     pub duration: prometheus::Histogram,
 }
@@ -70,6 +75,7 @@ impl Metrics {
                 "Bytes carried by TCP listeners, by the side they came from.",
                 &["listener", "from"],
             )?,
+            limits: Limits::register(registry)?,
             duration,
         })
     }
@@ -83,6 +89,7 @@ impl Metrics {
             name: name.into(),
             retries: self.retries.with_label_values(&[name]),
             bytes: ["client", "endpoint"].map(|from| self.bytes.with_label_values(&[name, from])),
+            limits: self.limits.listener(name),
             duration: self.duration.with_label_values(&[name]),
         }
     }

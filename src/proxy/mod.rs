@@ -8,6 +8,7 @@ pub mod balance;
 pub mod config;
 pub mod forwarded;
 pub mod http;
+pub mod limit;
 pub mod metrics;
 pub mod route;
 pub mod serve;

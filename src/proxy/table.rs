@@ -10,6 +10,7 @@ use super::balance::{self, Build};
 use super::config::{
     HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig,
 };
+use super::limit::{self, Limits, ProcessRules, Rules};
 use super::route::{RouteTable, ServiceRef, Target};
 use super::upstream::{Endpoint, Upstream};
 use crate::catalog::model::parse_name;
@@ -25,6 +26,8 @@ pub struct Settings {
     policies: HashMap<Arc<str>, Build>,
     /// Services whose endpoints are watched, and which of their answers are failures.
     watched: HashMap<Arc<str>, FailureStatus>,
+    /// Limits that are counted.
+    limits: Rules,
 }
 
 /// One listener as its connections see it.
@@ -68,8 +71,12 @@ impl Settings {
         services: &BTreeMap<String, ServiceBalance>,
     ) -> Result<Self, Vec<Unfit>> {
         let mut problems = Vec::new();
-        let mut settings = Self::default();
+        let mut settings = Self { limits: Rules::new(routes, services), ..Self::default() };
         for (name, route) in routes {
+            if let Some((key, message)) = limit::problem(route) {
+                let path = ["route".into(), name.clone()];
+                problems.push(Unfit { path, key: Some(key), message });
+            }
             let unfit = match listeners.get(&route.listener) {
                 Some(listener) if listener.http.is_some() => continue,
                 Some(_) => format!(
@@ -116,6 +123,13 @@ impl Settings {
         services: impl IntoIterator<Item = (Arc<str>, FailureStatus)>,
     ) -> Self {
         self.watched = services.into_iter().collect();
+        self
+    }
+
+    /// The same, with limits of the process as a whole.
+    #[must_use]
+    pub fn limited(mut self, process: ProcessRules) -> Self {
+        self.limits = self.limits.within(process);
         self
     }
 
@@ -196,6 +210,7 @@ pub struct ProxyTable {
     /// Generation of the snapshot that it was compiled from.
     pub generation: u64,
     settings: Arc<Settings>,
+    limits: Arc<Limits>,
     upstreams: Shards<Arc<str>, Upstream>,
 }
 
@@ -230,7 +245,20 @@ impl ProxyTable {
             Some((_, since)) => snapshot.changes_since(since, |(name, _, _)| refresh(name)),
             None => settings.wanted.keys().for_each(refresh),
         }
-        Self { generation: snapshot.generation, settings: Arc::clone(settings), upstreams }
+        let limits = match (unchanged, table) {
+            (Some((table, _)), _) => Arc::clone(&table.limits),
+            (None, table) => {
+                let known = table.map(|table| &*table.limits);
+                Arc::new(Limits::compile(&settings.limits, settings.wanted.keys(), known))
+            }
+        };
+        Self { generation: snapshot.generation, settings: Arc::clone(settings), limits, upstreams }
+    }
+
+    /// The limits in force, with what they have counted.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The listener called `name`; none when a reload took it away.

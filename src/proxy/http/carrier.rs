@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
@@ -20,14 +21,20 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
 use super::chunks::Chunks;
+use super::paced::Paced;
 use super::sanitize::{Body, Head};
+use crate::proxy::limit::bandwidth::Pace;
 
 /// Room for one read; most heads fit.
 const READ: usize = 4096;
 /// Writes up to this size are gathered until the library flushes, or reads twice.
 const GATHER: usize = 4096;
+/// How long, and how much, is read of a request that was answered before it had ended.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_MAX: usize = 16 << 20;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -42,6 +49,8 @@ pub struct Carrier {
     read_since_write: bool,
     /// How much more belongs to the request that is being carried.
     request: Remaining,
+    pace: Pace,
+    paced: Option<Box<Paced>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +75,15 @@ impl Carrier {
             unsent: BytesMut::new(),
             read_since_write: false,
             request: Remaining::Bytes(0),
+            pace: Pace::default(),
+            paced: None,
         }
+    }
+
+    /// Where it is told how fast the answer to the running request goes out.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace.clone()
     }
 
     /// Who is at the other end.
@@ -118,6 +135,8 @@ impl Carrier {
 
     /// From here on the library reads the request that starts with `head`.
     pub fn carry(&mut self, head: Head) {
+        self.pace.clear();
+        self.paced = None;
         self.request = match head.body {
             _ if head.upgrade => Remaining::All,
             Body::None => Remaining::Bytes(head.length as u64),
@@ -142,11 +161,25 @@ impl Carrier {
             // answer: a short look at what the client still sends lets the answer arrive.
             let mut rest = [0; 512];
             for _ in 0..8 {
-                let wait = std::time::Duration::from_millis(100);
+                let wait = Duration::from_millis(100);
                 let read = tokio::time::timeout(wait, self.stream.readable()).await;
                 if read.is_err() || !matches!(self.stream.try_read(&mut rest), Ok(1..)) {
                     return;
                 }
+            }
+        }
+    }
+
+    /// Reads on, for a while, what the client still sends of a request that was answered early. A
+    /// close with unread bytes resets the connection, and the reset may overtake the answer.
+    async fn linger(&mut self) {
+        let mut piece = [0; 4096];
+        let (deadline, mut left) = (Instant::now() + LINGER, LINGER_MAX);
+        while left > 0 {
+            let read = tokio::io::AsyncReadExt::read(&mut self.stream, &mut piece);
+            match timeout_at(deadline, read).await {
+                Ok(Ok(read @ 1..)) => left = left.saturating_sub(read),
+                _ => return,
             }
         }
     }
@@ -197,9 +230,28 @@ impl Carrier {
         Poll::Pending
     }
 
+    /// Writes as much of `bytes` as may go out now.
+    fn poll_paced(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.paced.is_none()
+            && let Some(bandwidth) = self.pace.limit()
+        {
+            self.paced = Some(Box::new(Paced::new(bandwidth)));
+        }
+        let Some(paced) = &mut self.paced else {
+            return Pin::new(&mut self.stream).poll_write(cx, bytes);
+        };
+        let part = &bytes[..bytes.len().min(ready!(paced.poll_allowed(cx)))];
+        let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, part))?;
+        paced.sent(sent);
+        Poll::Ready(Ok(sent))
+    }
+
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
+            let unsent = std::mem::take(&mut self.unsent);
+            let sent = self.poll_paced(cx, &unsent);
+            self.unsent = unsent;
+            let sent = ready!(sent)?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -268,7 +320,7 @@ impl AsyncWrite for Carrier {
             ready!(this.poll_send(cx))?;
         }
         if bytes.len() > GATHER {
-            return Pin::new(&mut this.stream).poll_write(cx, bytes);
+            return this.poll_paced(cx, bytes);
         }
         this.unsent.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
@@ -290,6 +342,9 @@ impl Shutdown for Carrier {
     async fn shutdown(&mut self) {
         // The client may be gone already; there is nobody left to tell.
         let _ = AsyncWriteExt::shutdown(self).await;
+        if !self.finished() && !matches!(self.request, Remaining::All) {
+            self.linger().await;
+        }
     }
 }
 

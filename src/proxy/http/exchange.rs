@@ -7,10 +7,12 @@ use std::sync::Arc;
 use http::request::Parts;
 
 use super::connection::HttpService;
+use super::limited::Limited;
 use super::refusal::Refusal;
 use crate::proxy::balance::PickKey;
 use crate::proxy::config::{HttpListenerConfig, HttpTimeouts};
-use crate::proxy::route::{Route, ServiceRef, normalise};
+use crate::proxy::limit::bandwidth::Pace;
+use crate::proxy::route::{Route, ServiceRef, Target, normalise};
 use crate::proxy::table::Listener;
 use crate::proxy::upstream::{Endpoint, Work};
 use crate::random;
@@ -22,6 +24,8 @@ pub struct Arrival {
     pub service: Arc<HttpService>,
     /// Who sent it.
     pub peer: SocketAddr,
+    /// How fast the answer goes out.
+    pub pace: Pace,
 }
 
 /// What one request remembers between the hooks.
@@ -41,6 +45,8 @@ pub(super) struct Exchange {
     pub(super) status: u16,
     /// The endpoint has answered; what breaks after that is counted only if its answer did.
     pub(super) answered: bool,
+    /// Limits and retries.
+    pub(super) limited: Limited,
 }
 
 impl Exchange {
@@ -70,6 +76,14 @@ impl Exchange {
         let path = normalise(request.uri.path()).ok_or(PATH)?;
         self.route = Some(Arc::clone(routes.route(host, &path).ok_or(NO_ROUTE)?));
         Ok(())
+    }
+
+    /// The service that the request goes to, if it goes to any.
+    pub(super) fn wanted(&self) -> Option<&ServiceRef> {
+        match &self.route.as_ref()?.target {
+            Target::Service(wanted) => Some(wanted),
+            Target::Respond(_) => None,
+        }
     }
 
     /// Picks an endpoint that was not tried yet.

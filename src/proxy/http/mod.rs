@@ -5,5 +5,8 @@ pub mod chunks;
 pub mod connection;
 pub mod exchange;
 pub mod full;
+mod limited;
+mod paced;
 pub mod refusal;
+pub mod retry;
 pub mod sanitize;
