@@ -10,7 +10,6 @@ use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
@@ -21,9 +20,9 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
 
 use super::chunks::Chunks;
+use super::linger::Linger;
 use super::paced::Paced;
 use super::sanitize::{Body, Head};
 use crate::proxy::limit::bandwidth::Pace;
@@ -32,9 +31,6 @@ use crate::proxy::limit::bandwidth::Pace;
 const READ: usize = 4096;
 /// Writes up to this size are gathered until the library flushes, or reads twice.
 const GATHER: usize = 4096;
-/// How long, and how much, is read of a request that was answered before it had ended.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_MAX: usize = 16 << 20;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -51,6 +47,7 @@ pub struct Carrier {
     request: Remaining,
     pace: Pace,
     paced: Option<Box<Paced>>,
+    linger: Option<Box<Linger>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +74,7 @@ impl Carrier {
             request: Remaining::Bytes(0),
             pace: Pace::default(),
             paced: None,
+            linger: None,
         }
     }
 
@@ -161,25 +159,11 @@ impl Carrier {
             // answer: a short look at what the client still sends lets the answer arrive.
             let mut rest = [0; 512];
             for _ in 0..8 {
-                let wait = Duration::from_millis(100);
+                let wait = std::time::Duration::from_millis(100);
                 let read = tokio::time::timeout(wait, self.stream.readable()).await;
                 if read.is_err() || !matches!(self.stream.try_read(&mut rest), Ok(1..)) {
                     return;
                 }
-            }
-        }
-    }
-
-    /// Reads on, for a while, what the client still sends of a request that was answered early. A
-    /// close with unread bytes resets the connection, and the reset may overtake the answer.
-    async fn linger(&mut self) {
-        let mut piece = [0; 4096];
-        let (deadline, mut left) = (Instant::now() + LINGER, LINGER_MAX);
-        while left > 0 {
-            let read = tokio::io::AsyncReadExt::read(&mut self.stream, &mut piece);
-            match timeout_at(deadline, read).await {
-                Ok(Ok(read @ 1..)) => left = left.saturating_sub(read),
-                _ => return,
             }
         }
     }
@@ -333,7 +317,14 @@ impl AsyncWrite for Carrier {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_send(cx))?;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if this.finished() || matches!(this.request, Remaining::All) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let linger = this.linger.get_or_insert_with(|| Box::new(Linger::new()));
+        linger.poll(&mut this.stream, cx).map(Ok)
     }
 }
 
@@ -342,9 +333,6 @@ impl Shutdown for Carrier {
     async fn shutdown(&mut self) {
         // The client may be gone already; there is nobody left to tell.
         let _ = AsyncWriteExt::shutdown(self).await;
-        if !self.finished() && !matches!(self.request, Remaining::All) {
-            self.linger().await;
-        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod exchange;
 pub mod full;
 mod limited;
+mod linger;
 mod paced;
 pub mod refusal;
 pub mod retry;

@@ -56,7 +56,7 @@ impl Bandwidth {
     /// What may be done when `elapsed` has passed since the response began.
     #[must_use]
     pub fn allowance(&self, elapsed: Duration) -> Allowance {
-        let seconds = elapsed.as_secs() + 1;
+        let seconds = elapsed.as_secs().saturating_add(1);
         let allowed = self.after.saturating_add(self.rate.saturating_mul(seconds));
         match usize::try_from(allowed.saturating_sub(self.sent)) {
             Ok(0) => {
