@@ -17,7 +17,7 @@ const ESTABLISHED: u8 = 1;
 /// Whether the request is to be sent again after an attempt that ended in `error`, on a connection
 /// that was kept from before (`reused`) or was new.
 pub(super) fn again(
-    session: &mut Session,
+    session: &Session,
     error: &Error,
     reused: bool,
     exchange: &mut Exchange,
@@ -38,7 +38,7 @@ pub(super) fn again(
 
 /// Gives the answer up that has just begun to come, when its status is one to try again on.
 pub(super) fn give_up_to_try_again(
-    session: &mut Session,
+    session: &Session,
     exchange: &mut Exchange,
     now_micros: u64,
 ) -> pingora_error::Result<()> {
@@ -70,7 +70,7 @@ pub(super) fn usable(
 /// How the attempt failed that ended in `error`, and what was sent by then; none when it was not
 /// the endpoint that failed, or when it answered something that is no HTTP.
 fn failed(
-    session: &mut Session,
+    session: &Session,
     error: &Error,
     reused: bool,
     exchange: &mut Exchange,
@@ -91,16 +91,12 @@ fn failed(
 }
 
 /// What was sent of the request, and of the answer to the client.
-pub(super) fn sent(session: &mut Session, exchange: &Exchange) -> Sent {
+pub(super) fn sent(session: &Session, exchange: &Exchange) -> Sent {
     let begun = session.response_written().is_some_and(|response| {
         !response.status.is_informational() || response.status.as_u16() == 101
     });
-    // The library replays what it has read, up to 64 KiB; but of a body that has been read and was
-    // empty it would not tell the endpoint that it has ended.
-    let replayable = !session.retry_buffer_truncated()
-        && (session.is_body_empty()
-            || session.get_retry_buffer().is_some()
-            || !session.is_body_done());
+    // The library keeps what it has read, up to 64 KiB, and none of what is longer.
+    let replayable = !session.retry_buffer_truncated();
     Sent { idempotent: harmless(session.req_header(), exchange), begun, replayable }
 }
 
