@@ -7,6 +7,7 @@ mod child;
 mod error;
 mod health;
 mod interest;
+mod memory;
 mod metadata;
 mod meters;
 mod names;
@@ -296,7 +297,8 @@ impl App {
     /// # Errors
     /// What is wrong with the new one; the old one goes on unchanged then.
     pub async fn reload(&self, loaded: Loaded) -> Result<api::Report, Vec<String>> {
-        self.running.lock().await.reload(loaded).await
+        // Boxed, for a whole configuration is in it several times.
+        Box::pin(async { self.running.lock().await.reload(loaded).await }).await
     }
 
     /// Where reloads of the configuration file are asked for: by a signal, or by the admin face.

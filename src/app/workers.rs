@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::publish::Tables;
-use super::{Meters, current};
+use super::{Meters, current, memory};
 use crate::config::Config;
 use crate::dns::{DnsServer, Forwarder};
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
@@ -89,6 +89,7 @@ impl Workers {
         workers.spawn("dns".into(), async move || {
             serve_dns(server, dns_sockets, phases).await;
         })?;
+        memory::watch(Arc::clone(tables), lifecycle.phases());
         Ok(workers)
     }
 

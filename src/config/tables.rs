@@ -20,7 +20,7 @@ use crate::proxy::config::{AccessLogConfig, QueueConfig, RetryConfig, ServiceBal
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
 use crate::render::{ExecConfig, GroupConfig, ResourceConfig};
-use crate::units::{Period, Share};
+use crate::units::{Period, Share, Size};
 
 /// A whole configuration, as it was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +85,10 @@ pub struct NodeConfig {
 pub struct LimitsConfig {
     /// Open client connections over all listeners; beyond it a new one is closed at once.
     pub connections: usize,
+    /// HTTP requests that run at once; beyond it 503. None: as many as come.
+    pub requests: Option<usize>,
+    /// Memory in use; beyond it 503 to new requests until it is below 95 % of it. None: no limit.
+    pub memory: Option<Size>,
     /// Idle connections to endpoints that each worker keeps.
     pub idle_endpoint_connections: usize,
     /// How long a drain waits for what runs before it is cut.
@@ -97,6 +101,8 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            requests: None,
+            memory: None,
             idle_endpoint_connections: 1024,
             drain: Period::from_secs(30),
             metric_routes: 1000,

@@ -7,6 +7,8 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use super::route::Route;
 use super::route_metrics::{CLASSES, RouteMetrics, Routes};
 
+use super::limit::metrics::{Counts, Metrics as Limits};
+
 /// The metrics of all listeners.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -14,6 +16,7 @@ pub struct Metrics {
     refused: IntCounterVec,
     retries: IntCounterVec,
     bytes: IntCounterVec,
+    limits: Limits,
     routes: Routes,
 }
 
@@ -28,6 +31,8 @@ pub struct ListenerMetrics {
     pub retries: IntCounter,
     /// Bytes from clients, and to clients, on TCP listeners.
     pub bytes: [IntCounter; 2],
+    /// What limits and retries count.
+    pub limits: Counts,
     routes: Routes,
     /// Those of requests that no route takes.
     no_route: Arc<RouteMetrics>,
@@ -65,6 +70,7 @@ impl Metrics {
                 "Bytes carried by TCP listeners, by the side they came from.",
                 &["listener", "from"],
             )?,
+            limits: Limits::register(registry)?,
             routes: Routes::register(registry)?,
         })
     }
@@ -83,6 +89,7 @@ impl Metrics {
             name: name.into(),
             retries: self.retries.with_label_values(&[name]),
             bytes: ["client", "endpoint"].map(|from| self.bytes.with_label_values(&[name, from])),
+            limits: self.limits.listener(name),
             routes: self.routes.clone(),
             no_route: self.routes.none(&Arc::from(name)),
         }

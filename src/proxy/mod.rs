@@ -9,6 +9,7 @@ pub mod config;
 pub mod explain;
 pub mod forwarded;
 pub mod http;
+pub mod limit;
 pub mod log;
 pub mod metrics;
 pub mod route;

@@ -11,6 +11,7 @@ use super::config::{
     AccessLogConfig, HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance,
     TcpListenerConfig,
 };
+use super::limit::{self, Limits, ProcessRules, Rules};
 use super::log::Rule;
 use super::route::{RouteTable, ServiceRef};
 use super::upstream::{Endpoint, Upstream};
@@ -29,6 +30,8 @@ pub struct Settings {
     balances: HashMap<Arc<str>, ServiceBalance>,
     /// Services whose endpoints are watched, and which of their answers are failures.
     watched: HashMap<Arc<str>, FailureStatus>,
+    /// Limits that are counted.
+    limits: Rules,
 }
 
 /// One listener as its connections see it.
@@ -74,8 +77,12 @@ impl Settings {
         services: &BTreeMap<String, ServiceBalance>,
     ) -> Result<Self, Vec<Unfit>> {
         let mut problems = Vec::new();
-        let mut settings = Self::default();
+        let mut settings = Self { limits: Rules::new(routes, services), ..Self::default() };
         for (name, route) in routes {
+            if let Some((key, message)) = limit::problem(route) {
+                let path = ["route".into(), name.clone()];
+                problems.push(Unfit { path, key: Some(key), message });
+            }
             let unfit = match listeners.get(&route.listener) {
                 Some(listener) if listener.http.is_some() => continue,
                 Some(_) => format!(
@@ -156,6 +163,13 @@ impl Settings {
         self.listeners.values().filter_map(|listener| listener.log())
     }
 
+    /// The same, with limits of the process as a whole.
+    #[must_use]
+    pub fn limited(mut self, process: ProcessRules) -> Self {
+        self.limits = self.limits.within(process);
+        self
+    }
+
     fn listener_of(
         name: &str,
         listener: &ListenerConfig,
@@ -223,6 +237,7 @@ pub struct ProxyTable {
     /// Generation of the snapshot that it was compiled from.
     pub generation: u64,
     settings: Arc<Settings>,
+    limits: Arc<Limits>,
     upstreams: Shards<Arc<str>, Upstream>,
 }
 
@@ -257,7 +272,20 @@ impl ProxyTable {
             Some((_, since)) => snapshot.changes_since(since, |(name, _, _)| refresh(name)),
             None => settings.wanted.keys().for_each(refresh),
         }
-        Self { generation: snapshot.generation, settings: Arc::clone(settings), upstreams }
+        let limits = match (unchanged, table) {
+            (Some((table, _)), _) => Arc::clone(&table.limits),
+            (None, table) => {
+                let known = table.map(|table| &*table.limits);
+                Arc::new(Limits::compile(&settings.limits, settings.wanted.keys(), known))
+            }
+        };
+        Self { generation: snapshot.generation, settings: Arc::clone(settings), limits, upstreams }
+    }
+
+    /// The limits in force, with what they have counted.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// What the configuration says.

@@ -340,6 +340,12 @@ const SMALLEST: &[(&str, &str)] = &[
         "[listener.a.http]\nbind = [\"127.0.0.1:1\"]\n\
          [route.NAME]\nlistener = \"a\"\n[route.NAME.respond]\nstatus = 200\n@",
     ),
+    ("[service.NAME.retries]", "[service.NAME.retries]\n@"),
+    (
+        "[route.NAME.rate_limit]",
+        "[listener.a.http]\nbind = [\"127.0.0.1:1\"]\n\
+         [route.NAME]\nlistener = \"a\"\nservice = \"a\"\n[route.NAME.rate_limit]\nrequests = 1\n@",
+    ),
     ("[registry.NAME.environment]", "[registry.NAME.environment]\n@"),
     ("[registry.NAME.keyfile]", "[registry.NAME.keyfile]\npaths = [\"a\"]\n@"),
     ("[confd]", "[confd]\ndir = \"confd\"\n@"),

@@ -41,6 +41,7 @@ mod http_beside_nginx;
 mod http_hostile;
 mod http_idle;
 mod http_limits;
+mod http_limits_retries;
 mod http_messages;
 mod http_routing;
 mod http_sight;

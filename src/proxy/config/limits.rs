@@ -52,7 +52,7 @@ impl Default for QueueConfig {
     }
 }
 
-/// `retries = { attempts = 2, budget = "20%" }`.
+/// `retries = { attempts = 2, budget = "20%", on = ["connect", "reset"] }`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryConfig {
@@ -60,10 +60,35 @@ pub struct RetryConfig {
     pub attempts: u8,
     /// Retries in relation to requests, beyond ten in a second.
     pub budget: Share,
+    /// After which failures.
+    pub on: Vec<RetryOn>,
+}
+
+/// A failure after which a request may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum RetryOn {
+    /// No connection to the endpoint.
+    #[serde(rename = "connect")]
+    Connect,
+    /// The connection broke before an answer.
+    #[serde(rename = "reset")]
+    Reset,
+    /// No answer in time.
+    #[serde(rename = "timeout")]
+    Timeout,
+    /// The endpoint answered 502.
+    #[serde(rename = "502")]
+    BadGateway,
+    /// The endpoint answered 503.
+    #[serde(rename = "503")]
+    Unavailable,
+    /// The endpoint answered 504.
+    #[serde(rename = "504")]
+    GatewayTimeout,
 }
 
 impl Default for RetryConfig {
     fn default() -> Self {
-        Self { attempts: 2, budget: Share(0.2) }
+        Self { attempts: 2, budget: Share(0.2), on: vec![RetryOn::Connect, RetryOn::Reset] }
     }
 }

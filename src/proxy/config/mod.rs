@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::units::{Period, Size};
 
 pub use access_log::{AccessLogConfig, Facility, LogFormat, LogTarget, RequestIdMode, TraceMode};
-pub use limits::{QueueConfig, RateBy, RateLimitConfig, RetryConfig};
+pub use limits::{QueueConfig, RateBy, RateLimitConfig, RetryConfig, RetryOn};
 pub use route::{
     HeaderEdits, RedirectConfig, RespondConfig, RespondWhen, RewriteConfig, RouteConfig,
     RouteTimeouts,

@@ -22,7 +22,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::chunks::Chunks;
+use super::linger::Linger;
+use super::paced::Paced;
 use super::sanitize::{Body, Head};
+use crate::proxy::limit::bandwidth::Pace;
 
 /// Room for one read; most heads fit.
 const READ: usize = 4096;
@@ -42,6 +45,9 @@ pub struct Carrier {
     read_since_write: bool,
     /// How much more belongs to the request that is being carried.
     request: Remaining,
+    pace: Pace,
+    paced: Option<Box<Paced>>,
+    linger: Option<Box<Linger>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +72,16 @@ impl Carrier {
             unsent: BytesMut::new(),
             read_since_write: false,
             request: Remaining::Bytes(0),
+            pace: Pace::default(),
+            paced: None,
+            linger: None,
         }
+    }
+
+    /// Where it is told how fast the answer to the running request goes out.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace.clone()
     }
 
     /// Who is at the other end.
@@ -118,6 +133,8 @@ impl Carrier {
 
     /// From here on the library reads the request that starts with `head`.
     pub fn carry(&mut self, head: Head) {
+        self.pace.clear();
+        self.paced = None;
         self.request = match head.body {
             _ if head.upgrade => Remaining::All,
             Body::None => Remaining::Bytes(head.length as u64),
@@ -197,9 +214,28 @@ impl Carrier {
         Poll::Pending
     }
 
+    /// Writes as much of `bytes` as may go out now.
+    fn poll_paced(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.paced.is_none()
+            && let Some(bandwidth) = self.pace.limit()
+        {
+            self.paced = Some(Box::new(Paced::new(bandwidth)));
+        }
+        let Some(paced) = &mut self.paced else {
+            return Pin::new(&mut self.stream).poll_write(cx, bytes);
+        };
+        let part = &bytes[..bytes.len().min(ready!(paced.poll_allowed(cx)))];
+        let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, part))?;
+        paced.sent(sent);
+        Poll::Ready(Ok(sent))
+    }
+
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
+            let unsent = std::mem::take(&mut self.unsent);
+            let sent = self.poll_paced(cx, &unsent);
+            self.unsent = unsent;
+            let sent = ready!(sent)?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -268,7 +304,7 @@ impl AsyncWrite for Carrier {
             ready!(this.poll_send(cx))?;
         }
         if bytes.len() > GATHER {
-            return Pin::new(&mut this.stream).poll_write(cx, bytes);
+            return this.poll_paced(cx, bytes);
         }
         this.unsent.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
@@ -281,7 +317,14 @@ impl AsyncWrite for Carrier {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_send(cx))?;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if this.finished() || matches!(this.request, Remaining::All) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let linger = this.linger.get_or_insert_with(|| Box::new(Linger::new()));
+        linger.poll(&mut this.stream, cx).map(Ok)
     }
 }
 

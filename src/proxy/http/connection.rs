@@ -62,7 +62,12 @@ pub async fn serve(
             }
         };
         carrier.carry(head);
-        let arrival = Arrival { service: Arc::clone(&service), peer, received: Instant::now() };
+        let arrival = Arrival {
+            service: Arc::clone(&service),
+            peer,
+            received: Instant::now(),
+            pace: carrier.pace(),
+        };
         // Boxed, so that the parked task is as small as what it holds while it waits.
         let carried = Box::pin(service.lane.carry(carrier, arrival)).await;
         match carried {

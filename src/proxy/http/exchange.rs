@@ -11,11 +11,13 @@ use tokio::time::Instant;
 use super::access;
 use super::connection::HttpService;
 use super::redirect::{Asked, Redirect};
+use super::limited::Limited;
 use super::refusal::Refusal;
 use super::story::Story;
 use crate::proxy::balance::PickKey;
 use crate::proxy::config::{HttpListenerConfig, HttpTimeouts};
 use crate::proxy::forwarded;
+use crate::proxy::limit::bandwidth::Pace;
 use crate::proxy::route::{RequestView, Route, ServiceRef, Target, normalise};
 use crate::proxy::table::Listener;
 use crate::proxy::upstream::{Endpoint, Work};
@@ -30,6 +32,8 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// When the last byte of its head was there.
     pub received: Instant,
+    /// How fast the answer goes out.
+    pub pace: Pace,
 }
 
 /// A path that servers do not agree on.
@@ -60,6 +64,8 @@ pub(super) struct Exchange {
     pub(super) answered: bool,
     /// For its line in the log, and for the metrics.
     pub(super) story: Story,
+    /// Limits and retries.
+    pub(super) limited: Limited,
 }
 
 impl Exchange {
@@ -144,6 +150,11 @@ impl Exchange {
             timeouts.tunnel = own.tunnel.unwrap_or(timeouts.tunnel);
         }
         timeouts
+    }
+
+    /// The service that the request goes to, if it goes to any.
+    pub(super) fn wanted(&self) -> Option<&ServiceRef> {
+        self.route.as_ref()?.target.service(self.choice)
     }
 
     /// Picks an endpoint that was not tried yet.

@@ -11,6 +11,7 @@ use crate::proxy::http::edits::{Line, Lines};
 use crate::proxy::http::error_page::DESCRIBING;
 use crate::proxy::http::exchange::Exchange;
 use crate::proxy::http::redirect::Redirect;
+use crate::proxy::http::limited::TOO_LARGE;
 use crate::proxy::http::refusal::Refusal;
 
 /// Response header that shows the generation, to configured networks.
@@ -56,6 +57,9 @@ async fn answer_at(
     }
     if let Some(route) = &exchange.route {
         route.response_edits.make(&mut response)?;
+    }
+    if let Some(seconds) = exchange.limited.retry_after {
+        response.insert_header("retry-after", seconds.to_string())?;
     }
     show_generation(&mut response, exchange)?;
     let head_only = session.req_header().method == http::Method::HEAD;
@@ -127,14 +131,32 @@ impl Lines for ResponseHeader {
     }
 }
 
-/// Answers here that the request is not carried, and notes why.
+/// Answers with an error instead of carrying the request. A body that has not come yet is not waited
+/// for: the connection closes then.
 pub(super) async fn refuse(
     session: &mut Session,
     exchange: &mut Exchange,
     refusal: Refusal,
-) -> pingora_error::Result<()> {
+) -> pingora_error::Result<bool> {
     exchange.story.refused(refusal);
-    answer(session, exchange, refusal.status, refusal_body(refusal)).await
+    if !session.is_body_done() {
+        session.set_keepalive(None);
+    }
+    answer(session, exchange, refusal.status, refusal_body(refusal)).await?;
+    Ok(true)
+}
+
+/// Tells the client how the request failed, and ends the connection.
+pub(super) async fn tell(session: &mut Session, exchange: &mut Exchange, status: u16) {
+    let refusal = match status {
+        413 => TOO_LARGE,
+        _ => Refusal::new(status, "upstream", "the service did not answer"),
+    };
+    session.set_keepalive(None);
+    exchange.work = None;
+    // The client may be gone already; the status is counted all the same.
+    let _ = answer(session, exchange, status, refusal_body(refusal)).await;
+    session.as_downstream_mut().shutdown().await;
 }
 
 pub(super) fn refusal_body(refusal: Refusal) -> Bytes {

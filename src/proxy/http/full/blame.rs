@@ -35,7 +35,8 @@ pub(super) fn fault_of(error: &Error) -> Fault {
 /// The status that tells the client whose fault it was; 0 when the client itself is gone.
 pub(super) fn status_for(error: &Error) -> u16 {
     use ErrorType::{
-        ConnectTimedout, ConnectionClosed, HTTPStatus, ReadTimedout, WriteError, WriteTimedout,
+        ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, ConnectionClosed,
+        HTTPStatus, ReadTimedout, WriteError, WriteTimedout,
     };
     match (error.esource(), error.etype()) {
         (_, HTTPStatus(status)) => *status,
@@ -43,7 +44,9 @@ pub(super) fn status_for(error: &Error) -> u16 {
         (ErrorSource::Downstream, WriteError | ConnectionClosed | WriteTimedout) => 0,
         // A malformed body reaches us as a read error; answering to a closed socket harms nobody.
         (ErrorSource::Downstream, _) => 400,
-        (_, ConnectTimedout | ReadTimedout | WriteTimedout) => 504,
+        // Nobody could be reached, and nothing was sent: trying again does no harm.
+        (_, ConnectError | ConnectNoRoute | ConnectRefused | ConnectTimedout) => 503,
+        (_, ReadTimedout | WriteTimedout) => 504,
         _ => 502,
     }
 }

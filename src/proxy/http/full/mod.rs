@@ -4,6 +4,7 @@
 //! Its own accept loop, balancing and upstream configuration are not used.
 
 mod answer;
+mod attempt;
 mod blame;
 mod outgoing;
 
@@ -24,21 +25,23 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use answer::{answer, dress, redirect, refuse, refusal_body, replace_body};
+use answer::{answer, dress, redirect, refuse, refusal_body, replace_body, tell};
 use blame::{failure_of, status_for};
 
 use super::carrier::Carrier;
 use super::exchange::{Arrival, Exchange, patience};
+use super::limited::TOO_LARGE;
 use super::refusal::Refusal;
 use super::story::{self, Seen};
+use super::retry::Failed;
 use crate::catalog::observed::Failure;
 use crate::lifecycle::{Phase, Phases, Readiness};
 use crate::proxy::config::{RespondConfig, RespondWhen};
 use crate::proxy::route::Target;
+use crate::random;
 
-/// Endpoints that are tried in all when connecting fails: nothing has been sent by then, so
-/// that trying another one is safe for every method.
-const CONNECTS_MAX: usize = 3;
+/// More attempts than our own deciding ever allows for one request: it ends them, not the library.
+const ATTEMPTS_MAX: usize = 1024;
 
 /// The full lane of one worker, with the worker's own pool of connections to endpoints.
 pub struct FullLane {
@@ -61,7 +64,7 @@ impl FullLane {
         let conf = ServerConf {
             threads: 1,
             upstream_keepalive_pool_size: idle_max,
-            max_retries: CONNECTS_MAX,
+            max_retries: ATTEMPTS_MAX,
             ..ServerConf::default()
         };
         let full = Full { readiness, phases, started: Instant::now() };
@@ -140,9 +143,16 @@ impl ProxyHttp for Full {
             refuse(session, exchange, refusal).await?;
             return Ok(true);
         }
+        if let Err(refusal) = exchange.admit(session.req_header()) {
+            return refuse(session, exchange, refusal).await;
+        }
         let timeouts = exchange.timeouts();
         session.as_downstream_mut().set_read_timeout(Some(patience(&timeouts, exchange.upgrade)));
         let route = exchange.route.clone();
+        if let Err(refusal) = exchange.fits(session.req_header()) {
+            return refuse(session, exchange, refusal).await;
+        }
+        exchange.counted(self.micros());
         match route.as_ref().map(|route| &route.target) {
             Some(Target::Respond(config)) => {
                 let (status, body) = self.respond(config);
@@ -173,7 +183,7 @@ impl ProxyHttp for Full {
         exchange: &mut Exchange,
     ) -> pingora_error::Result<Box<HttpPeer>> {
         let route = exchange.route.clone();
-        let again = exchange.endpoint.as_ref().is_some_and(|e| exchange.tried.contains(&e.address));
+        let again = std::mem::take(&mut exchange.limited.another);
         let wanted = route.as_ref().and_then(|route| route.target.service(exchange.choice));
         let endpoint = match (wanted, again) {
             (Some(wanted), true) => exchange.pick(wanted, self.micros()),
@@ -189,31 +199,67 @@ impl ProxyHttp for Full {
         peer.options.read_timeout = Some(patience(&timeouts, exchange.upgrade));
         peer.options.write_timeout = Some(timeouts.read.0);
         peer.options.idle_timeout = Some(timeouts.idle.0);
+        if exchange.wants_renewal() {
+            // No connection is kept under this number, and nobody asks for it again.
+            peer.group_key = random::bits();
+            peer.options.idle_timeout = Some(Duration::ZERO);
+        }
         Ok(Box::new(peer))
     }
 
     fn fail_to_connect(
         &self,
-        _: &mut Session,
-        peer: &HttpPeer,
+        session: &mut Session,
+        _: &HttpPeer,
         exchange: &mut Exchange,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let Some(address) = peer._address.as_inet() else { return error };
-        exchange.tried.push(*address);
-        exchange.work = None;
         if let Some(endpoint) = &exchange.endpoint
             && failure_of(error.etype()) == Some(Failure::Connect)
         {
             endpoint.failed(Failure::Connect);
         }
-        if exchange.tried.len() < CONNECTS_MAX {
-            if let Some(arrival) = &exchange.arrival {
-                arrival.service.metrics.retries.inc();
-            }
-            error.set_retry(true);
-        }
+        let sent = attempt::sent(session, exchange);
+        error.set_retry(exchange.again(Failed::Connect, sent, self.micros()));
         error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        session: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: std::os::fd::RawFd,
+        digest: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<()> {
+        if reused { attempt::usable(session, digest, exchange) } else { Ok(()) }
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        exchange: &mut Exchange,
+        reused: bool,
+    ) -> Box<Error> {
+        error.set_retry(attempt::again(session, &error, reused, exchange, self.micros()));
+        error
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<()> {
+        if !session.was_upgraded() && exchange.beyond_body(session.body_bytes_read()) {
+            let status = ErrorType::HTTPStatus(TOO_LARGE.status);
+            return Error::e_explain(status, TOO_LARGE.message);
+        }
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -260,6 +306,8 @@ impl ProxyHttp for Full {
             exchange.answered = true;
             endpoint.answered(exchange.status, now.saturating_sub(exchange.sent_micros), now);
         }
+        attempt::give_up_to_try_again(session, exchange, now)?;
+        exchange.pace();
         dress(session, response, exchange).await
     }
 
@@ -282,16 +330,14 @@ impl ProxyHttp for Full {
     ) -> FailToProxy {
         let status = status_for(error);
         if status > 0 && session.response_written().is_none() {
-            let refusal = Refusal::new(status, "upstream", "the service did not answer");
-            session.set_keepalive(None);
-            // The client may be gone already; the status is counted all the same.
-            let _ = answer(session, exchange, status, refusal_body(refusal)).await;
+            tell(session, exchange, status).await;
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         exchange.work = None;
+        exchange.ended();
         let seen = Seen {
             head: session.req_header(),
             target: session.req_header().raw_path(),
@@ -304,11 +350,6 @@ impl ProxyHttp for Full {
         if let Some(error) = error
             && *error.esource() == ErrorSource::Upstream
         {
-            let broke = failure_of(error.etype()).filter(|failure| *failure != Failure::Connect);
-            let tunnel = exchange.upgrade && exchange.answered;
-            if let (Some(endpoint), Some(failure), false) = (&exchange.endpoint, broke, tunnel) {
-                endpoint.failed(failure);
-            }
             let endpoint = exchange.endpoint.as_ref().map(|endpoint| endpoint.address);
             tracing::debug!(
                 listener = &*arrival.service.name,
