@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::access;
 use super::connection::HttpService;
-use super::redirect::{Asked, Redirect};
 use super::limited::Limited;
+use super::redirect::{Asked, Redirect};
 use super::refusal::Refusal;
 use super::story::Story;
 use crate::proxy::balance::PickKey;

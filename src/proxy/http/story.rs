@@ -97,7 +97,6 @@ impl Exchange {
         self.story.made = Some(made);
         made
     }
-
 }
 
 /// Tells the end of a request, once, at `now`.

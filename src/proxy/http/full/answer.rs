@@ -10,8 +10,8 @@ use crate::proxy::forwarded;
 use crate::proxy::http::edits::{Line, Lines};
 use crate::proxy::http::error_page::DESCRIBING;
 use crate::proxy::http::exchange::Exchange;
-use crate::proxy::http::redirect::Redirect;
 use crate::proxy::http::limited::TOO_LARGE;
+use crate::proxy::http::redirect::Redirect;
 use crate::proxy::http::refusal::Refusal;
 
 /// Response header that shows the generation, to configured networks.

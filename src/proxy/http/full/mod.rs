@@ -25,15 +25,15 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use answer::{answer, dress, redirect, refuse, refusal_body, replace_body, tell};
+use answer::{answer, dress, redirect, refuse, replace_body, tell};
 use blame::{failure_of, status_for};
 
 use super::carrier::Carrier;
 use super::exchange::{Arrival, Exchange, patience};
 use super::limited::TOO_LARGE;
 use super::refusal::Refusal;
-use super::story::{self, Seen};
 use super::retry::Failed;
+use super::story::{self, Seen};
 use crate::catalog::observed::Failure;
 use crate::lifecycle::{Phase, Phases, Readiness};
 use crate::proxy::config::{RespondConfig, RespondWhen};
@@ -140,8 +140,7 @@ impl ProxyHttp for Full {
     ) -> pingora_error::Result<bool> {
         self.last_when_draining(session);
         if let Err(refusal) = exchange.decide(session.req_header(), self.micros()) {
-            refuse(session, exchange, refusal).await?;
-            return Ok(true);
+            return refuse(session, exchange, refusal).await;
         }
         if let Err(refusal) = exchange.admit(session.req_header()) {
             return refuse(session, exchange, refusal).await;
@@ -170,8 +169,7 @@ impl ProxyHttp for Full {
             {
                 const NONE: Refusal =
                     Refusal::new(503, "no-endpoint", "no instance of the service is eligible");
-                refuse(session, exchange, NONE).await?;
-                Ok(true)
+                refuse(session, exchange, NONE).await
             }
             _ => Ok(false),
         }
@@ -233,6 +231,7 @@ impl ProxyHttp for Full {
         digest: Option<&Digest>,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<()> {
+        exchange.story.connected(reused, self.micros());
         if reused { attempt::usable(session, digest, exchange) } else { Ok(()) }
     }
 
@@ -271,19 +270,6 @@ impl ProxyHttp for Full {
         outgoing::head(session.req_header(), request, exchange)?;
         outgoing::trace(session.req_header(), request, exchange)?;
         exchange.story.sent(self.micros());
-        Ok(())
-    }
-
-    async fn connected_to_upstream(
-        &self,
-        _: &mut Session,
-        reused: bool,
-        _: &HttpPeer,
-        _: std::os::unix::io::RawFd,
-        _: Option<&Digest>,
-        exchange: &mut Exchange,
-    ) -> pingora_error::Result<()> {
-        exchange.story.connected(reused, self.micros());
         Ok(())
     }
 
