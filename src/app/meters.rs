@@ -7,6 +7,8 @@ use crate::{api, dns, health, proxy, registry, render};
 
 /// The metrics of every room, registered once.
 pub(super) struct Meters {
+    pub(super) departures: super::departures::Metrics,
+    pub(super) operate: api::operate::Metrics,
     pub(super) accept: crate::net::accept::Metrics,
     pub(super) dns: dns::Metrics,
     pub(super) events: EventMetrics,
@@ -28,6 +30,8 @@ impl Meters {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build))?;
         Ok(Self {
+            departures: super::departures::Metrics::register(registry)?,
+            operate: api::operate::Metrics::register(registry)?,
             accept: crate::net::accept::Metrics::register(registry)?,
             dns: dns::Metrics::register(registry)?,
             events: EventMetrics::register(registry)?,

@@ -4,12 +4,14 @@
 
 mod admin;
 mod child;
+mod departures;
 mod error;
 mod health;
 mod interest;
 mod metadata;
 mod meters;
 mod names;
+mod operate;
 mod publish;
 mod reload;
 mod rendered;
@@ -46,6 +48,7 @@ use error::system;
 use health::Health;
 use interest::Interests;
 use meters::Meters;
+use operate::Operating;
 pub use publish::Tables;
 use publish::{Compile, Publisher, current};
 use rendered::Rendered;
@@ -100,6 +103,7 @@ struct Running {
     rendered: watch::Sender<rendered::Statuses>,
     exec: watch::Sender<Option<render::ExecConfig>>,
     health: Health,
+    operating: Operating,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
     registry_metrics: registry::Metrics,
@@ -154,12 +158,14 @@ impl App {
         feeds.extend(options.feeds.iter().cloned());
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let sight = Sight::new();
+        let operating = Operating::start(&config, data_dir.as_ref(), &tables, &sight, &meters);
         let (plans, plan_receiver) = mpsc::channel(1);
         let publisher = Publisher::new(
             Arc::clone(&tables),
             readiness.clone(),
             lifecycle.phases(),
             sight.clone(),
+            Arc::clone(&operating.departed),
         );
         let (mut published, to_save) = (publisher.published(), publisher.to_save());
         let health = Health::start(
@@ -176,6 +182,7 @@ impl App {
             settings: Arc::clone(&prepared.services),
             guard: config.guard,
             verdicts: health.verdicts(),
+            spoken: operating.spoken.clone(),
             compile: Compile::new(&prepared, &registries),
         };
 
@@ -194,7 +201,7 @@ impl App {
         // The first tables are compiled before anybody is answered from them.
         let _ = published.wait_for(|snapshot| snapshot.generation >= first).await;
         let workers =
-            Workers::start(&config, &tables, &lifecycle, &readiness, &connections, &meters)
+            Workers::start(&config, &tables, &lifecycle, &readiness, &connections, &operating.cutter, &meters)
                 .map_err(system)?;
         sockets.faces(names::mesos_faces(&tables));
         let metadata = metadata::face(&tables, &published, &lifecycle.phases(), &meters);
@@ -234,9 +241,11 @@ impl App {
                 reports: Arc::clone(&reports),
                 forwarder: workers.forwarder(),
                 last_reload: Arc::clone(&last_reload),
+                operations: operating.spoken.operations.clone(),
             }),
             why: status::reasons(&sight, health.checks()),
             push: health::push(health.checks()),
+            operate: operating.serve(&published, &lifecycle.phases(), &meters),
             explain: names::explainer(&tables, &sight, workers.forwarder()),
             reloads: reloads.clone(),
             token,
@@ -258,6 +267,7 @@ impl App {
             rendered: statuses,
             exec,
             health,
+            operating,
             plans,
             workers,
             registry_metrics: meters.registry.clone(),

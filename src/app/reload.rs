@@ -105,12 +105,14 @@ impl Running {
             settings: Arc::clone(&prepared.services),
             guard: config.guard,
             verdicts: self.health.verdicts(),
+            spoken: self.operating.spoken.clone(),
             compile: Compile::new(&prepared, &registries),
         };
         if self.plans.send(plan).await.is_err() {
             return Err(vec!["the process is ending".to_owned()]);
         }
         self.health.follow(&config, prepared.health);
+        self.operating.follow(&config);
         // Listeners open and close only when the tables know of them. A generation that was on its
         // way when the plan was sent still comes from the plan before.
         let compiled = |_: &_| Arc::ptr_eq(self.tables.load().dns.settings(), &settings);
@@ -266,6 +268,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     }
     if before.guard != now.guard {
         changed.push("guard".to_owned());
+    }
+    if before.operations != now.operations {
+        changed.push("operations".to_owned());
     }
     if before.metadata != now.metadata {
         changed.push("metadata".to_owned());

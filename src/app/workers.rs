@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::dns::{DnsServer, Forwarder};
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
+use crate::proxy::cut::{self, Cutter};
 use crate::proxy::serve::{Share, Worker};
 
 /// A socket for the DNS thread, and the word that closes it.
@@ -44,6 +45,7 @@ impl Workers {
         lifecycle: &Lifecycle,
         readiness: &Readiness,
         connections: &Arc<Connections>,
+        cutter: &Cutter,
         meters: &Meters,
     ) -> io::Result<Self> {
         let count = config.node.workers.map_or_else(cores, usize::from);
@@ -61,7 +63,7 @@ impl Workers {
             let (accepting, metrics) = (meters.accept.clone(), meters.proxy.clone());
             let idle_max = config.limits.idle_endpoint_connections;
             workers.data.push(shares);
-            let mut ends = lifecycle.phases();
+            let (mut ends, cuts) = (lifecycle.phases(), cutter.worker());
             workers.spawn(format!("data-{number}"), async move || {
                 let worker = Worker::new(
                     current,
@@ -74,6 +76,7 @@ impl Workers {
                 );
                 tokio::select! {
                     () = data(worker, receiver) => {}
+                    () = cut::deliver(cuts) => {}
                     () = ends.reached(Phase::Stopped) => {}
                 }
             })?;

@@ -187,7 +187,7 @@ impl Store {
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -220,12 +220,16 @@ fn encode(state: &StateToSave) -> Result<Vec<u8>, serde_json::Error> {
     }
     verdicts.sort_by(|a, b| (&a.0, &a.1, &a.2).cmp(&(&b.0, &b.1, &b.2)));
     let generation = state.generation;
-    let body = serde_json::to_vec(&Body { generation, registries, verdicts })?;
+    framed(&serde_json::to_vec(&Body { generation, registries, verdicts })?)
+}
+
+/// `body` behind the line that tells format, length and checksum.
+pub(super) fn framed(body: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
     let header =
-        Header { format: FORMAT, length: body.len() as u64, crc32: crc32fast::hash(&body) };
+        Header { format: FORMAT, length: body.len() as u64, crc32: crc32fast::hash(body) };
     let mut bytes = serde_json::to_vec(&header)?;
     bytes.push(b'\n');
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(body);
     bytes.push(b'\n');
     Ok(bytes)
 }
@@ -238,7 +242,7 @@ fn sorted<T>(values: impl Iterator<Item = Arc<T>>, name: impl Fn(&T) -> &Arc<str
 }
 
 /// The body of a state file, when it is whole and of our format.
-fn body(bytes: &[u8]) -> Result<&[u8], String> {
+pub(super) fn body(bytes: &[u8]) -> Result<&[u8], String> {
     let cut = memchr::memchr(b'\n', bytes).ok_or("the file is cut in its first line")?;
     let (head, rest) = bytes.split_at(cut);
     let header: Header = serde_json::from_slice(head)

@@ -17,7 +17,6 @@ mod metrics;
 pub mod outlier;
 pub mod outlier_config;
 pub mod outlier_task;
-mod post;
 pub mod recreate;
 mod roster;
 mod rounds;

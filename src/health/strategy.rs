@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::outlier::{self, Key, Now};
+use crate::catalog::operations::MAINTENANCE;
 use crate::catalog::verdict::NOT_CHECKED_YET;
 use crate::catalog::{Health, Instance, Presence, Service, Snapshot};
 use crate::units::Period;
@@ -141,7 +142,7 @@ impl OnFailureConfig {
             let message = "tells nobody; add webhook = \"http://…\" or command = \"…\"";
             return Some(("strategy", message.to_owned()));
         }
-        if let Some(Err(message)) = self.webhook.as_deref().map(super::post::Target::parse) {
+        if let Some(Err(message)) = self.webhook.as_deref().map(crate::net::post::Target::parse) {
             return Some(("webhook", message));
         }
         if self.webhook_headers.is_some() && self.webhook.is_none() {
@@ -193,6 +194,8 @@ fn word(instance: &Instance) -> Word {
     match instance.health {
         Health::Unhealthy if instance.cause.starts_with(outlier::CAUSE) => Word::Good,
         Health::Unhealthy if &*instance.cause == NOT_CHECKED_YET => Word::Nothing,
+        // An operator has it in hand.
+        Health::Unhealthy if instance.cause.starts_with(MAINTENANCE) => Word::Nothing,
         Health::Unhealthy => Word::Bad,
         _ => Word::Good,
     }

@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 
 use super::chunks::Chunks;
 use super::sanitize::{Body, Head};
+use crate::proxy::cut;
 
 /// Room for one read; most heads fit.
 const READ: usize = 4096;
@@ -282,6 +283,17 @@ impl AsyncWrite for Carrier {
         let this = self.get_mut();
         ready!(this.poll_send(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+impl Drop for Carrier {
+    /// A client whose request is cut must not take an orderly close for the end of the answer.
+    fn drop(&mut self) {
+        if cut::breaking() {
+            // It may be closed already; then there is nothing to tell.
+            let linger = socket2::SockRef::from(&self.stream);
+            let _ = linger.set_linger(Some(std::time::Duration::ZERO));
+        }
     }
 }
 
