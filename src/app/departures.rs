@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::operate::View;
+use super::operated::View;
 use crate::api::operate::drained::{Event, Going, Subject, Watcher, Way, tell};
 use crate::api::operate::{self, OperationsConfig};
 use crate::catalog::assemble::SILENT;
@@ -87,9 +87,9 @@ impl Clock {
 
             let (idle, due) = self.pass();
             if wanted && going.waits() {
-                for event in going.look(|(service, registry, id)| {
-                    self.view.running(service, registry, id).1
-                }) {
+                for event in
+                    going.look(|(service, registry, id)| self.view.running(service, registry, id).1)
+                {
                     self.tell(event, &mut telling);
                 }
             }
@@ -213,9 +213,7 @@ fn subject(service: &Arc<str>, instance: &Instance) -> Subject {
 fn way(instance: &Instance) -> Option<Way> {
     match instance.presence {
         Presence::Leaving => Some(Way::Leaving),
-        Presence::Draining if *instance.cause != *SILENT => {
-            Some(Way::Draining)
-        }
+        Presence::Draining if *instance.cause != *SILENT => Some(Way::Draining),
         Presence::Active
             if instance.health == Health::Unhealthy && instance.cause.starts_with(MAINTENANCE) =>
         {

@@ -12,6 +12,8 @@ mod metadata;
 mod meters;
 mod names;
 mod operate;
+mod operated;
+mod operating;
 mod publish;
 mod reload;
 mod rendered;
@@ -48,16 +50,14 @@ use error::system;
 use health::Health;
 use interest::Interests;
 use meters::Meters;
-use operate::Operating;
+use operating::Operating;
 pub use publish::Tables;
-use publish::{Compile, Publisher, current};
+use publish::{Compile, Publisher, current, readiness_follows};
+use reload::feed;
 use rendered::Rendered;
 use sight::Sight;
 use sockets::Sockets;
 use workers::Workers;
-
-/// Pause between two writes of the state on disk.
-const STORE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a start may be given besides the configuration.
 #[derive(Debug, Default)]
@@ -190,7 +190,7 @@ impl App {
         let mut tasks = Vec::new();
         if let Some(store) = store {
             let phases = lifecycle.phases();
-            tasks.push(writer::start(store, to_save, STORE_PAUSE, phases, &meters.store));
+            tasks.push(writer::start(store, to_save, writer::PAUSE, phases, &meters.store));
         } else {
             tracing::warn!(
                 "no [node] data_dir: nothing is known after a restart until it is heard"
@@ -200,9 +200,16 @@ impl App {
 
         // The first tables are compiled before anybody is answered from them.
         let _ = published.wait_for(|snapshot| snapshot.generation >= first).await;
-        let workers =
-            Workers::start(&config, &tables, &lifecycle, &readiness, &connections, &operating.cutter, &meters)
-                .map_err(system)?;
+        let workers = Workers::start(
+            &config,
+            &tables,
+            &lifecycle,
+            &readiness,
+            &connections,
+            &operating.cutter,
+            &meters,
+        )
+        .map_err(system)?;
         sockets.faces(names::mesos_faces(&tables));
         let metadata = metadata::face(&tables, &published, &lifecycle.phases(), &meters);
         sockets.metadata(metadata, &config);
@@ -388,19 +395,4 @@ impl Drop for App {
     fn drop(&mut self) {
         self.lifecycle.advance(Phase::Stopped);
     }
-}
-
-fn feed(registry: &Registry) -> Feed {
-    Feed {
-        name: Arc::clone(&registry.name),
-        priority: registry.priority,
-        state: registry.states(),
-        stale: registry.stale,
-    }
-}
-
-/// Turns ready when the process serves and every required registry was heard, and says so once.
-fn readiness_follows(tables: &Arc<ArcSwap<Tables>>, readiness: &Readiness, lifecycle: &Lifecycle) {
-    let ready = tables.load().required_heard && lifecycle.phases().now() == Phase::Serving;
-    readiness.set(ready);
 }

@@ -15,7 +15,7 @@ use crate::catalog::store::{StateToSave, StoredView};
 use crate::catalog::{RegistryState, Snapshot};
 use crate::config::Prepared;
 use crate::dns::{self, ZoneTable};
-use crate::lifecycle::{Phase, Phases, Readiness};
+use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::proxy::departed::{Around, Departed};
 use crate::proxy::{self, ProxyTable};
 use crate::registry::Registry;
@@ -185,4 +185,14 @@ fn state(publication: &Publication<'_, Compile>) -> StateToSave {
         generation: publication.snapshot.generation,
         verdicts: publication.inputs.verdicts.clone(),
     }
+}
+
+/// Turns ready when the process serves and every required registry was heard, and says so once.
+pub(super) fn readiness_follows(
+    tables: &Arc<ArcSwap<Tables>>,
+    readiness: &Readiness,
+    lifecycle: &Lifecycle,
+) {
+    let ready = tables.load().required_heard && lifecycle.phases().now() == Phase::Serving;
+    readiness.set(ready);
 }

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::interest::Interests;
 use super::publish::Compile;
 use super::status::{self, LastReload};
-use super::{Running, feed, rendered};
+use super::{Running, rendered};
 use crate::api::{Reload, Report};
 use crate::catalog::RegistryState;
 use crate::catalog::publish::{Feed, Plan};
@@ -175,6 +175,16 @@ pub(super) fn start_registries(
         (name.clone(), registry.start(name, around, view, metrics))
     };
     config.registries.iter().map(start).collect()
+}
+
+/// What the publisher hears of `registry`.
+pub(super) fn feed(registry: &Registry) -> Feed {
+    Feed {
+        name: Arc::clone(&registry.name),
+        priority: registry.priority,
+        state: registry.states(),
+        stale: registry.stale,
+    }
 }
 
 fn surroundings(name: &str, config: &Config, interests: &Interests) -> Surroundings {

@@ -185,7 +185,8 @@ impl Operations {
     /// # Errors
     /// There are `max` already.
     pub fn put(&mut self, operation: Operation, max: usize) -> Result<Arc<Operation>, Full> {
-        let replaces = self.at(&operation.target).and_then(|said| said.of(operation.does.aspect()).clone());
+        let replaces =
+            self.at(&operation.target).and_then(|said| said.of(operation.does.aspect()).clone());
         if replaces.is_none() && self.len() >= max {
             return Err(Full { max });
         }

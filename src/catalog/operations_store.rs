@@ -122,11 +122,9 @@ mod tests {
         store.save(&second).unwrap();
         let path = dir.path().join(CURRENT);
         let whole = fs::read(&path).unwrap();
-        for (case, bytes) in [
-            ("cut", &whole[..whole.len() - 5]),
-            ("empty", &[][..]),
-            ("another form", b"{}\n[]\n"),
-        ] {
+        for (case, bytes) in
+            [("cut", &whole[..whole.len() - 5]), ("empty", &[][..]), ("another form", b"{}\n[]\n")]
+        {
             fs::write(&path, bytes).unwrap();
             let (loaded, refused) = store.load();
             assert_eq!(loaded.len(), first.len(), "{case}");

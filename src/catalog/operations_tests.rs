@@ -67,9 +67,8 @@ fn said(all: &[Operation]) -> Arc<Operations> {
 fn stand(snapshot: &Snapshot, service: &str) -> Vec<(String, Presence, Health, u16, bool)> {
     let service = snapshot.service(service).unwrap();
     let eligible = |i: &Arc<Instance>| service.eligible.iter().any(|e| Arc::ptr_eq(e, i));
-    let stand = |i: &Arc<Instance>| {
-        (i.id.to_string(), i.presence, i.health, i.weight.value(), eligible(i))
-    };
+    let stand =
+        |i: &Arc<Instance>| (i.id.to_string(), i.presence, i.health, i.weight.value(), eligible(i));
     service.instances.iter().map(stand).collect()
 }
 
@@ -113,7 +112,8 @@ fn drain_maintenance_and_weight_are_what_assembling_makes_of_them() {
             ..ServiceSettings::default()
         };
         let settings = Arc::new([("web".into(), settings)].into_iter().collect());
-        let inputs = Inputs::new(vec![source(&[("web", &[("a", "n")])])], settings, Verdicts::default());
+        let inputs =
+            Inputs::new(vec![source(&[("web", &[("a", "n")])])], settings, Verdicts::default());
         let snapshot = assemble(None, &inputs.with(said(&operations)), 1).unwrap();
         let (presence, health, share, eligible) = want;
         assert_eq!(
@@ -145,9 +145,8 @@ fn a_word_touches_the_services_that_it_is_about_and_no_other() {
             ("other", &[("d", "m")]),
         ])]
     };
-    let inputs = |operations| {
-        Inputs::new(sources(), Arc::default(), Verdicts::default()).with(operations)
-    };
+    let inputs =
+        |operations| Inputs::new(sources(), Arc::default(), Verdicts::default()).with(operations);
     let first = inputs(said(&[]));
     // The same views, as the publisher has them.
     let with = |operations| Inputs { operations, ..first.clone() };

@@ -225,8 +225,7 @@ fn encode(state: &StateToSave) -> Result<Vec<u8>, serde_json::Error> {
 
 /// `body` behind the line that tells format, length and checksum.
 pub(super) fn framed(body: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
-    let header =
-        Header { format: FORMAT, length: body.len() as u64, crc32: crc32fast::hash(body) };
+    let header = Header { format: FORMAT, length: body.len() as u64, crc32: crc32fast::hash(body) };
     let mut bytes = serde_json::to_vec(&header)?;
     bytes.push(b'\n');
     bytes.extend_from_slice(body);

@@ -299,7 +299,8 @@ fn word(value: &Value) -> &str {
 /// What runs where, in one line.
 fn running(operation: &Value) -> String {
     let busy = list(&operation["instances"]).into_iter().filter(|i| i["in_flight"] != json!(0));
-    let told = busy.map(|i| format!("{} at {}/{}", i["in_flight"], word(&i["service"]), word(&i["id"])));
+    let told =
+        busy.map(|i| format!("{} at {}/{}", i["in_flight"], word(&i["service"]), word(&i["id"])));
     told.collect::<Vec<_>>().join(", ")
 }
 

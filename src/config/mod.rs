@@ -21,8 +21,23 @@ pub use tables::{Config, LimitsConfig, NodeConfig, ServiceConfig};
 
 /// Top-level tables that are known.
 const KINDS: &[&str] = &[
-    "node", "limits", "guard", "registry", "locality", "health", "service", "dns", "listener",
-    "route", "template", "group", "confd", "exec", "metadata", "admin", "operations",
+    "node",
+    "limits",
+    "guard",
+    "registry",
+    "locality",
+    "health",
+    "service",
+    "dns",
+    "listener",
+    "route",
+    "template",
+    "group",
+    "confd",
+    "exec",
+    "metadata",
+    "admin",
+    "operations",
 ];
 
 /// Largest configuration file.

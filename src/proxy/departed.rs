@@ -280,8 +280,7 @@ impl Group {
                 (None, None) => true,
                 _ => false,
             });
-        let open =
-            |entry: &Entry| matches!(entry.standing, Standing::NotLooked | Standing::Unsure);
+        let open = |entry: &Entry| matches!(entry.standing, Standing::NotLooked | Standing::Unsure);
         if same && !self.entries.iter().any(open) {
             return;
         }

@@ -67,16 +67,19 @@ impl Play {
 
     fn publish(&mut self, seconds: u64, mut next: Snapshot) {
         next.generation = self.snapshot.generation + 1;
-        let table =
-            ProxyTable::compile(&self.settings, Some((&self.table, &self.snapshot)), &next);
+        let table = ProxyTable::compile(&self.settings, Some((&self.table, &self.snapshot)), &next);
         let after = Duration::from_secs(seconds);
-        self.departed.note(&self.table, &table, &Around {
-            snapshot: &next,
-            settings: &self.catalog,
-            operations: &self.operations,
-            now: self.start + after,
-            wall: SystemTime::UNIX_EPOCH + after,
-        });
+        self.departed.note(
+            &self.table,
+            &table,
+            &Around {
+                snapshot: &next,
+                settings: &self.catalog,
+                operations: &self.operations,
+                now: self.start + after,
+                wall: SystemTime::UNIX_EPOCH + after,
+            },
+        );
         (self.table, self.snapshot) = (table, next);
     }
 
@@ -226,7 +229,8 @@ fn who_stood_in_stays_when_it_is_not_needed_and_leaves_with_its_own_service() {
 fn an_operators_deadline_cuts_when_it_is_over() {
     let mut play = Play::new(&[a()]);
     let _work = play.work();
-    let target = Target::Instance { service: "web".into(), registry: "test".into(), id: "a".into() };
+    let target =
+        Target::Instance { service: "web".into(), registry: "test".into(), id: "a".into() };
     let operation = Operation {
         number: 0,
         target,

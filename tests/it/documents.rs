@@ -367,6 +367,8 @@ const SMALLEST: &[(&str, &str)] = &[
     ("[exec.env]", "[exec]\ncommand = \"x\"\n[exec.env]\n@"),
     ("[metadata]", "[metadata]\nlisten = \"127.0.0.1:1\"\n@"),
     ("[admin]", "[admin]\n@"),
+    ("[operations]", "[operations]\n@"),
+    ("[operations.webhook]", "[operations.webhook]\nurl = \"http://a/\"\n@"),
     ("[health]", "[health]\n@"),
     ("[service.NAME.check.tcp]", "[service.NAME.check.tcp]\n@"),
     ("[service.NAME.check.tls]", "[service.NAME.check.tls]\n@"),

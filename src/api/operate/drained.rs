@@ -231,7 +231,11 @@ mod tests {
         watcher.goes(subject("a"), going(Way::Leaving, 5));
         watcher.goes(subject("a"), going(Way::Leaving, 6));
         watcher.look(|_| 0);
-        assert_eq!(watcher.look(|_| 0)[0].generation, 5, "since when it is, not the last word of it");
+        assert_eq!(
+            watcher.look(|_| 0)[0].generation,
+            5,
+            "since when it is, not the last word of it"
+        );
         assert!(watcher.0.is_empty());
     }
 

@@ -55,9 +55,10 @@ impl Refused {
     #[must_use]
     pub fn message(&self) -> &str {
         match self {
-            Self::Unreadable(why) | Self::Unknown(why) | Self::Conflict(why) | Self::Unkept(why) => {
-                why
-            }
+            Self::Unreadable(why)
+            | Self::Unknown(why)
+            | Self::Conflict(why)
+            | Self::Unkept(why) => why,
         }
     }
 }
@@ -84,7 +85,12 @@ impl Order {
         }
     }
 
-    fn instance(&self, id: &str, snapshot: &Snapshot, said: &Operations) -> Result<Target, Refused> {
+    fn instance(
+        &self,
+        id: &str,
+        snapshot: &Snapshot,
+        said: &Operations,
+    ) -> Result<Target, Refused> {
         let (service, registry) = (self.service.as_deref(), self.registry.as_deref());
         let mut found = candidates(id, service, registry, snapshot, said);
         if found.is_empty()
@@ -95,6 +101,7 @@ impl Order {
         }
         if found.len() > 1 {
             let mut lines: Vec<String> = found.iter().map(spelled).collect();
+            lines.sort();
             let more = lines.len().saturating_sub(CANDIDATES_MAX);
             lines.truncate(CANDIDATES_MAX);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -208,10 +215,14 @@ fn candidates(
         }
     }
     let known = said.iter().map(|operation| &operation.target);
-    found.extend(known.filter(|target| match target {
-        Target::Instance { service, registry, id } => fits(service, registry, id),
-        Target::Node(_) => false,
-    }).cloned());
+    found.extend(
+        known
+            .filter(|target| match target {
+                Target::Instance { service, registry, id } => fits(service, registry, id),
+                Target::Node(_) => false,
+            })
+            .cloned(),
+    );
     found
 }
 
@@ -231,7 +242,9 @@ fn known_node(node: &str, snapshot: &Snapshot, said: &Operations) -> Result<Targ
     let names: Vec<&str> = names.into_iter().map(|name| &**name).collect();
     let near = suggest::nearest(node, &names);
     let near = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-    Err(Refused::Unknown(format!("no registry tells of a node {node:?} or of instances on it{near}")))
+    Err(Refused::Unknown(format!(
+        "no registry tells of a node {node:?} or of instances on it{near}"
+    )))
 }
 
 /// How a target is written.
