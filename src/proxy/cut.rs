@@ -156,13 +156,17 @@ struct Slot {
     waker: Option<Waker>,
     /// The load that it is tied to, or null. Only compared: the work itself keeps it alive.
     load: *const Load,
+    /// How many pieces of work tie it there: a second try may begin before the first one is let go.
+    ties: u32,
     cut: Option<Reason>,
 }
 
 impl Places {
     fn tie(&mut self, place: usize, load: &Arc<Load>) {
         if let Some(slot) = self.all.get_mut(place) {
-            slot.load = Arc::as_ptr(load);
+            let load_of = Arc::as_ptr(load);
+            slot.ties = if std::ptr::eq(slot.load, load_of) { slot.ties + 1 } else { 1 };
+            slot.load = load_of;
             slot.cut = load.cut.reason();
         }
     }
@@ -187,7 +191,7 @@ impl Place {
     fn take(kind: Kind) -> Self {
         CARRIED.with(|carried| {
             let mut places = carried.places.borrow_mut();
-            let slot = Slot { kind, waker: None, load: std::ptr::null(), cut: None };
+            let slot = Slot { kind, waker: None, load: std::ptr::null(), ties: 0, cut: None };
             if let Some(free) = places.free.pop()
                 && let Some(place) = places.all.get_mut(free)
             {
@@ -329,7 +333,10 @@ pub(super) fn untie(load: &Arc<Load>) {
         if let Some(slot) = carried.places.borrow_mut().all.get_mut(current)
             && std::ptr::eq(slot.load, Arc::as_ptr(load))
         {
-            slot.load = std::ptr::null();
+            slot.ties = slot.ties.saturating_sub(1);
+            if slot.ties == 0 {
+                slot.load = std::ptr::null();
+            }
         }
     });
 }

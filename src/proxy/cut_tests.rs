@@ -88,6 +88,26 @@ async fn a_second_try_elsewhere_is_not_cut_with_the_first() {
 }
 
 #[tokio::test]
+async fn a_second_try_at_the_same_endpoint_is_cut_with_it() {
+    let all = endpoints(&[1]);
+    let cutter = Cutter::default();
+    let delivering = tokio::spawn(deliver(cutter.worker()));
+    let endpoint = Arc::clone(&all[0]);
+    let running = tokio::spawn(unless_cut(Kind::Request, None, async move {
+        let mut work = Some(endpoint.begin());
+        tokio::task::yield_now().await;
+        // The new one begins before the old one is let go.
+        drop(work.replace(endpoint.begin()));
+        pending::<()>().await;
+        drop(work);
+    }));
+    settle().await;
+    assert_eq!(cutter.cut(all[0].load(), Reason::Left).counts(), [1, 0, 0]);
+    assert_eq!(running.await.unwrap(), Err(Reason::Left));
+    delivering.abort();
+}
+
+#[tokio::test]
 async fn only_what_was_cut_learns_that_it_breaks() {
     struct Holder(Arc<Mutex<Vec<bool>>>);
     impl Drop for Holder {

@@ -93,8 +93,17 @@ impl Watcher {
         let known = self.0.get(&subject).map(|standing| standing.going.way);
         if known != Some(going.way) {
             // Whoever was told that it is drained need not be told that it has left, too.
-            let told = self.0.get(&subject).is_some_and(|standing| standing.told);
-            self.0.insert(subject, Standing { going, quiet: 0, told });
+            if self.0.remove(&subject).is_some_and(|standing| standing.told) {
+                return self.told(subject, going);
+            }
+            self.0.insert(subject, Standing { going, quiet: 0, told: false });
+        }
+    }
+
+    /// One that was told about goes another way: only who stays has to be kept in mind.
+    fn told(&mut self, subject: Subject, going: Going) {
+        if going.way != Way::Leaving {
+            self.0.insert(subject, Standing { going, quiet: 0, told: true });
         }
     }
 
