@@ -152,7 +152,9 @@ impl Clock {
                 known && !on_way.contains(*s)
             };
             let back: Vec<Subject> = going.of(name).filter(back).cloned().collect();
-            back.iter().for_each(|subject| going.stays(subject));
+            for subject in &back {
+                going.stays(subject);
+            }
         });
     }
 

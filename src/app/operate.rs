@@ -42,7 +42,7 @@ impl Desk {
             let due = async {
                 match due {
                     Some(at) => {
-                        sleep(at.duration_since(SystemTime::now()).unwrap_or_default()).await
+                        sleep(at.duration_since(SystemTime::now()).unwrap_or_default()).await;
                     }
                     None => std::future::pending().await,
                 }
@@ -211,7 +211,7 @@ impl Desk {
                 }
             }
             Err(error) => {
-                tracing::warn!(error, "operations about who is gone are not forgotten yet")
+                tracing::warn!(error, "operations about who is gone are not forgotten yet");
             }
         }
     }

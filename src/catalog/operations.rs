@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::history::Identity;
 use super::model::{Health, Instance, Presence, Weight};
 
 /// What the cause says first of an instance that an operator took out; no failure of its own.
@@ -128,7 +129,7 @@ pub struct Operations {
     last: u64,
     by_number: BTreeMap<u64, Arc<Operation>>,
     /// By service, then by registry and id.
-    instances: BTreeMap<Arc<str>, BTreeMap<(Arc<str>, Arc<str>), Said>>,
+    instances: BTreeMap<Arc<str>, BTreeMap<Identity, Said>>,
     nodes: BTreeMap<Arc<str>, Said>,
 }
 

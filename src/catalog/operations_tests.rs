@@ -37,7 +37,7 @@ fn weight(target: Target, weight: i64) -> Operation {
 }
 
 fn instance(id: &str, node: &str) -> Arc<Instance> {
-    let node = Node { name: node.into(), address: None, meta: Default::default() };
+    let node = Node { name: node.into(), address: None, meta: BTreeMap::default() };
     let address = Address::parse("10.0.0.1").unwrap();
     Arc::new(Instance { node: Some(node), ..Instance::bare("r", id, address) })
 }

@@ -177,13 +177,11 @@ impl Weight {
         };
         let mut order = self.more.order(id);
         if let Some(weight) = weight {
-            match weight.parse::<i64>() {
-                Ok(weight) => order["weight"] = weight.into(),
-                Err(_) => {
-                    complain(&format!("weight {weight:?} is no number between 0 and 1000"));
-                    return ExitCode::from(exit::USAGE);
-                }
-            }
+            let Ok(weight) = weight.parse::<i64>() else {
+                complain(&format!("weight {weight:?} is no number between 0 and 1000"));
+                return ExitCode::from(exit::USAGE);
+            };
+            order["weight"] = weight.into();
         }
         order["undo"] = self.undo.into();
         tell(&self.source, "/v1/weight", &order).err().unwrap_or(ExitCode::SUCCESS)
@@ -238,6 +236,10 @@ fn tell(source: &Source, path: &str, order: &Value) -> Result<(Config, Value), E
 }
 
 /// Looks until nothing runs any more at whom the operation is about.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a command of one thread, which has nothing to do meanwhile"
+)]
 fn wait(config: &Config, told: &Value, limit: Duration) -> ExitCode {
     let number = &told["operation"]["number"];
     let began = Instant::now();

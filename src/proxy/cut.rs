@@ -125,7 +125,7 @@ pub async fn deliver(mut cuts: mpsc::UnboundedReceiver<Arc<Cut>>) {
             waker.wake();
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 thread_local! {

@@ -116,7 +116,7 @@ fn a() -> Arc<Instance> {
 }
 
 fn with(presence: Presence, health: Health) -> Arc<Instance> {
-    Arc::new(Instance { presence, health, ..Instance::clone(&a()) })
+    Arc::new(Instance { health, presence, ..Instance::clone(&a()) })
 }
 
 #[test]

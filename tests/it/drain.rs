@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan::catalog::model::Node;
+use portolan::catalog::model::{Meta, Node};
 use portolan::catalog::{Health, Instance, Presence, SourceService};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -103,7 +103,7 @@ fn of(instances: Vec<Instance>) -> SourceService {
 }
 
 fn on(node: &str, instance: Instance) -> Instance {
-    let node = Node { name: node.into(), address: None, meta: Default::default() };
+    let node = Node { name: node.into(), address: None, meta: Meta::default() };
     Instance { node: Some(node), ..instance }
 }
 

@@ -260,12 +260,12 @@ pub fn spelled(target: &Target) -> String {
 mod tests {
     use super::*;
     use crate::catalog::assemble::{Inputs, Source, assemble};
-    use crate::catalog::model::{Address, Instance, Node};
+    use crate::catalog::model::{Address, Instance, Meta, Node};
     use crate::catalog::{RegistryState, RegistryView, SourceService, Verdicts};
 
     fn snapshot(told: &[(&str, &str, &[&str])]) -> Snapshot {
         let source = |(registry, service, ids): &(&str, &str, &[&str])| {
-            let node = Node { name: "host-1".into(), address: None, meta: Default::default() };
+            let node = Node { name: "host-1".into(), address: None, meta: Meta::default() };
             let instance = |id: &&str| {
                 let address = Address::parse("10.0.0.1").unwrap();
                 let node = Some(node.clone());
