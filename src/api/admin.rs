@@ -7,7 +7,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use prometheus::TextEncoder;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::collect::states;
 use super::explain::{Explain, explain};
+use super::operate::{self, Operate};
 use super::push::{Push, push};
 use super::why::{Reasons, UrlReasons, why};
 use crate::catalog::publish::Current;
@@ -52,6 +53,8 @@ pub struct Admin {
     pub push: Push,
     /// Why names are answered as they are.
     pub explain: Explain,
+    /// Drain, maintenance and weight.
+    pub operate: Operate,
     /// Where reloads are asked for.
     pub reloads: mpsc::Sender<Reload>,
     /// The token for changes, and for reading off loopback.
@@ -99,6 +102,12 @@ impl Admin {
             .route("/v1/why", get(why))
             .route("/v1/health/{service}/{*id}", put(push))
             .route("/v1/dns/explain", get(explain))
+            .route("/v1/operations", get(operate::list))
+            .route("/v1/operations/{number}", delete(operate::remove))
+            .route("/v1/drain", post(operate::drain))
+            .route("/v1/maintenance", post(operate::maintenance))
+            .route("/v1/weight", post(operate::weight))
+            .route("/v1/ready", post(operate::ready))
             .route("/v1/reload", post(reload))
             .fallback(unknown)
             .layer(from_fn_with_state((door, token), guard))
@@ -222,10 +231,17 @@ fn summary(service: &Service) -> Value {
     })
 }
 
-async fn reload(State(admin): State<Arc<Admin>>) -> Response {
+async fn reload(State(admin): State<Arc<Admin>>, who: operate::Who) -> Response {
     let (answer, told) = oneshot::channel();
     let asked = admin.reloads.send(answer).await.is_ok();
-    match (asked, told.await) {
+    let told = told.await;
+    let result = match &told {
+        Ok(Ok(_)) => "done".to_owned(),
+        Ok(Err(problems)) => format!("refused: {}", problems.join("; ")),
+        Err(_) => "the process is ending".to_owned(),
+    };
+    admin.operate.audit.note(operate::reloaded(&who, result)).await;
+    match (asked, told) {
         (true, Ok(Ok(report))) => Json(report).into_response(),
         (true, Ok(Err(problems))) => {
             (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "problems": problems })))
@@ -237,8 +253,10 @@ async fn reload(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn unknown() -> Response {
     let message = "there are /healthz, /readyz, /metrics, /v1/status, /v1/services, \
-                   /v1/services/NAME, /v1/why?service=NAME, /v1/why?url=URL, /v1/dns/explain?name=NAME, \
-                   PUT /v1/health/SERVICE/ID and POST /v1/reload\n";
+                   /v1/services/NAME, /v1/why?service=NAME, /v1/why?url=URL, \
+                   /v1/dns/explain?name=NAME, \
+                   PUT /v1/health/SERVICE/ID, GET /v1/operations, DELETE /v1/operations/NUMBER, \
+                   POST /v1/drain, /v1/maintenance, /v1/weight, /v1/ready and /v1/reload\n";
     (StatusCode::NOT_FOUND, message).into_response()
 }
 

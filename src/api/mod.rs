@@ -1,11 +1,12 @@
-//! The admin face: health, readiness, metrics, status, services, and the one thing that can be
-//! done by it so far, a reload. And the metadata API, for the containers themselves.
+//! The admin face: health, readiness, metrics, status, services, and what can be done by
+//! it: a reload, drain, maintenance, weight. And the metadata API, for the containers themselves.
 
 mod admin;
 mod collect;
 mod config;
 mod explain;
 mod mesos;
+pub mod operate;
 mod push;
 mod why;
 
@@ -16,5 +17,6 @@ pub use collect::Services;
 pub use config::AdminConfig;
 pub use explain::Explain;
 pub use mesos::{MesosAnswers, MesosQuestion, mesos};
+pub use operate::{Operate, OperationsConfig};
 pub use push::{Push, PushRefusal};
 pub use why::{Inquiry as UrlInquiry, Reasons, UrlReasons};

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use tokio::task::JoinHandle;
 
 use super::StartError;
 use crate::api::Admin;
+use crate::api::operate::Who;
 use crate::config::Config;
 use crate::lifecycle::{Lifecycle, Phase, Phases};
 use crate::net::adopt::Adopted;
@@ -71,6 +73,11 @@ pub fn socket_path(config: &Config, data_dir: Option<&PathBuf>) -> Option<PathBu
         .or_else(|| data_dir.map(|dir| dir.join("admin.sock")))
 }
 
+/// `router`, told with each connection who is at its other end.
+fn told_who(router: axum::Router) -> IntoMakeServiceWithConnectInfo<axum::Router, Who> {
+    router.into_make_service_with_connect_info::<Who>()
+}
+
 /// Serves `admin` by both doors until the process stops.
 pub(super) fn serve(
     admin: Admin,
@@ -90,7 +97,7 @@ pub(super) fn serve(
             Ok((listener, router)) => {
                 let ended = stopped(lifecycle.phases());
                 tasks.push(tokio::spawn(async move {
-                    let serve = axum::serve(listener, router);
+                    let serve = axum::serve(listener, told_who(router));
                     tokio::select! { _ = serve => {}, () = ended => {} }
                 }));
             }
@@ -102,7 +109,7 @@ pub(super) fn serve(
             Ok(listener) => {
                 let (router, ended) = (admin.over_socket(), stopped(lifecycle.phases()));
                 tasks.push(tokio::spawn(async move {
-                    let serve = axum::serve(listener, router);
+                    let serve = axum::serve(listener, told_who(router));
                     tokio::select! { _ = serve => {}, () = ended => {} }
                 }));
             }

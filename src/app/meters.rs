@@ -12,6 +12,8 @@ use crate::{api, dns, health, proxy, registry, render};
 pub(super) struct Meters {
     /// The access logs, which count what they write.
     pub(super) logs: Arc<Sinks>,
+    pub(super) departures: super::departures::Metrics,
+    pub(super) operate: api::operate::Metrics,
     pub(super) accept: crate::net::accept::Metrics,
     pub(super) dns: dns::Metrics,
     pub(super) events: EventMetrics,
@@ -34,6 +36,8 @@ impl Meters {
         registry.register(Box::new(build))?;
         Ok(Self {
             logs: Arc::new(Sinks::new(proxy::log::Metrics::register(registry)?)),
+            departures: super::departures::Metrics::register(registry)?,
+            operate: api::operate::Metrics::register(registry)?,
             accept: crate::net::accept::Metrics::register(registry)?,
             dns: dns::Metrics::register(registry)?,
             events: EventMetrics::register(registry)?,

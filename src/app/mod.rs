@@ -4,6 +4,7 @@
 
 mod admin;
 mod child;
+mod departures;
 mod error;
 mod health;
 mod interest;
@@ -11,6 +12,9 @@ mod memory;
 mod metadata;
 mod meters;
 mod names;
+mod operate;
+mod operated;
+mod operating;
 mod publish;
 mod reload;
 mod rendered;
@@ -48,15 +52,14 @@ use error::system;
 use health::Health;
 use interest::Interests;
 use meters::Meters;
+use operating::Operating;
 pub use publish::Tables;
-use publish::{Compile, Publisher, current};
+use publish::{Compile, Publisher, current, readiness_follows};
+use reload::feed;
 use rendered::Rendered;
 use sight::Sight;
 use sockets::Sockets;
 use workers::Workers;
-
-/// Pause between two writes of the state on disk.
-const STORE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a start may be given besides the configuration.
 #[derive(Debug, Default)]
@@ -102,6 +105,7 @@ struct Running {
     rendered: watch::Sender<rendered::Statuses>,
     exec: watch::Sender<Option<render::ExecConfig>>,
     health: Health,
+    operating: Operating,
     plans: mpsc::Sender<Plan<Compile>>,
     workers: Workers,
     registry_metrics: registry::Metrics,
@@ -157,12 +161,14 @@ impl App {
         feeds.extend(options.feeds.iter().cloned());
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let sight = Sight::new();
+        let operating = Operating::start(&config, data_dir.as_ref(), &tables, &sight, &meters);
         let (plans, plan_receiver) = mpsc::channel(1);
         let publisher = Publisher::new(
             Arc::clone(&tables),
             readiness.clone(),
             lifecycle.phases(),
             sight.clone(),
+            Arc::clone(&operating.departed),
         );
         let (mut published, to_save) = (publisher.published(), publisher.to_save());
         let health = Health::start(
@@ -179,6 +185,7 @@ impl App {
             settings: Arc::clone(&prepared.services),
             guard: config.guard,
             verdicts: health.verdicts(),
+            spoken: operating.spoken.clone(),
             compile: Compile::new(&prepared, &registries),
         };
 
@@ -186,7 +193,7 @@ impl App {
         let mut tasks = Vec::new();
         if let Some(store) = store {
             let phases = lifecycle.phases();
-            tasks.push(writer::start(store, to_save, STORE_PAUSE, phases, &meters.store));
+            tasks.push(writer::start(store, to_save, writer::PAUSE, phases, &meters.store));
         } else {
             tracing::warn!(
                 "no [node] data_dir: nothing is known after a restart until it is heard"
@@ -196,9 +203,16 @@ impl App {
 
         // The first tables are compiled before anybody is answered from them.
         let _ = published.wait_for(|snapshot| snapshot.generation >= first).await;
-        let workers =
-            Workers::start(&config, &tables, &lifecycle, &readiness, &connections, &meters)
-                .map_err(system)?;
+        let workers = Workers::start(
+            &config,
+            &tables,
+            &lifecycle,
+            &readiness,
+            &connections,
+            &operating.cutter,
+            &meters,
+        )
+        .map_err(system)?;
         sockets.faces(names::mesos_faces(&tables));
         let metadata = metadata::face(&tables, &published, &lifecycle.phases(), &meters);
         sockets.metadata(metadata, &config);
@@ -237,10 +251,12 @@ impl App {
                 reports: Arc::clone(&reports),
                 forwarder: workers.forwarder(),
                 last_reload: Arc::clone(&last_reload),
+                operations: operating.spoken.operations.clone(),
             }),
             why: status::reasons(&sight, health.checks()),
             why_url: urls::reasons(&tables, &sight),
             push: health::push(health.checks()),
+            operate: operating.serve(&published, &lifecycle.phases(), &meters),
             explain: names::explainer(&tables, &sight, workers.forwarder()),
             reloads: reloads.clone(),
             token,
@@ -262,6 +278,7 @@ impl App {
             rendered: statuses,
             exec,
             health,
+            operating,
             plans,
             workers,
             registry_metrics: meters.registry.clone(),
@@ -378,19 +395,4 @@ impl Drop for App {
     fn drop(&mut self) {
         self.lifecycle.advance(Phase::Stopped);
     }
-}
-
-fn feed(registry: &Registry) -> Feed {
-    Feed {
-        name: Arc::clone(&registry.name),
-        priority: registry.priority,
-        state: registry.states(),
-        stale: registry.stale,
-    }
-}
-
-/// Turns ready when the process serves and every required registry was heard, and says so once.
-fn readiness_follows(tables: &Arc<ArcSwap<Tables>>, readiness: &Readiness, lifecycle: &Lifecycle) {
-    let ready = tables.load().required_heard && lifecycle.phases().now() == Phase::Serving;
-    readiness.set(ready);
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::sight::Sight;
 use crate::catalog::publish::{Current, Plan, Publication, run};
@@ -14,7 +15,8 @@ use crate::catalog::store::{StateToSave, StoredView};
 use crate::catalog::{RegistryState, Snapshot};
 use crate::config::Prepared;
 use crate::dns::{self, ZoneTable};
-use crate::lifecycle::{Phase, Phases, Readiness};
+use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
+use crate::proxy::departed::{Around, Departed};
 use crate::proxy::{self, ProxyTable};
 use crate::registry::Registry;
 
@@ -69,6 +71,7 @@ pub(super) struct Publisher {
     /// Tables that somebody may still answer from: freed here, never on a data thread.
     retired: Vec<Arc<Tables>>,
     sight: Sight,
+    departed: Arc<Mutex<Departed>>,
 }
 
 impl Publisher {
@@ -77,6 +80,7 @@ impl Publisher {
         readiness: Readiness,
         phases: Phases,
         sight: Sight,
+        departed: Arc<Mutex<Departed>>,
     ) -> Self {
         Self {
             tables,
@@ -86,6 +90,7 @@ impl Publisher {
             to_save: watch::Sender::new(StateToSave::default()),
             retired: Vec::new(),
             sight,
+            departed,
         }
     }
 
@@ -133,7 +138,18 @@ impl Publisher {
         let ready = tables.required_heard && self.phases.now() == Phase::Serving;
         // First, so that a process that is stopped as soon as anybody has seen this state saves it.
         self.to_save.send_replace(state(publication));
-        self.retired.push(self.tables.swap(Arc::new(tables)));
+        let tables = Arc::new(tables);
+        self.retired.push(self.tables.swap(Arc::clone(&tables)));
+        let around = Around {
+            snapshot,
+            settings: &inputs.settings,
+            operations: &inputs.operations,
+            now: Instant::now(),
+            wall: SystemTime::now(),
+        };
+        let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        departed.note(&before.proxy, &tables.proxy, &around);
+        drop((departed, tables));
         drop(before);
         self.retired.retain(|tables| !free(tables));
         self.readiness.set(ready);
@@ -169,4 +185,14 @@ fn state(publication: &Publication<'_, Compile>) -> StateToSave {
         generation: publication.snapshot.generation,
         verdicts: publication.inputs.verdicts.clone(),
     }
+}
+
+/// Turns ready when the process serves and every required registry was heard, and says so once.
+pub(super) fn readiness_follows(
+    tables: &Arc<ArcSwap<Tables>>,
+    readiness: &Readiness,
+    lifecycle: &Lifecycle,
+) {
+    let ready = tables.load().required_heard && lifecycle.phases().now() == Phase::Serving;
+    readiness.set(ready);
 }

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::interest::Interests;
 use super::publish::Compile;
 use super::status::{self, LastReload};
-use super::{Running, feed, rendered};
+use super::{Running, rendered};
 use crate::api::{Reload, Report};
 use crate::catalog::RegistryState;
 use crate::catalog::publish::{Feed, Plan};
@@ -108,12 +108,14 @@ impl Running {
             settings: Arc::clone(&prepared.services),
             guard: config.guard,
             verdicts: self.health.verdicts(),
+            spoken: self.operating.spoken.clone(),
             compile: Compile::new(&prepared, &registries),
         };
         if self.plans.send(plan).await.is_err() {
             return Err(vec!["the process is ending".to_owned()]);
         }
         self.health.follow(&config, prepared.health);
+        self.operating.follow(&config);
         // Listeners open and close only when the tables know of them. A generation that was on its
         // way when the plan was sent still comes from the plan before.
         let compiled = |_: &_| Arc::ptr_eq(self.tables.load().dns.settings(), &settings);
@@ -178,6 +180,16 @@ pub(super) fn start_registries(
         (name.clone(), registry.start(name, around, view, metrics))
     };
     config.registries.iter().map(start).collect()
+}
+
+/// What the publisher hears of `registry`.
+pub(super) fn feed(registry: &Registry) -> Feed {
+    Feed {
+        name: Arc::clone(&registry.name),
+        priority: registry.priority,
+        state: registry.states(),
+        stale: registry.stale,
+    }
 }
 
 fn surroundings(name: &str, config: &Config, interests: &Interests) -> Surroundings {
@@ -274,6 +286,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     }
     if before.guard != now.guard {
         changed.push("guard".to_owned());
+    }
+    if before.operations != now.operations {
+        changed.push("operations".to_owned());
     }
     if before.metadata != now.metadata {
         changed.push("metadata".to_owned());

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::catalog::Snapshot;
-use crate::catalog::assemble::Inputs;
+use crate::catalog::assemble::{Inputs, Settings};
 use crate::catalog::history::History;
 use crate::catalog::why::{Why, troubled, why};
 
@@ -37,6 +37,12 @@ impl Sight {
         }
         seen.snapshot = Arc::clone(snapshot);
         seen.inputs = inputs.clone();
+    }
+
+    /// What operators' configuration says of services, as it was published last.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&seen.inputs.settings)
     }
 
     /// Why the service called `name` answers as it does.

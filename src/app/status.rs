@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use super::publish::Tables;
 use super::sight::Sight;
 use crate::api;
+use crate::api::operate::told;
+use crate::catalog::operations::Operations;
 use crate::catalog::snapshot::Staleness;
 use crate::catalog::{RegistryState, RegistryStatus, Snapshot};
 use crate::dns::Forwarder;
@@ -102,12 +104,14 @@ pub(super) struct Asked {
     pub(super) reports: Reports,
     pub(super) forwarder: Forwarder,
     pub(super) last_reload: Arc<Mutex<Option<LastReload>>>,
+    pub(super) operations: watch::Receiver<Arc<Operations>>,
 }
 
 /// A function that tells the status of this moment.
 pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
     let Asked { node, phases, connections, tables, renderer, checks, events, reports, .. } = asked;
     let (forwarder, last_reload) = (asked.forwarder, asked.last_reload);
+    let operations = asked.operations;
     let started = units::rfc3339(&SystemTime::now(), value::Serializer).unwrap_or_default();
     Arc::new(move || {
         let phase = match phases.now() {
@@ -141,6 +145,7 @@ pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
             "registries": registries(&tables.snapshot, &reports),
             "registry_work": work(&reports),
             "last_reload": reload,
+            "operations": operations.borrow().iter().map(|o| told(o)).collect::<Vec<_>>(),
         })
     })
 }

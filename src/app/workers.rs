@@ -17,6 +17,7 @@ use crate::dns::{DnsServer, Forwarder};
 use crate::lifecycle::{Lifecycle, Phase, Phases, Readiness};
 use crate::net::accept::Connections;
 use crate::proxy;
+use crate::proxy::cut::{self, Cutter};
 use crate::proxy::log::{self, Sinks};
 use crate::proxy::serve::{Share, Worker};
 
@@ -48,6 +49,7 @@ impl Workers {
         lifecycle: &Lifecycle,
         readiness: &Readiness,
         connections: &Arc<Connections>,
+        cutter: &Cutter,
         meters: &Meters,
     ) -> io::Result<Self> {
         let count = config.node.workers.map_or_else(cores, usize::from);
@@ -68,7 +70,7 @@ impl Workers {
             let (accepting, metrics) = (meters.accept.clone(), meters.proxy.clone());
             let idle_max = config.limits.idle_endpoint_connections;
             workers.data.push(shares);
-            let mut ends = lifecycle.phases();
+            let (mut ends, cuts) = (lifecycle.phases(), cutter.worker());
             workers.spawn(format!("data-{number}"), async move || {
                 let worker = Worker::new(
                     current,
@@ -82,6 +84,7 @@ impl Workers {
                 tokio::select! {
                     () = data(worker, receiver) => {}
                     () = log::flush_in_time() => {}
+                    () = cut::deliver(cuts) => {}
                     () = ends.reached(Phase::Stopped) => {}
                 }
             })?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::guard::Held;
 use super::health::eligible;
 use super::model::{Instance, Meta, Port, Presence, Service};
+use super::operations::Operations;
 pub use super::settings::{ServiceSettings, Settings};
 use super::snapshot::{RegistryStatus, Snapshot, Staleness, Told};
 use super::source::{RegistryState, RegistryView, SourceService};
@@ -51,6 +52,8 @@ pub struct Inputs {
     pub settings: Arc<Settings>,
     /// What checks and the proxy found out.
     pub verdicts: Verdicts,
+    /// What operators say.
+    pub operations: Arc<Operations>,
 }
 
 impl Inputs {
@@ -58,7 +61,13 @@ impl Inputs {
     #[must_use]
     pub fn new(mut sources: Vec<Source>, settings: Arc<Settings>, verdicts: Verdicts) -> Self {
         sources.sort_by_key(|source| std::cmp::Reverse(source.priority));
-        Self { sources, settings, verdicts }
+        Self { sources, settings, verdicts, operations: Arc::default() }
+    }
+
+    /// The same, with what operators say.
+    #[must_use]
+    pub fn with(self, operations: Arc<Operations>) -> Self {
+        Self { operations, ..self }
     }
 }
 
@@ -134,7 +143,7 @@ fn refresh(snapshot: &mut Snapshot, name: &Arc<str>, inputs: &Inputs) {
         return;
     }
     let verdicts = inputs.verdicts.get(&**name).map(Arc::as_ref);
-    let service = unite(name, &told, settings, verdicts, &standby);
+    let service = unite(name, &told, settings, verdicts, &inputs.operations, &standby);
     if snapshot.services.get(&**name).is_none_or(|known| **known != service) {
         snapshot.services.insert(Arc::clone(name), Arc::new(service));
     }
@@ -146,6 +155,7 @@ fn unite(
     told: &[(&Source, &Arc<SourceService>)],
     settings: &ServiceSettings,
     verdicts: Option<&ServiceVerdicts>,
+    operations: &Operations,
     standby: &Arc<[Arc<Instance>]>,
 ) -> Service {
     let mut instances = Vec::with_capacity(told.iter().map(|(_, t)| t.instances.len()).sum());
@@ -157,7 +167,8 @@ fn unite(
                 let instance = on_port(instance, settings.port);
                 let verdict = verdicts.and_then(|verdicts| verdicts.of(&instance));
                 let instance = judged(&instance, verdict, settings.checked);
-                instances.push(drained(instance, source.counts));
+                let instance = drained(instance, source.counts);
+                instances.push(operations.apply(name, instance));
             }
         }
         instances[from..].sort_by(|a: &Arc<Instance>, b| a.id.cmp(&b.id));
@@ -179,13 +190,16 @@ fn unite(
     }
 }
 
+/// The cause of an instance whose registry was silent for too long and that is drained for it.
+pub const SILENT: &str = "its registry has been silent for longer than max_stale";
+
 /// The instance as one that takes no new work, when its registry was silent for too long and is
 /// set to that.
 fn drained(instance: Arc<Instance>, counts: WhenStale) -> Arc<Instance> {
     if counts != WhenStale::Drain || instance.presence != Presence::Active {
         return instance;
     }
-    let cause = "its registry has been silent for longer than max_stale".into();
+    let cause = SILENT.into();
     Arc::new(Instance { presence: Presence::Draining, cause, ..Instance::clone(&instance) })
 }
 
@@ -237,8 +251,29 @@ fn touched(before: &Inputs, now: &Inputs) -> HashSet<Arc<str>> {
     now.verdicts.changes_since(&before.verdicts, |(name, _, _)| {
         names.insert(Arc::clone(name));
     });
+    if !Arc::ptr_eq(&before.operations, &now.operations) {
+        operated(before, now, &mut names);
+    }
     now.settings.with_dependents(&mut names);
     names
+}
+
+/// Adds to `names` the services of which operators say something else. What is said of a node is
+/// looked for in every service: it is rare, and nobody keeps a list of who runs where.
+fn operated(before: &Inputs, now: &Inputs, names: &mut HashSet<Arc<str>>) {
+    let (services, nodes) = now.operations.differing(&before.operations);
+    names.extend(services);
+    if nodes.is_empty() {
+        return;
+    }
+    let there = |service: &SourceService| {
+        let on = service.instances.iter().filter_map(|instance| instance.node.as_ref());
+        on.into_iter().any(|node| nodes.contains(&node.name))
+    };
+    for view in now.sources.iter().filter_map(Source::view) {
+        let on = view.services.iter().filter(|(_, service)| there(service));
+        names.extend(on.map(|(name, _)| Arc::clone(name)));
+    }
 }
 
 fn status(source: &Source) -> RegistryStatus {

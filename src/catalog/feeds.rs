@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::assemble::{Inputs, Source};
 use super::guard::{Held, admit};
+use super::operations::Operations;
 use super::publish::Plan;
 use super::source::{RegistryState, RegistryView};
 use super::stale::StalePolicy;
@@ -66,7 +67,9 @@ impl Feeds {
             sources.push(Source { name, priority: feed.priority, state, held, counts });
         }
         self.admitted = admitted;
-        Inputs::new(sources, Arc::clone(&plan.settings), plan.verdicts.borrow().clone())
+        let verdicts = plan.verdicts.borrow().clone();
+        let operations = Arc::clone(&plan.spoken.operations.borrow());
+        Inputs::new(sources, Arc::clone(&plan.settings), verdicts).with(operations)
     }
 
     /// Returns when the silence of a registry has become too long since the inputs were taken.
@@ -101,7 +104,7 @@ fn counted<C>(
     }
 }
 
-/// Wakes when any registry, or a verdict, says something new.
+/// Wakes when any registry, a verdict or an operator says something new.
 pub(super) struct Wakes {
     waiting: JoinSet<Option<Heard>>,
 }
@@ -110,21 +113,25 @@ pub(super) struct Wakes {
 enum Heard {
     Registry(watch::Receiver<RegistryState>),
     Verdicts(watch::Receiver<Verdicts>),
+    Operator(watch::Receiver<Arc<Operations>>),
 }
 
 impl Wakes {
-    pub(super) fn of(feeds: &[Feed], verdicts: &watch::Receiver<Verdicts>) -> Self {
+    pub(super) fn of<C>(plan: &Plan<C>) -> Self {
         let mut wakes = Self { waiting: JoinSet::new() };
-        for feed in feeds {
+        for feed in &plan.feeds {
             let mut state = feed.state.clone();
             // What is there already is read with the first snapshot of this plan; a state that
             // comes between the two is new for this receiver and wakes it.
             state.mark_unchanged();
             wakes.wait_for(Heard::Registry(state));
         }
-        let mut verdicts = verdicts.clone();
+        let mut verdicts = plan.verdicts.clone();
         verdicts.mark_unchanged();
         wakes.wait_for(Heard::Verdicts(verdicts));
+        let mut operations = plan.spoken.operations.clone();
+        operations.mark_unchanged();
+        wakes.wait_for(Heard::Operator(operations));
         wakes
     }
 
@@ -134,6 +141,7 @@ impl Wakes {
             let changed = match &mut heard {
                 Heard::Registry(state) => state.changed().await,
                 Heard::Verdicts(verdicts) => verdicts.changed().await,
+                Heard::Operator(operations) => operations.changed().await,
             };
             changed.ok().map(|()| heard)
         });

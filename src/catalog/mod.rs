@@ -18,6 +18,8 @@ pub mod locality;
 pub mod model;
 pub mod networks;
 pub mod observed;
+pub mod operations;
+pub mod operations_store;
 pub mod publish;
 pub mod settings;
 pub mod shards;

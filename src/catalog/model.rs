@@ -63,6 +63,8 @@ pub struct Weight(u16);
 impl Weight {
     /// The largest weight; what is above it is refused, never clamped in silence.
     pub const MAX: u16 = 1000;
+    /// No new work.
+    pub const NONE: Self = Self(0);
     /// The weight of an instance that states none.
     pub const ONE: Self = Self(1);
 

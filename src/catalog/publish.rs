@@ -10,6 +10,7 @@ use super::assemble::{Inputs, Settings, assemble};
 pub use super::feeds::Feed;
 use super::feeds::{Feeds, Wakes};
 use super::guard::GuardConfig;
+use super::operations::Spoken;
 use super::snapshot::Snapshot;
 use super::verdict::Verdicts;
 
@@ -59,6 +60,8 @@ pub struct Plan<C> {
     pub guard: GuardConfig,
     /// What checks and the proxy find out, now and whenever that changes.
     pub verdicts: watch::Receiver<Verdicts>,
+    /// What operators say, now and whenever that changes.
+    pub spoken: Spoken,
     /// What the tables are compiled by; handed to `publish` untouched.
     pub compile: C,
 }
@@ -96,7 +99,7 @@ pub async fn run<C>(
     mut publish: impl FnMut(Publication<'_, C>),
 ) {
     let mut generation = first;
-    let mut wakes = Wakes::of(&plan.feeds, &plan.verdicts);
+    let mut wakes = Wakes::of(&plan);
     let mut feeds = Feeds::default();
     let mut inputs = feeds.inputs(&plan);
     let mut snapshot = Arc::new(assemble(None, &inputs, generation).unwrap_or_default());
@@ -106,6 +109,7 @@ pub async fn run<C>(
         inputs: &inputs,
         compile: &plan.compile,
     });
+    plan.spoken.heard.send_replace(inputs.operations.version);
     let mut quiet_from = Instant::now() + PAUSE;
 
     loop {
@@ -120,7 +124,7 @@ pub async fn run<C>(
         let fresh = replaced.is_some();
         if let Some(next) = replaced {
             plan = next;
-            wakes = Wakes::of(&plan.feeds, &plan.verdicts);
+            wakes = Wakes::of(&plan);
         } else {
             // What arrives while we wait goes out together with what woke us.
             tokio::time::sleep_until(quiet_from).await;
@@ -131,12 +135,16 @@ pub async fn run<C>(
         let next = match next {
             Some(next) => next,
             None if fresh => Snapshot { generation: generation + 1, ..Snapshot::clone(&snapshot) },
-            None => continue,
+            None => {
+                plan.spoken.heard.send_replace(inputs.operations.version);
+                continue;
+            }
         };
         generation += 1;
         let next = Arc::new(next);
         let previous = if fresh { None } else { Some(&snapshot) };
         publish(Publication { previous, snapshot: &next, inputs: &inputs, compile: &plan.compile });
+        plan.spoken.heard.send_replace(inputs.operations.version);
         snapshot = next;
         quiet_from = Instant::now() + PAUSE;
     }
@@ -162,7 +170,8 @@ mod tests {
     fn plan_of(feed: Feed, compile: u8) -> Plan<u8> {
         let (_, verdicts) = watch::channel(Verdicts::default());
         let guard = GuardConfig::default();
-        Plan { feeds: vec![feed], settings: Arc::default(), guard, verdicts, compile }
+        let spoken = Spoken::default();
+        Plan { feeds: vec![feed], settings: Arc::default(), guard, verdicts, spoken, compile }
     }
 
     struct Played {

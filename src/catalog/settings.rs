@@ -60,7 +60,7 @@ impl Settings {
     }
 
     /// Adds to `names` those that one of them stands in for, and so on.
-    pub(super) fn with_dependents(&self, names: &mut HashSet<Arc<str>>) {
+    pub fn with_dependents(&self, names: &mut HashSet<Arc<str>>) {
         if self.stands_in_for.is_empty() {
             return;
         }

@@ -12,7 +12,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use form::{body, decode, encode};
+pub(super) use form::{body, framed};
+use form::{decode, encode};
 
 use super::{RegistryView, Verdicts};
 
@@ -143,7 +144,7 @@ impl Store {
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()

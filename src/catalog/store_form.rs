@@ -87,11 +87,15 @@ pub(super) fn encode(state: &StateToSave) -> Result<Vec<u8>, serde_json::Error> 
             serde_json::to_writer(&mut body, &service)?;
         }
     }
-    let header =
-        Header { format: FORMAT, length: body.len() as u64, crc32: crc32fast::hash(&body) };
+    framed(&body)
+}
+
+/// `body` behind the line that tells format, length and checksum.
+pub(in crate::catalog) fn framed(body: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    let header = Header { format: FORMAT, length: body.len() as u64, crc32: crc32fast::hash(body) };
     let mut bytes = serde_json::to_vec(&header)?;
     bytes.push(b'\n');
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(body);
     bytes.push(b'\n');
     Ok(bytes)
 }
@@ -123,7 +127,7 @@ fn sorted<T>(values: impl Iterator<Item = Arc<T>>, name: impl Fn(&T) -> &Arc<str
 }
 
 /// What stands behind the first line, when the file is whole and of a format that is read.
-pub(super) fn body(bytes: &[u8]) -> Result<&[u8], String> {
+pub(in crate::catalog) fn body(bytes: &[u8]) -> Result<&[u8], String> {
     let cut = memchr::memchr(b'\n', bytes).ok_or("the file is cut in its first line")?;
     let (head, rest) = bytes.split_at(cut);
     let header: Header = serde_json::from_slice(head)

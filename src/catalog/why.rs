@@ -10,6 +10,7 @@ use super::assemble::Inputs;
 use super::health::WhenNoneHealthy;
 use super::history::{History, Identity, Transition, identity};
 use super::model::{Health, Instance, Presence, Service};
+use super::operations::{Does, Operation, Target};
 use super::snapshot::{RegistryStatus, Snapshot};
 
 /// Everything that decided about one service.
@@ -68,7 +69,7 @@ pub struct InstanceWhy {
 /// What one side says of an instance.
 #[derive(Debug, Serialize)]
 pub struct Word {
-    /// Who: `registry NAME`, `check` or `proxy`.
+    /// Who: `registry NAME`, `check`, `proxy` or `operator WHO`.
     pub by: String,
     /// What it comes to.
     pub health: Health,
@@ -203,7 +204,28 @@ fn words(name: &str, instance: &Instance, identity: &Identity, inputs: &Inputs) 
         cause: Arc::clone(&ejected.cause),
         since: Some(ejected.since),
     }));
+    let said = inputs.operations.of(name, instance);
+    words.extend([said.state, said.weight].into_iter().flatten().map(|operation| Word {
+        by: format!("operator {}", operation.who),
+        health: instance.health,
+        cause: said_by(&operation).into(),
+        since: Some(operation.since),
+    }));
     words
+}
+
+/// What an operation says, in words.
+fn said_by(operation: &Operation) -> String {
+    let does = match operation.does {
+        Does::Weight(weight) => format!("weight {}", weight.value()),
+        other => other.word().to_owned(),
+    };
+    let node = match &operation.target {
+        Target::Node(node) => format!(" of node {node}"),
+        Target::Instance { .. } => String::new(),
+    };
+    let reason = if operation.reason.is_empty() { "" } else { ": " };
+    format!("{does}{node} (operation {}){reason}{}", operation.number, operation.reason)
 }
 
 /// Names of the services of which a part of the instances, or nobody, gets work.

@@ -19,13 +19,26 @@ const ANSWER_MAX: u64 = 64 << 20;
 /// # Errors
 /// What could not be reached or read, and what to do about it.
 pub(super) fn ask(config: &Config, method: &str, path: &str) -> io::Result<(u16, String)> {
+    ask_with(config, method, path, "")
+}
+
+/// As [`ask`], with a body.
+///
+/// # Errors
+/// What could not be reached or read, and what to do about it.
+pub(super) fn ask_with(
+    config: &Config,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> io::Result<(u16, String)> {
     let data_dir = config.node.data_dir.as_ref().map(|dir| config.base_dir.join(dir));
     let because = |what: String| move |error| io::Error::other(format!("{what}: {error}"));
     if let Some(socket) = admin_socket_path(config, data_dir.as_ref()) {
         let hint = format!("cannot reach the running process at {}; is it up?", socket.display());
         let stream = UnixStream::connect(&socket).map_err(because(hint))?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        return exchange(stream, method, path, "");
+        return exchange(stream, method, path, "", body);
     }
     let Some(admin) = &config.admin else {
         return Err(io::Error::other(
@@ -42,17 +55,20 @@ pub(super) fn ask(config: &Config, method: &str, path: &str) -> io::Result<(u16,
         // On loopback reading is free.
         None if method == "GET" => String::new(),
         None => {
-            return Err(io::Error::other(
-                "a reload needs [admin] token_file or socket, or [node] data_dir; \
-                 send SIGHUP instead",
-            ));
+            let (what, instead) = match path {
+                "/v1/reload" => ("a reload needs", "; send SIGHUP instead"),
+                _ => ("this needs", ""),
+            };
+            return Err(io::Error::other(format!(
+                "{what} [admin] token_file or socket, or [node] data_dir{instead}"
+            )));
         }
     };
     let hint = format!("cannot reach the running process at {listen}; is it up?");
     let stream = TcpStream::connect(listen).map_err(because(hint))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let bearer = format!("Authorization: Bearer {}\r\n", token.trim());
-    exchange(stream, method, path, if token.is_empty() { "" } else { &bearer })
+    exchange(stream, method, path, if token.is_empty() { "" } else { &bearer }, body)
 }
 
 /// One request and its whole answer.
@@ -61,10 +77,12 @@ fn exchange(
     method: &str,
     path: &str,
     headers: &str,
+    body: &str,
 ) -> io::Result<(u16, String)> {
     let request = format!(
-        "{method} {path} HTTP/1.0\r\nHost: portolan\r\nContent-Length: 0\r\n{headers}\
-         Connection: close\r\n\r\n"
+        "{method} {path} HTTP/1.0\r\nHost: portolan\r\nContent-Length: {}\r\n{headers}\
+         Connection: close\r\n\r\n{body}",
+        body.len()
     );
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();

@@ -2,6 +2,7 @@
 
 mod ask;
 mod demo;
+mod drain;
 mod migrate;
 mod reload;
 mod render;
@@ -51,6 +52,23 @@ pub enum Command {
     Why(why::Why),
     /// Ask a running process to read its configuration again, and tell what it said.
     Reload(Source),
+    /// Drain an instance, or a node with all its instances: clients that are bound to it stay, no
+    /// new ones come, and what runs ends by itself.
+    ///
+    /// `portolan drain web-1 --wait && docker stop web-1` loses no request. Nothing is cut unless
+    /// --deadline says when. It stays drained, over restarts too, until it is undone by --undo or
+    /// `portolan ready`, or its instance has been gone for [operations] forget.
+    Drain(drain::Drain),
+    /// Take an instance, or a node with all its instances, out: no work at all, as if it failed its
+    /// checks; also clients that are bound to it go elsewhere. What runs ends by itself.
+    Maintenance(drain::Maintenance),
+    /// Give an instance, or every instance of a node, another share of the work than its registry
+    /// says: `portolan weight web-1 10`.
+    Weight(drain::Weight),
+    /// Undo drain or maintenance of an instance or a node.
+    Ready(drain::Ready),
+    /// List what operators have said and what runs there, and who has left and still has work.
+    Operations(drain::Operations),
 }
 
 /// Which configuration.
@@ -69,6 +87,10 @@ mod exit {
     pub(super) const OS: u8 = 71;
     /// Somebody else is not there or refused.
     pub(super) const UNAVAILABLE: u8 = 69;
+    /// The command line cannot be read.
+    pub(super) const USAGE: u8 = 2;
+    /// It is not done yet; asking again may help.
+    pub(super) const NOT_YET: u8 = 75;
 }
 
 impl Command {
@@ -83,6 +105,11 @@ impl Command {
             Self::Migrate(migrate) => migrate.run(),
             Self::Why(why) => why.run(),
             Self::Reload(source) => reload::reload(&source.config),
+            Self::Drain(drain) => drain.run(),
+            Self::Maintenance(maintenance) => maintenance.run(),
+            Self::Weight(weight) => weight.run(),
+            Self::Ready(ready) => ready.run(),
+            Self::Operations(operations) => operations.run(),
         }
     }
 }

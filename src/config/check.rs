@@ -53,6 +53,10 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     if let Some((key, message)) = config.metadata.as_ref().and_then(MetadataConfig::problem) {
         problems.push(document.problem(&["metadata", key], message));
     }
+    if let Some((keys, message)) = config.operations.problem() {
+        let path: Vec<&str> = std::iter::once("operations").chain(keys.iter().copied()).collect();
+        problems.push(document.problem(&path, message));
+    }
     if let Some(message) = config.exec.as_ref().and_then(|exec| exec.env.problem()) {
         problems.push(document.problem(&["exec", "env"], message));
     }

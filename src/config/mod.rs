@@ -38,6 +38,7 @@ const KINDS: &[&str] = &[
     "exec",
     "metadata",
     "admin",
+    "operations",
 ];
 
 /// Largest configuration file.

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::confd::Installed;
 use super::document::{Document, Problem};
 use crate::api::AdminConfig;
+use crate::api::OperationsConfig;
 use crate::api::metadata::MetadataConfig;
 use crate::catalog::guard::GuardConfig;
 use crate::catalog::health::WhenNoneHealthy;
@@ -63,6 +64,8 @@ pub struct Config {
     pub metadata: Option<MetadataConfig>,
     /// `[admin]`.
     pub admin: Option<AdminConfig>,
+    /// `[operations]`.
+    pub operations: OperationsConfig,
 }
 
 /// `[node]`: this process among others.
@@ -191,6 +194,7 @@ impl Config {
             exec: one(document, "exec", problems),
             metadata: one(document, "metadata", problems),
             admin: one(document, "admin", problems),
+            operations: one(document, "operations", problems).unwrap_or_default(),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::time::{Instant, sleep};
 
-use super::post::{self, Target};
 use super::strategy::{Event, OnFailureConfig};
+use crate::net::post::{self, Retries, Target};
 use crate::{exec, random, units};
 
 /// The longest answer to "why" that is kept of a failed try.
@@ -123,12 +123,9 @@ pub(super) async fn deliver(
     }
 }
 
-/// The pause after so many failed tries: anything up to a bound that doubles (full jitter), so that
-/// those who failed together do not come again together.
+/// The pause after so many failed tries.
 fn pause(config: &OnFailureConfig, tries: u32, random: u64) -> Duration {
-    let doubled = config.retry_min.0.saturating_mul(1 << tries.saturating_sub(1).min(30));
-    let share = (random >> 11) as f64 / (1_u64 << 53) as f64;
-    doubled.min(config.retry_max.0.max(config.retry_min.0)).mul_f64(share)
+    Retries { min: config.retry_min.0, max: config.retry_max.0 }.pause(tries, random)
 }
 
 async fn webhook(

@@ -20,7 +20,6 @@ pub mod on_failure;
 pub mod outlier;
 pub mod outlier_config;
 pub mod outlier_task;
-mod post;
 pub mod recreate;
 mod roster;
 mod rounds;

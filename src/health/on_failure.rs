@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::post::Target;
+use crate::net::post::Target;
 use crate::units::Period;
 
 /// `[service.NAME] on_failure`.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::ledger::Open;
 pub use super::on_failure::{OnFailureConfig, Strategy};
 use super::outlier::{self, Key, Now};
+use crate::catalog::operations::MAINTENANCE;
 use crate::catalog::verdict::NOT_CHECKED_YET;
 use crate::catalog::{Health, Instance, Presence, Service, Snapshot};
 
@@ -104,6 +105,8 @@ fn word(instance: &Instance) -> Word {
     match instance.health {
         Health::Unhealthy if instance.cause.starts_with(outlier::CAUSE) => Word::Good,
         Health::Unhealthy if &*instance.cause == NOT_CHECKED_YET => Word::Nothing,
+        // An operator has it in hand.
+        Health::Unhealthy if instance.cause.starts_with(MAINTENANCE) => Word::Nothing,
         Health::Unhealthy => Word::Bad,
         _ => Word::Good,
     }

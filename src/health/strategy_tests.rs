@@ -25,13 +25,15 @@ fn play(settings: &str) -> Played {
     }
 }
 
-/// `a+` serves, `a-` is unhealthy, `a!` ejected, `a?` not checked yet, `a~` unhealthy and drained.
+/// `a+` serves, `a-` is unhealthy, `a!` ejected, `a?` not checked yet, `ao` taken out by
+/// an operator, `a~` unhealthy and drained.
 fn instance(word: &str) -> Arc<Instance> {
     let (id, how) = word.split_at(1);
     let (health, cause) = match how {
         "+" => (Health::Healthy, ""),
         "!" => (Health::Unhealthy, "ejected by what the proxy saw: 5 failures in a row"),
         "?" => (Health::Unhealthy, NOT_CHECKED_YET),
+        "o" => (Health::Unhealthy, "maintenance by uid 0: disk"),
         _ => (Health::Unhealthy, "check http: 500"),
     };
     let presence = if how == "~" { Presence::Draining } else { Presence::Active };
@@ -90,6 +92,10 @@ fn an_instance_that_turns_unhealthy_is_told_once_per_turn() {
         ("ejected", &[("a+", ""), ("a!", ""), ("a+", "")]),
         ("ejected, then failing", &[("a+", ""), ("a!", ""), ("a-", "a"), ("a!", "/a")]),
         ("leaves", &[("a+ b+", ""), ("a+ b-", "b"), ("a+", "/b"), ("a+ b-", "")]),
+        (
+            "taken out by an operator",
+            &[("a+ b+", ""), ("a+ bo", ""), ("a+ b+", ""), ("a+ b-", "b")],
+        ),
         ("drained while unhealthy", &[("a+ b+", ""), ("a+ b~", ""), ("a+ b-", "")]),
         ("drained after the event", &[("a+ b+", ""), ("a+ b-", "b"), ("a+ b~", "/b")]),
     ] {

@@ -6,4 +6,5 @@ pub mod adopt;
 pub mod http;
 pub mod listen;
 pub mod park;
+pub mod post;
 pub mod tls;

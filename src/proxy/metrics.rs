@@ -9,6 +9,8 @@ use super::route_metrics::{CLASSES, RouteMetrics, Routes};
 
 use super::limit::metrics::{Counts, Metrics as Limits};
 
+use super::cut::Reason;
+
 /// The metrics of all listeners.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -16,6 +18,7 @@ pub struct Metrics {
     refused: IntCounterVec,
     retries: IntCounterVec,
     bytes: IntCounterVec,
+    cut: IntCounterVec,
     limits: Limits,
     routes: Routes,
 }
@@ -26,6 +29,7 @@ pub struct ListenerMetrics {
     /// Requests by the first digit of their status, 1 to 5; index 0 counts those without answer.
     requests: [IntCounter; 6],
     refused: IntCounterVec,
+    cut: IntCounterVec,
     name: Arc<str>,
     /// Endpoints that could not be reached, after which another one was tried.
     pub retries: IntCounter,
@@ -70,6 +74,11 @@ impl Metrics {
                 "Bytes carried by TCP listeners, by the side they came from.",
                 &["listener", "from"],
             )?,
+            cut: counter(
+                "portolan_proxy_cut_total",
+                "Requests, tunnels and TCP connections cut at their endpoint, by listener and reason.",
+                &["listener", "reason"],
+            )?,
             limits: Limits::register(registry)?,
             routes: Routes::register(registry)?,
         })
@@ -86,6 +95,7 @@ impl Metrics {
         ListenerMetrics {
             requests: CLASSES.map(|class| self.requests.with_label_values(&[name, class])),
             refused: self.refused.clone(),
+            cut: self.cut.clone(),
             name: name.into(),
             retries: self.retries.with_label_values(&[name]),
             bytes: ["client", "endpoint"].map(|from| self.bytes.with_label_values(&[name, from])),
@@ -114,5 +124,10 @@ impl ListenerMetrics {
     /// Counts a request that was refused; not a hot path, so the label is looked up here.
     pub fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[&*self.name, reason]).inc();
+    }
+
+    /// Counts what was cut because its endpoint has had its time; not a hot path either.
+    pub fn cut(&self, reason: Reason) {
+        self.cut.with_label_values(&[&*self.name, reason.word()]).inc();
     }
 }

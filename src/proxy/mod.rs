@@ -6,6 +6,8 @@
 
 pub mod balance;
 pub mod config;
+pub mod cut;
+pub mod departed;
 pub mod explain;
 pub mod forwarded;
 pub mod http;

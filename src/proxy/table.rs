@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::balance::{self, Build};
 use super::config::{
@@ -32,7 +33,12 @@ pub struct Settings {
     watched: HashMap<Arc<str>, FailureStatus>,
     /// Limits that are counted.
     limits: Rules,
+    /// How long what runs at an instance that leaves may go on, where it is said.
+    drains: HashMap<Arc<str>, Duration>,
 }
+
+/// How long that is where nothing is said.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// One listener as its connections see it.
 #[derive(Debug)]
@@ -109,6 +115,10 @@ impl Settings {
                 Err(unfit) => problems.extend(unfit),
             }
         }
+        let drains = services.iter();
+        settings.drains = drains
+            .filter_map(|(service, balance)| Some((service.as_str().into(), balance.drain?.0)))
+            .collect();
         for (service, balance) in services {
             settings.balances.insert(service.as_str().into(), balance.clone());
             let Some(name) = &balance.policy else { continue };
@@ -168,6 +178,12 @@ impl Settings {
     pub fn limited(mut self, process: ProcessRules) -> Self {
         self.limits = self.limits.within(process);
         self
+    }
+
+    /// How long what runs at an instance of `service` that leaves may go on.
+    #[must_use]
+    pub fn drain(&self, service: &str) -> Duration {
+        self.drains.get(service).copied().unwrap_or(DRAIN)
     }
 
     fn listener_of(
@@ -304,6 +320,37 @@ impl ProxyTable {
     pub fn endpoints(&self, service: &str) -> impl Iterator<Item = &Arc<Endpoint>> {
         let ports = self.settings.wanted.get(service).into_iter().flatten();
         ports.filter_map(|wanted| self.upstream(wanted)).flat_map(|upstream| &upstream.endpoints)
+    }
+
+    /// As [`Self::endpoints`], with those that only their own clients still go to.
+    pub fn all_endpoints(&self, service: &str) -> impl Iterator<Item = &Arc<Endpoint>> {
+        let ports = self.settings.wanted.get(service).into_iter().flatten();
+        let upstreams = ports.filter_map(|wanted| self.upstream(wanted));
+        upstreams.flat_map(|upstream| upstream.endpoints.iter().chain(&upstream.staying))
+    }
+
+    /// Whether a route or a listener leads to `service`.
+    #[must_use]
+    pub fn wants(&self, service: &str) -> bool {
+        self.settings.wanted.contains_key(service)
+    }
+
+    /// What it was compiled by.
+    #[must_use]
+    pub const fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Calls `found` for each upstream that is not the same in `before`, with its key, what it was
+    /// and what it is; costs what changed.
+    pub fn changes_since<'a>(
+        &'a self,
+        before: &'a Self,
+        mut found: impl FnMut(&'a Arc<str>, Option<&'a Upstream>, Option<&'a Upstream>),
+    ) {
+        self.upstreams.changes_since(&before.upstreams, |(key, before, now)| {
+            found(key, before.map(|known| &**known), now.map(|known| &**known));
+        });
     }
 
     /// The upstream of a route's or listener's service.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::balance::PickKey;
 use super::config::TcpTimeouts;
+use super::cut::{Kind, unless_cut};
 use super::metrics::ListenerMetrics;
 use super::table::{Listener, ProxyTable};
 use super::upstream::{Endpoint, Work};
@@ -60,7 +61,16 @@ pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr
                 choice.endpoint.connected(began.elapsed().as_micros() as u64);
                 let watch = Watch { endpoint: &choice.endpoint, told: AtomicBool::new(false) };
                 let idle = choice.timeouts.idle.0;
-                let carried = carry(&client, &endpoint, idle, &service.metrics.bytes, &watch).await;
+                let carried = carry(&client, &endpoint, idle, &service.metrics.bytes, &watch);
+                let load = choice.endpoint.load();
+                let Ok(carried) = unless_cut(Kind::Connection, Some(load), carried)
+                    .await
+                    .inspect_err(|reason| service.metrics.cut(*reason))
+                else {
+                    reset(&client);
+                    reset(&endpoint);
+                    return;
+                };
                 if let Err(Broken { error, .. }) = carried {
                     tracing::debug!(
                         listener = &*service.name, %peer, endpoint = %choice.endpoint.address,

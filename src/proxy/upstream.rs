@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::balance::{Build, PickKey, Policy, Shared};
+use super::cut;
 use crate::catalog::observed::{Failure, FailureStatus, Observed};
 use crate::catalog::{Instance, Presence, Service};
 
@@ -52,6 +53,8 @@ pub struct Load {
     in_flight: AtomicU32,
     latency_micros: AtomicU64,
     observed_micros: AtomicU64,
+    /// Whether what runs there has had its time.
+    pub(super) cut: cut::Mark,
 }
 
 /// One piece of work at an endpoint; dropping it ends the work.
@@ -127,7 +130,14 @@ impl Endpoint {
     #[must_use]
     pub fn begin(&self) -> Work {
         self.load.in_flight.fetch_add(1, Relaxed);
+        cut::tie(&self.load);
         Work(Arc::clone(&self.load))
+    }
+
+    /// What it remembers; the same allocation for as long as it is the same endpoint.
+    #[must_use]
+    pub const fn load(&self) -> &Arc<Load> {
+        &self.load
     }
 
     /// How much work runs now.
@@ -218,6 +228,7 @@ impl Endpoint {
 
 impl Drop for Work {
     fn drop(&mut self) {
+        cut::untie(&self.0);
         self.0.in_flight.fetch_sub(1, Relaxed);
     }
 }

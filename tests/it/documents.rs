@@ -302,6 +302,8 @@ fn every_value_that_is_known_by_name_is_documented() {
 const SMALLEST: &[(&str, &str)] = &[
     ("[node]", "[node]\n@"),
     ("[limits]", "[limits]\n@"),
+    ("[operations]", "[operations]\n@"),
+    ("[operations.webhook]", "[operations.webhook]\nurl = \"http://a/\"\n@"),
     ("[registry.NAME.file]", "[registry.NAME.file]\npath = \"a.toml\"\n@"),
     ("[registry.NAME.rancher-answers]", "[registry.NAME.rancher-answers]\npath = \"a.json\"\n@"),
     ("[locality.NAME]", "[locality.NAME]\nnetworks = [\"10.0.0.0/8\"]\n@"),

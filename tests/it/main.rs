@@ -28,6 +28,7 @@ mod dns_forwarder;
 mod dns_scripted;
 mod dns_wire;
 mod documents;
+mod drain;
 mod examples;
 mod flow;
 mod galera;

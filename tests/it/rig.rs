@@ -78,6 +78,11 @@ impl Rig {
         self.told(&services).await;
     }
 
+    /// As [`Self::tell`], without waiting for it.
+    pub(crate) fn say(&self, services: Vec<SourceService>) {
+        self.registry.send_replace(RegistryState::Live(view(services)));
+    }
+
     async fn told(&self, services: &[SourceService]) {
         let published = self.app.published(|snapshot| {
             snapshot.services.len() == services.len()

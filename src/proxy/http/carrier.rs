@@ -25,6 +25,7 @@ use super::chunks::Chunks;
 use super::linger::Linger;
 use super::paced::Paced;
 use super::sanitize::{Body, Head};
+use crate::proxy::cut;
 use crate::proxy::limit::bandwidth::Pace;
 
 /// Room for one read; most heads fit.
@@ -325,6 +326,17 @@ impl AsyncWrite for Carrier {
         }
         let linger = this.linger.get_or_insert_with(|| Box::new(Linger::new()));
         linger.poll(&mut this.stream, cx).map(Ok)
+    }
+}
+
+impl Drop for Carrier {
+    /// A client whose request is cut must not take an orderly close for the end of the answer.
+    fn drop(&mut self) {
+        if cut::breaking() {
+            // It may be closed already; then there is nothing to tell.
+            let linger = socket2::SockRef::from(&self.stream);
+            let _ = linger.set_linger(Some(std::time::Duration::ZERO));
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::story;
 use crate::catalog::publish::Current;
 use crate::lifecycle::Phases;
 use crate::net::park::{Idle, Unparked, park};
+use crate::proxy::cut::{Kind, unless_cut};
 use crate::proxy::metrics::ListenerMetrics;
 use crate::proxy::table::{Listener, ProxyTable};
 
@@ -61,6 +62,7 @@ pub async fn serve(
                 return carrier.refuse(&refusal.answer()).await;
             }
         };
+        let kind = if head.upgrade { Kind::Tunnel } else { Kind::Request };
         carrier.carry(head);
         let arrival = Arrival {
             service: Arc::clone(&service),
@@ -69,10 +71,11 @@ pub async fn serve(
             pace: carrier.pace(),
         };
         // Boxed, so that the parked task is as small as what it holds while it waits.
-        let carried = Box::pin(service.lane.carry(carrier, arrival)).await;
-        match carried {
-            Some(next) if next.finished() => carrier = next,
-            _ => return,
+        let carried = unless_cut(kind, None, service.lane.carry(carrier, arrival));
+        match Box::pin(carried).await {
+            Ok(Some(next)) if next.finished() => carrier = next,
+            Ok(_) => return,
+            Err(reason) => return service.metrics.cut(reason),
         }
     }
 }

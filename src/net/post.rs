@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 
-use crate::net::http::{Client, Origin, Request, Settings};
+use super::http::{Client, Origin, Request, Settings};
 
 /// Where something is posted to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
+pub struct Target {
     origin: Origin,
     /// Path and query.
     path: String,
@@ -23,7 +23,7 @@ impl Target {
     ///
     /// # Errors
     /// Says what is wrong with it; a user or password in it is refused and not shown.
-    pub(super) fn parse(url: &str) -> Result<Self, String> {
+    pub fn parse(url: &str) -> Result<Self, String> {
         const FORM: &str = "write it like \"http://deployer.example/recreate\"";
         if url.contains('@') {
             return Err("has a user or password in it; put an Authorization header into the file \
@@ -48,7 +48,7 @@ impl Target {
 ///
 /// # Errors
 /// Tells the number of the line, never what stands in it.
-pub(super) fn headers(text: &str) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+pub fn headers(text: &str) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     let mut headers = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let read = line.split_once(':').and_then(|(name, value)| {
@@ -63,11 +63,31 @@ pub(super) fn headers(text: &str) -> Result<Vec<(HeaderName, HeaderValue)>, Stri
     Ok(headers)
 }
 
+/// How a try follows a failed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retries {
+    /// The longest pause before the second try; each later one is up to twice as long.
+    pub min: Duration,
+    /// The longest pause before any try.
+    pub max: Duration,
+}
+
+impl Retries {
+    /// The pause after so many failed tries: anything up to a bound that doubles (full jitter), so
+    /// that those who failed together do not come again together.
+    #[must_use]
+    pub fn pause(self, tries: u32, random: u64) -> Duration {
+        let doubled = self.min.saturating_mul(1 << tries.saturating_sub(1).min(30));
+        let share = (random >> 11) as f64 / (1_u64 << 53) as f64;
+        doubled.min(self.max.max(self.min)).mul_f64(share)
+    }
+}
+
 /// Posts `body`, within `limit` from the look-up of the host to the end of the answer.
 ///
 /// # Errors
 /// In words: it was not reached, not in time, or the status is not 2xx. Never shows a header.
-pub(super) async fn post(
+pub async fn post(
     target: &Target,
     mut headers: Vec<(HeaderName, HeaderValue)>,
     body: Vec<u8>,
