@@ -304,12 +304,6 @@ impl ProxyTable {
         &self.limits
     }
 
-    /// What the configuration says.
-    #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// The listener called `name`; none when a reload took it away.
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
