@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::interest::Interests;
 use super::publish::Compile;
 use super::status::{self, LastReload};
-use super::{Running, feed, rendered};
+use super::{Running, rendered};
 use crate::api::{Reload, Report};
 use crate::catalog::RegistryState;
 use crate::catalog::publish::{Feed, Plan};
@@ -52,7 +52,7 @@ async fn read(file: &Path) -> Result<Loaded, Vec<String>> {
 impl Running {
     /// Applies `loaded`, or says why it can't be and leaves everything as it is.
     pub(super) async fn reload(&mut self, loaded: Loaded) -> Result<Report, Vec<String>> {
-        let result = self.apply(loaded).await;
+        let result = Box::pin(self.apply(loaded)).await;
         match &result {
             Ok(report) => {
                 self.note(&[]);
@@ -82,11 +82,12 @@ impl Running {
         if !fixed.is_empty() {
             return Err(fixed);
         }
-        // The last thing that can fail; from here on everything succeeds.
+        // The last things that can fail; from here on everything succeeds.
         let bound = self
             .sockets
             .prepare(&config, &mut Adopted::none())
             .map_err(|error| vec![error.to_string()])?;
+        self.sticky.follow(&config, &prepared).map_err(|error| vec![error.to_string()])?;
 
         let mut changed = differences(&self.config, &config);
         let templates = checksums(&prepared.resources);
@@ -157,6 +158,16 @@ impl Running {
             (name.clone(), registry)
         };
         config.registries.iter().map(start).collect()
+    }
+}
+
+/// What the catalog hears of `registry`.
+pub(super) fn feed(registry: &Registry) -> Feed {
+    Feed {
+        name: Arc::clone(&registry.name),
+        priority: registry.priority,
+        state: registry.states(),
+        stale: registry.stale,
     }
 }
 
@@ -272,6 +283,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     }
     if before.limits != now.limits {
         changed.push("limits".to_owned());
+    }
+    if before.sticky != now.sticky {
+        changed.push("sticky".to_owned());
     }
     changed
 }

@@ -52,6 +52,9 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     if let Some((key, message)) = config.metadata.as_ref().and_then(MetadataConfig::problem) {
         problems.push(document.problem(&["metadata", key], message));
     }
+    if let Some((key, message)) = config.sticky.problem() {
+        problems.push(document.problem(&["sticky", key], message));
+    }
     if let Some(message) = config.exec.as_ref().and_then(|exec| exec.env.problem()) {
         problems.push(document.problem(&["exec", "env"], message));
     }

@@ -23,6 +23,7 @@ pub use tables::{Config, LimitsConfig, NodeConfig, ServiceConfig};
 const KINDS: &[&str] = &[
     "node", "limits", "guard", "registry", "locality", "health", "service", "dns", "listener",
     "route", "template", "group", "confd", "exec", "metadata", "admin",
+    "sticky",
 ];
 
 /// Largest configuration file.

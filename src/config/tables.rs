@@ -16,7 +16,7 @@ use crate::catalog::locality::LocalityConfig;
 use crate::dns::DnsConfig;
 use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::migrate::confd::ConfdConfig;
-use crate::proxy::config::{QueueConfig, RetryConfig, ServiceBalance};
+use crate::proxy::config::{QueueConfig, RetryConfig, ServiceBalance, StickyTable};
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
 use crate::render::{ExecConfig, GroupConfig, ResourceConfig};
@@ -61,6 +61,8 @@ pub struct Config {
     pub metadata: Option<MetadataConfig>,
     /// `[admin]`.
     pub admin: Option<AdminConfig>,
+    /// `[sticky]`.
+    pub sticky: StickyTable,
 }
 
 /// `[node]`: this process among others.
@@ -175,6 +177,7 @@ impl Config {
             exec: one(document, "exec", problems),
             metadata: one(document, "metadata", problems),
             admin: one(document, "admin", problems),
+            sticky: one(document, "sticky", problems).unwrap_or_default(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
+use super::sticky;
+
 /// The metrics of all listeners.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -10,6 +12,8 @@ pub struct Metrics {
     retries: IntCounterVec,
     bytes: IntCounterVec,
     duration: HistogramVec,
+    /// What stickiness counts.
+    pub sticky: sticky::Metrics,
 }
 
 /// The metrics of one listener.
@@ -25,6 +29,8 @@ pub struct ListenerMetrics {
     pub bytes: [IntCounter; 2],
     /// From the head of a request to the last byte of its answer, one in eight requests.
     pub duration: prometheus::Histogram,
+    /// What became of bindings.
+    pub sticky: sticky::Counts,
 }
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -71,6 +77,7 @@ impl Metrics {
                 &["listener", "from"],
             )?,
             duration,
+            sticky: sticky::Metrics::register(registry)?,
         })
     }
 
@@ -84,6 +91,7 @@ impl Metrics {
             retries: self.retries.with_label_values(&[name]),
             bytes: ["client", "endpoint"].map(|from| self.bytes.with_label_values(&[name, from])),
             duration: self.duration.with_label_values(&[name]),
+            sticky: self.sticky.listener(name),
         }
     }
 }

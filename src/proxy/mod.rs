@@ -11,6 +11,7 @@ pub mod http;
 pub mod metrics;
 pub mod route;
 pub mod serve;
+pub mod sticky;
 pub mod table;
 pub mod tcp;
 pub mod upstream;

@@ -3,14 +3,15 @@
 //! Compiled from one snapshot and swapped together with the tables of all other faces. Only
 //! services that some route or listener wants are compiled, and of those only what changed.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 
 use super::balance::{self, Build};
 use super::config::{
     HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig,
 };
 use super::route::{RouteTable, ServiceRef, Target};
+use super::sticky::{self, Index, Sticking};
 use super::upstream::{Endpoint, Upstream};
 use crate::catalog::model::parse_name;
 use crate::catalog::observed::FailureStatus;
@@ -25,6 +26,9 @@ pub struct Settings {
     policies: HashMap<Arc<str>, Build>,
     /// Services whose endpoints are watched, and which of their answers are failures.
     watched: HashMap<Arc<str>, FailureStatus>,
+    /// Upstreams that something sticky leads to, by their key.
+    sticky: HashSet<Arc<str>>,
+    sticking: OnceLock<Arc<Sticking>>,
 }
 
 /// One listener as its connections see it.
@@ -106,7 +110,16 @@ impl Settings {
                 }),
             }
         }
+        problems.extend(sticky::unfit(listeners, routes));
+        settings.sticky = sticky::wanted(listeners, routes);
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
+    /// What stickiness works with: keys and clients, which no configuration holds. Told once, before
+    /// anybody is served; without it nothing is sticky.
+    pub fn stick(&self, sticking: Arc<Sticking>) {
+        // A second one would be told of the same configuration: the first counts.
+        let _ = self.sticking.set(sticking);
     }
 
     /// The same, with the endpoints of these services watched for outliers.
@@ -197,6 +210,8 @@ pub struct ProxyTable {
     pub generation: u64,
     settings: Arc<Settings>,
     upstreams: Shards<Arc<str>, Upstream>,
+    /// The endpoints by identity, of those upstreams that something sticky leads to.
+    indexes: Shards<Arc<str>, Index>,
 }
 
 impl ProxyTable {
@@ -210,9 +225,9 @@ impl ProxyTable {
     ) -> Self {
         let table = before.map(|(table, _)| table);
         let unchanged = before.filter(|(table, _)| Arc::ptr_eq(&table.settings, settings));
-        let mut upstreams = match unchanged {
-            Some((table, _)) => table.upstreams.clone(),
-            None => Shards::new(),
+        let (mut upstreams, mut indexes) = match unchanged {
+            Some((table, _)) => (table.upstreams.clone(), table.indexes.clone()),
+            None => (Shards::new(), Shards::new()),
         };
         let mut refresh = |service: &Arc<str>| {
             let Some(ports) = settings.wanted.get(service) else { return };
@@ -223,6 +238,10 @@ impl ProxyTable {
                 let found = snapshot.service(service).map(|service| &**service);
                 let previous = previous.map(|known| &**known);
                 let upstream = Upstream::compile(found, &wanted.port, policy, previous, watch);
+                if settings.sticky.contains(&wanted.key) {
+                    let index = Arc::new(Index::compile(wanted, &upstream));
+                    indexes.insert(Arc::clone(&wanted.key), index);
+                }
                 upstreams.insert(Arc::clone(&wanted.key), Arc::new(upstream));
             }
         };
@@ -230,7 +249,8 @@ impl ProxyTable {
             Some((_, since)) => snapshot.changes_since(since, |(name, _, _)| refresh(name)),
             None => settings.wanted.keys().for_each(refresh),
         }
-        Self { generation: snapshot.generation, settings: Arc::clone(settings), upstreams }
+        let settings = Arc::clone(settings);
+        Self { generation: snapshot.generation, settings, upstreams, indexes }
     }
 
     /// The listener called `name`; none when a reload took it away.
@@ -243,6 +263,18 @@ impl ProxyTable {
     pub fn endpoints(&self, service: &str) -> impl Iterator<Item = &Arc<Endpoint>> {
         let ports = self.settings.wanted.get(service).into_iter().flatten();
         ports.filter_map(|wanted| self.upstream(wanted)).flat_map(|upstream| &upstream.endpoints)
+    }
+
+    /// The endpoints of a sticky route's or listener's service, by identity.
+    #[must_use]
+    pub fn index(&self, wanted: &ServiceRef) -> Option<&Arc<Index>> {
+        self.indexes.get(&*wanted.key)
+    }
+
+    /// What stickiness works with.
+    #[must_use]
+    pub fn sticking(&self) -> Option<&Arc<Sticking>> {
+        self.settings.sticking.get()
     }
 
     /// The upstream of a route's or listener's service.

@@ -7,3 +7,4 @@ pub mod exchange;
 pub mod full;
 pub mod refusal;
 pub mod sanitize;
+mod stick;

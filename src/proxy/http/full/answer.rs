@@ -32,6 +32,21 @@ pub(super) async fn answer(
     Ok(())
 }
 
+/// Tells the client who it is bound to, when it does not know yet.
+pub(super) fn stick(
+    response: &mut ResponseHeader,
+    exchange: &mut Exchange,
+) -> pingora_error::Result<()> {
+    let told = exchange.settle(&response.headers);
+    if let Some(cookie) = told.set_cookie {
+        response.append_header("Set-Cookie", cookie)?;
+    }
+    if told.private {
+        response.append_header("Cache-Control", "private")?;
+    }
+    Ok(())
+}
+
 pub(super) fn refusal_body(refusal: Refusal) -> Bytes {
     Bytes::from(format!("{}\n", refusal.message))
 }

@@ -134,6 +134,7 @@ impl ProxyHttp for Full {
         let timeouts = exchange.config().map(|config| config.timeouts.clone());
         let timeouts = timeouts.unwrap_or_default();
         session.as_downstream_mut().set_read_timeout(Some(patience(&timeouts, exchange.upgrade)));
+        exchange.stick(session.req_header());
         let route = exchange.route.clone();
         match route.as_ref().map(|route| &route.target) {
             Some(Target::Respond(config)) => {
@@ -224,6 +225,7 @@ impl ProxyHttp for Full {
         {
             exchange.answered = true;
             endpoint.answered(exchange.status, now.saturating_sub(exchange.sent_micros), now);
+            answer::stick(response, exchange)?;
         }
         show_generation(response, exchange)
     }
