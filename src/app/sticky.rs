@@ -50,14 +50,8 @@ impl Sticky {
         sources.adopt(bindings, clock.millis());
         let (tables, kept) = watch::channel(sources);
         let directory = data_dir.map(Path::to_path_buf);
-        let task = keeper::start(
-            kept,
-            directory.clone(),
-            clock.clone(),
-            keeper::PAUSE,
-            phases,
-            metrics,
-        );
+        let task =
+            keeper::start(kept, directory.clone(), clock.clone(), keeper::PAUSE, phases, metrics);
         let metrics = metrics.clone();
         let mut sticky = Self { data_dir: directory, clock, metrics, own: None, tables };
         sticky.follow(config, prepared)?;

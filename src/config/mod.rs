@@ -22,8 +22,7 @@ pub use tables::{Config, LimitsConfig, NodeConfig, ServiceConfig};
 /// Top-level tables that are known.
 const KINDS: &[&str] = &[
     "node", "limits", "guard", "registry", "locality", "health", "service", "dns", "listener",
-    "route", "template", "group", "confd", "exec", "metadata", "admin",
-    "sticky",
+    "route", "template", "group", "confd", "exec", "metadata", "admin", "sticky",
 ];
 
 /// Largest configuration file.

@@ -152,12 +152,7 @@ impl Keys {
     /// What the cookies called `name` in the `Cookie` lines of a request say: the first that is good
     /// counts.
     #[must_use]
-    pub fn read<'a>(
-        &self,
-        name: &str,
-        lines: impl Iterator<Item = &'a [u8]>,
-        now: u32,
-    ) -> Brought {
+    pub fn read<'a>(&self, name: &str, lines: impl Iterator<Item = &'a [u8]>, now: u32) -> Brought {
         let mut brought = Brought::Nothing;
         let pairs = lines.flat_map(|line| line.split(|byte| *byte == b';'));
         for value in pairs.filter_map(|pair| value_of(pair, name)).take(TRIES) {

@@ -10,8 +10,7 @@ fn keys(byte: u8) -> Keys {
 }
 
 fn identity() -> impl Strategy<Value = Identity> {
-    (any::<u64>(), any::<u64>())
-        .prop_map(|(upstream, endpoint)| Identity { upstream, endpoint })
+    (any::<u64>(), any::<u64>()).prop_map(|(upstream, endpoint)| Identity { upstream, endpoint })
 }
 
 const HERE: Identity = Identity { upstream: 1, endpoint: 2 };
@@ -88,7 +87,13 @@ fn a_cookie_for_another_name_of_another_key_or_too_old_is_refused() {
             NOW + 16 * DAY,
             Some(Opened { identity: HERE, stale: true }),
         ),
-        ("the last second", "portolan", 1, NOW + GOOD_FOR, Some(Opened { identity: HERE, stale: true })),
+        (
+            "the last second",
+            "portolan",
+            1,
+            NOW + GOOD_FOR,
+            Some(Opened { identity: HERE, stale: true }),
+        ),
         ("too old", "portolan", 1, NOW + GOOD_FOR + 1, None),
         ("a clock that is a little late", "portolan", 1, NOW - AHEAD, Some(good(HERE))),
         ("from the future", "portolan", 1, NOW - AHEAD - 1, None),

@@ -127,11 +127,7 @@ mod tests {
         // A change of these numbers makes every cookie and every binding on disk foreign.
         let web = upstream(&[instance("a", "10.0.0.1", 80, 1)]);
         let identity = Identity::of(&ServiceRef::parse("web"), &web.endpoints[0]);
-        assert_eq!(
-            identity,
-            Identity { upstream: 0x0123, endpoint: 0x4567 },
-            "{identity:x?}"
-        );
+        assert_eq!(identity, Identity { upstream: 0xa224_3024_b9f1_bcd3, endpoint: 0x299f_7234_2a44_d82f }, "{identity:x?}");
     }
 
     #[test]
@@ -174,8 +170,7 @@ mod tests {
             let now = Arc::new(Instance { health, presence, ..Instance::clone(&active) });
             let mut told = Arc::into_inner(service("web", &[now])).unwrap();
             told.eligible = [].into();
-            let upstream =
-                Upstream::compile(Some(&told), "", policy("p2c").unwrap(), None, None);
+            let upstream = Upstream::compile(Some(&told), "", policy("p2c").unwrap(), None, None);
             let index = Index::compile(&web, &upstream);
             assert_eq!(index.endpoint(identity).is_some(), found, "{case}");
         }

@@ -160,11 +160,7 @@ pub struct Visit {
 impl Visit {
     /// The visit of `client`, when `config` says that it is known by its address.
     #[must_use]
-    pub fn of(
-        table: &ProxyTable,
-        config: Option<&StickyConfig>,
-        client: IpAddr,
-    ) -> Option<Self> {
+    pub fn of(table: &ProxyTable, config: Option<&StickyConfig>, client: IpAddr) -> Option<Self> {
         let Some(StickyRule::Source(time)) = config?.rule() else { return None };
         Some(Self { sticking: Arc::clone(table.sticking()?), client, time, known: false })
     }
@@ -247,11 +243,7 @@ struct Seen {
 
 impl Seen {
     const fn binding(&self, now: u64) -> Binding {
-        Binding {
-            key: self.key,
-            endpoint: self.endpoint,
-            until: now.saturating_add(self.millis),
-        }
+        Binding { key: self.key, endpoint: self.endpoint, until: now.saturating_add(self.millis) }
     }
 
     fn now(&self) {
@@ -313,10 +305,36 @@ pub(super) fn unfit(
         let Some(sticky) = &route.sticky else { continue };
         let nowhere = (route.service.is_none() && route.split.is_empty())
             .then(|| "leads to no service that a client could come back to; leave it out".into());
-        let problem = sticky.problem(true).or(nowhere);
+        let problem = sticky.problem(true).or(nowhere).or_else(|| rival(name, route, routes));
         found.extend(problem.map(|message| unfit("route", name, message)));
     }
     found
+}
+
+/// Why the cookie of `route` cannot be: another route of the same host gives one of the same name for
+/// other services, and browsers keep one of them only.
+fn rival(
+    name: &str,
+    route: &RouteConfig,
+    routes: &BTreeMap<String, RouteConfig>,
+) -> Option<String> {
+    let cookie = route.sticky.as_ref()?.cookie.as_ref()?;
+    let leads = |to: &String| route.service.as_ref() == Some(to) || route.split.contains_key(to);
+    let same_host = |other: &RouteConfig| match (&route.host, &other.host) {
+        (Some(host), Some(other)) => host.eq_ignore_ascii_case(other),
+        (host, other) => host == other,
+    };
+    // The later one is told, so that each pair is told once.
+    let (other, _) = routes.range::<str, _>(..name).find(|(_, other)| {
+        other.listener == route.listener
+            && other.sticky.as_ref().and_then(|sticky| sticky.cookie.as_ref()) == Some(cookie)
+            && same_host(other)
+            && !other.service.iter().chain(other.split.keys()).any(leads)
+    })?;
+    Some(format!(
+        "cookie = {cookie:?} is the cookie of [route.{other}] too, which leads to another service of \
+         the same host: a client would lose the one for the other; give it another name"
+    ))
 }
 
 #[cfg(test)]

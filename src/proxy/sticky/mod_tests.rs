@@ -183,16 +183,24 @@ fn what_cannot_be_sticky_is_refused_at_its_place() {
         service: service.map(Into::into),
         ..RouteConfig::default()
     };
+    let rivals = |first: &str, second: &str, host: Option<&str>| {
+        let one = route(sticky(Some("a"), None), Some(first));
+        let other = RouteConfig {
+            host: host.map(Into::into),
+            ..route(sticky(Some("a"), None), Some(second))
+        };
+        unfit(&BTreeMap::new(), &[("x".to_owned(), one), ("y".to_owned(), other)].into())
+    };
+    assert_eq!(rivals("web", "web", None), []);
+    assert_eq!(rivals("web", "api", Some("other.example")), []);
+    let found = rivals("web", "api", None);
+    assert_eq!((found.len(), &*found[0].path[1]), (1, "y"), "{found:?}");
+    assert!(found[0].message.contains("the cookie of [route.x] too"), "{found:?}");
+
     for (case, listener, routed, path, want) in [
         ("a cookie by TCP", Some(sticky(Some("a"), None)), None, "listener", "sees no cookies"),
         ("nothing by TCP", Some(sticky(None, None)), None, "listener", "sticky: needs `source`"),
-        (
-            "both",
-            None,
-            Some(route(sticky(Some("a"), Some(1)), Some("web"))),
-            "route",
-            "keep one",
-        ),
+        ("both", None, Some(route(sticky(Some("a"), Some(1)), Some("web"))), "route", "keep one"),
         ("no service", None, Some(route(sticky(Some("a"), None), None)), "route", "no service"),
     ] {
         let listeners = [("x".to_owned(), tcp("web", listener))].into();

@@ -123,7 +123,8 @@ impl Sources {
         // Another worker may take the same slot; then the next best one is looked for.
         for _ in 0..4 {
             let full = self.used.load(Ordering::Relaxed) >= self.max;
-            let first = group.iter().filter(|slot| !full || slot.occupied()).min_by_key(|s| s.end());
+            let first =
+                group.iter().filter(|slot| !full || slot.occupied()).min_by_key(|s| s.end());
             let Some(slot) = first.or_else(|| group.first()) else { return };
             let before = slot.key.load(Ordering::Acquire);
             if before == TAKEN || !slot.take(before) {
