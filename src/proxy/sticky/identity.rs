@@ -127,7 +127,11 @@ mod tests {
         // A change of these numbers makes every cookie and every binding on disk foreign.
         let web = upstream(&[instance("a", "10.0.0.1", 80, 1)]);
         let identity = Identity::of(&ServiceRef::parse("web"), &web.endpoints[0]);
-        assert_eq!(identity, Identity { upstream: 0xa224_3024_b9f1_bcd3, endpoint: 0x299f_7234_2a44_d82f }, "{identity:x?}");
+        assert_eq!(
+            identity,
+            Identity { upstream: 0xa224_3024_b9f1_bcd3, endpoint: 0x299f_7234_2a44_d82f },
+            "{identity:x?}"
+        );
     }
 
     #[test]

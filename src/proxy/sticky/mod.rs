@@ -11,7 +11,7 @@ pub mod keeper;
 pub mod source;
 pub mod store;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -301,40 +301,39 @@ pub(super) fn unfit(
         let problem = sticky.and_then(|sticky| sticky.problem(false));
         found.extend(problem.map(|message| unfit("listener", name, message)));
     }
+    let mut cookies = Cookies::default();
     for (name, route) in routes {
         let Some(sticky) = &route.sticky else { continue };
         let nowhere = (route.service.is_none() && route.split.is_empty())
             .then(|| "leads to no service that a client could come back to; leave it out".into());
-        let problem = sticky.problem(true).or(nowhere).or_else(|| rival(name, route, routes));
+        let problem = sticky.problem(true).or(nowhere).or_else(|| cookies.rival(name, route));
         found.extend(problem.map(|message| unfit("route", name, message)));
     }
     found
 }
 
-/// Why the cookie of `route` cannot be: another route of the same host gives one of the same name for
-/// other services, and browsers keep one of them only.
-fn rival(
-    name: &str,
-    route: &RouteConfig,
-    routes: &BTreeMap<String, RouteConfig>,
-) -> Option<String> {
-    let cookie = route.sticky.as_ref()?.cookie.as_ref()?;
-    let leads = |to: &String| route.service.as_ref() == Some(to) || route.split.contains_key(to);
-    let same_host = |other: &RouteConfig| match (&route.host, &other.host) {
-        (Some(host), Some(other)) => host.eq_ignore_ascii_case(other),
-        (host, other) => host == other,
-    };
-    // The later one is told, so that each pair is told once.
-    let (other, _) = routes.range::<str, _>(..name).find(|(_, other)| {
-        other.listener == route.listener
-            && other.sticky.as_ref().and_then(|sticky| sticky.cookie.as_ref()) == Some(cookie)
-            && same_host(other)
-            && !other.service.iter().chain(other.split.keys()).any(leads)
-    })?;
-    Some(format!(
-        "cookie = {cookie:?} is the cookie of [route.{other}] too, which leads to another service of \
-         the same host: a client would lose the one for the other; give it another name"
-    ))
+/// The cookies of one host, each with the first route that gives it.
+#[derive(Default)]
+struct Cookies<'a>(HashMap<(&'a str, Option<String>, &'a str), (&'a str, &'a RouteConfig)>);
+
+impl<'a> Cookies<'a> {
+    /// Why the cookie of `route` cannot be: another route of the same host gives one of the same name
+    /// for other services, and browsers keep one of them only.
+    fn rival(&mut self, name: &'a str, route: &'a RouteConfig) -> Option<String> {
+        let cookie = route.sticky.as_ref()?.cookie.as_deref()?;
+        let host = route.host.as_ref().map(|host| host.to_ascii_lowercase());
+        let first = self.0.entry((&*route.listener, host, cookie)).or_insert((name, route));
+        let (other, of_other) = *first;
+        let mut leads = of_other.service.iter().chain(of_other.split.keys());
+        let same = |to: &String| route.service.as_ref() == Some(to) || route.split.contains_key(to);
+        (!leads.any(same)).then(|| {
+            format!(
+                "cookie = {cookie:?} is the cookie of [route.{other}] too, which leads to another \
+                 service of the same host: a client would lose the one for the other; give it \
+                 another name"
+            )
+        })
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(super) fn head(
     {
         request.insert_header("content-length", length)?;
     }
-    match exchange.cookies_left(&came.headers) {
+    match exchange.cookies_left(&request.headers) {
         Some(left) if left.is_empty() => drop(request.remove_header("cookie")),
         Some(left) => request.insert_header("Cookie", left)?,
         None => {}
