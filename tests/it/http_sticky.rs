@@ -38,6 +38,24 @@ async fn origins() -> [Origin; 3] {
     ]
 }
 
+/// The same, without keeping a connection: whoever is gone is gone.
+async fn closing_origins() -> [Origin; 3] {
+    [
+        Origin::answering_once(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na",
+        )
+        .await,
+        Origin::answering_once(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nb",
+        )
+        .await,
+        Origin::answering_once(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nc",
+        )
+        .await,
+    ]
+}
+
 /// A service `web` at these addresses, each with its presence.
 fn web(origins: &[(&Origin, Presence)]) -> SourceService {
     let instances = origins.iter().map(|(origin, presence)| {
@@ -134,15 +152,19 @@ impl Node {
     }
 
     async fn value(&self, name: &str) -> u64 {
+        self.look(name).await.unwrap_or_else(|| panic!("there is no {name}"))
+    }
+
+    async fn look(&self, name: &str) -> Option<u64> {
         let page = get_by_socket(&self.directory.join("admin.sock"), "/metrics").await.body;
         let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {page}")).trim().parse().unwrap()
+        line?.trim().parse().ok()
     }
 
     /// It is so many milliseconds later than at the start, and everybody has left before.
     async fn at(&self, millis: u64) {
         let open = "portolan_listener_connections{listener=\"web\"}";
-        until("nobody", async || (self.value(open).await == 0).then_some(())).await;
+        until("nobody", async || (self.look(open).await.unwrap_or(0) == 0).then_some(())).await;
         self.clock.store(START + millis, Ordering::Relaxed);
     }
 }
@@ -414,7 +436,7 @@ async fn who_drains_keeps_its_own_clients_and_gets_no_new_ones_and_who_leaves_lo
 async fn a_bound_endpoint_that_does_not_answer_gives_way_and_the_client_stays_with_the_next() {
     for sticky in [COOKIE, SOURCE] {
         let directory = tempfile::tempdir().unwrap();
-        let origins = origins().await;
+        let origins = closing_origins().await;
         let node = Node::start(directory.path(), &http(DATA, sticky), all(&origins)).await;
         let by_cookie = sticky == COOKIE;
         let ask = async |cookie: &str| {

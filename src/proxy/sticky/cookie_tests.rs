@@ -116,25 +116,25 @@ fn a_cookie_of_the_former_key_is_taken_and_replaced() {
 #[test]
 fn the_cookie_is_found_among_others_and_the_first_good_one_counts() {
     let keys = keys(1);
-    let good = keys.seal("portolan", HERE, NOW);
+    let sealed = keys.seal("portolan", HERE, NOW);
     let read = |lines: &[&str]| keys.read("portolan", lines.iter().map(|l| l.as_bytes()), NOW);
-    let opened = Brought::Good(super::tests::good(HERE));
+    let opened = Brought::Good(good(HERE));
     let forged = format!("portolan={}", "A".repeat(LENGTH));
     for (case, lines, want) in [
         ("none at all", vec![], Brought::Nothing),
         ("others", vec!["a=b; xportolan=1; portolanx=2".to_owned()], Brought::Nothing),
-        ("another case", vec![format!("Portolan={good}")], Brought::Nothing),
-        ("alone", vec![format!("portolan={good}")], opened),
-        ("between", vec![format!("a=b; portolan={good};c=d")], opened),
-        ("without spaces", vec![format!("a=b;portolan={good}")], opened),
-        ("in the second line", vec!["a=b".to_owned(), format!("portolan={good}")], opened),
-        ("behind a forged one", vec![format!("{forged}; portolan={good}")], opened),
-        ("quoted", vec![format!("portolan=\"{good}\"")], Brought::Bad),
+        ("another case", vec![format!("Portolan={sealed}")], Brought::Nothing),
+        ("alone", vec![format!("portolan={sealed}")], opened),
+        ("between", vec![format!("a=b; portolan={sealed};c=d")], opened),
+        ("without spaces", vec![format!("a=b;portolan={sealed}")], opened),
+        ("in the second line", vec!["a=b".to_owned(), format!("portolan={sealed}")], opened),
+        ("behind a forged one", vec![format!("{forged}; portolan={sealed}")], opened),
+        ("quoted", vec![format!("portolan=\"{sealed}\"")], Brought::Bad),
         ("empty", vec!["portolan=".to_owned()], Brought::Bad),
         ("forged", vec![forged.clone()], Brought::Bad),
         (
             "behind too many",
-            vec![format!("{}portolan={good}", format!("{forged}; ").repeat(TRIES))],
+            vec![format!("{}portolan={sealed}", format!("{forged}; ").repeat(TRIES))],
             Brought::Bad,
         ),
     ] {
