@@ -612,9 +612,11 @@ async fn beyond_the_limit_the_oldest_client_is_forgotten_and_counted() {
     }
     assert_eq!(node.value("portolan_proxy_sticky_dropped_total").await, 1);
     for number in 1..4 {
+        node.at(10 + number).await;
         node.ask_from(&format!("192.0.2.{number}")).await;
     }
     assert_eq!((node.metric("bound").await, node.metric("new").await), (3, 4));
+    node.at(20).await;
     node.ask_from("192.0.2.0").await;
     assert_eq!(node.metric("new").await, 5, "it was the one to go");
 

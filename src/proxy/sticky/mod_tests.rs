@@ -145,6 +145,7 @@ async fn of_several_services_the_one_counts_where_the_client_was_last() {
     world.clock.store(START + 1, Ordering::Relaxed);
     drop(world.visit("1.2.3.4").goes(&ServiceRef::parse("next"), &c, false));
     assert_eq!(world.bound("1.2.3.4", &both).0, Some((1, c.address)));
+    assert_eq!(world.bound("1.2.3.4", &["next", "web"]).0, Some((0, c.address)));
     world.tell(&[("web", &["a"])]);
     assert_eq!(world.bound("1.2.3.4", &both).0, Some((0, a.address)), "the other one is gone");
 }
