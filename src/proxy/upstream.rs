@@ -288,8 +288,13 @@ pub(crate) mod tests {
     fn a_draining_instance_stays_for_its_own_clients_and_keeps_its_load() {
         let build = policy("p2c").unwrap();
         let active = instance("a", "10.0.0.1", 80, 1);
-        let first =
-            Upstream::compile(Some(&service("web", &[active.clone()])), "", build, None, None);
+        let first = Upstream::compile(
+            Some(&service("web", std::slice::from_ref(&active))),
+            "",
+            build,
+            None,
+            None,
+        );
         let _work = first.endpoints[0].begin();
         let draining =
             Arc::new(Instance { presence: Presence::Draining, ..Instance::clone(&active) });
