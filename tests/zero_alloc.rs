@@ -23,6 +23,9 @@ use portolan::proxy::balance::PickKey;
 use portolan::proxy::log::{Clock, Record, RequestLine, format};
 use portolan::proxy::route::{RequestView, ServiceRef, Target, normalise};
 use portolan::proxy::route_metrics::Outcome;
+use portolan::proxy::sticky::cookie::{Brought, Keys};
+use portolan::proxy::sticky::source::Binding;
+use portolan::proxy::sticky::{self, Identity};
 use portolan::proxy::table::Listener;
 use portolan::random;
 
@@ -86,6 +89,7 @@ const CONFIG: &str = "[dns]\nlisten = []\n[dns.zone.svc]\nrecords = { alias = [\
     [route.shop]\nlistener = \"web\"\nhost = \"shop.example\"\npath = \"/api\"\nservice = \"web\"\n\
     [route.below]\nlistener = \"web\"\nhost = \"*.example\"\nservice = \"web\"\n\
     [route.any]\nlistener = \"web\"\npath = \"/big\"\nservice = \"big\"\n\
+    sticky = { cookie = \"portolan\" }\n\
     [route.most]\nlistener = \"web\"\nhost = \"most.example\"\npath_regex = \"/[a-z]+/v[0-9]\"\n\
     methods = [\"GET\"]\nheaders = { x-a = \"1\" }\nquery = { q = \"a b\" }\nclients = [\"192.0.2.0/24\"]\n\
     deny = [\"192.0.2.9/32\"]\nsplit = { web = 9, big = 1 }\n\
@@ -359,4 +363,41 @@ fn a_line_of_the_access_log_and_the_counters_of_a_route_allocate_nothing() {
         });
     });
     assert_eq!(allocated, 0);
+}
+
+#[test]
+fn to_know_a_client_again_allocates_nothing() {
+    let (_, proxy) = tables();
+    let wanted = ServiceRef::parse("big");
+    let index = proxy.index(&wanted).unwrap();
+    assert!(proxy.index(&ServiceRef::parse("web")).is_none(), "nothing sticky leads there");
+    let endpoint = &proxy.upstream(&wanted).unwrap().endpoints[7];
+    let identity = Identity::of(&wanted, endpoint);
+    let keys = Keys::new(&[1; 32], None);
+    let good = format!("theme=dark; portolan={}", keys.seal("portolan", identity, 1000));
+    let forged = format!("portolan={}", "A".repeat(48));
+    let lines = [good.as_bytes(), forged.as_bytes()];
+    let allocated = allocations(|| {
+        let Brought::Good(opened) = keys.read("portolan", lines.into_iter(), 1000) else {
+            unreachable!("it is good")
+        };
+        assert_eq!(index.endpoint(opened.identity.endpoint).unwrap().address, endpoint.address);
+        assert_eq!(keys.read("portolan", [lines[1]].into_iter(), 1000), Brought::Bad);
+    });
+    assert_eq!(allocated, 0, "by cookie");
+
+    let metrics = sticky::Metrics::register(&prometheus::Registry::new()).unwrap();
+    let sources = metrics.sources(1000, [1, 2]);
+    let mut now = 1;
+    let allocated = allocations(|| {
+        now += 1;
+        let client = Ipv4Addr::from(0x0a00_0000 + now as u32 % 7).into();
+        let key = sources.key(client, index.upstream);
+        let binding = Binding { key, endpoint: identity.endpoint, until: now + 50 };
+        match sources.find(key, now) {
+            Some(known) => sources.saw(Binding { until: now + 60, ..known }),
+            None => sources.bind(binding, now),
+        }
+    });
+    assert_eq!(allocated, 0, "by address");
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::catalog::store::StoreError;
 use crate::net::listen::ListenError;
 use crate::proxy::log::OpenError;
+use crate::proxy::sticky::store::KeyError;
 
 /// Why the application cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum StartError {
     /// The directory of the state cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The key of sticky cookies cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A file that the configuration names cannot be read.
     #[error("cannot read {setting} {path}: {source}", path = path.display())]
     File {

@@ -21,6 +21,7 @@ mod rendered;
 mod sight;
 mod sockets;
 mod status;
+mod sticky;
 mod urls;
 mod workers;
 
@@ -42,6 +43,7 @@ use crate::config::{Config, Loaded};
 use crate::lifecycle::{Lifecycle, Phase, Readiness};
 use crate::net::accept::Connections;
 use crate::net::adopt::Adopted;
+use crate::proxy::sticky::Clock;
 use crate::registry::Registry;
 use crate::render::Renderer;
 use crate::{api, registry, render};
@@ -70,6 +72,8 @@ pub struct Options {
     pub feeds: Vec<Feed>,
     /// Sockets that somebody else opened.
     pub adopted: Adopted,
+    /// What stickiness goes by.
+    pub clock: Clock,
 }
 
 /// The running application. Its threads end when it is stopped or dropped.
@@ -113,6 +117,7 @@ struct Running {
     connections: Arc<Connections>,
     file: Option<PathBuf>,
     last_reload: Arc<std::sync::Mutex<Option<status::LastReload>>>,
+    sticky: sticky::Sticky,
 }
 
 impl App {
@@ -157,7 +162,7 @@ impl App {
         let registries = reload::start_registries(&config, &stored, &meters.registry, &interests);
         let reports = status::Reports::default();
         status::follow(&reports, &registries);
-        let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
+        let mut feeds: Vec<Feed> = registries.values().map(reload::feed).collect();
         feeds.extend(options.feeds.iter().cloned());
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let sight = Sight::new();
@@ -189,8 +194,10 @@ impl App {
             compile: Compile::new(&prepared, &registries),
         };
 
+        let around = (data_dir.as_deref(), options.clock, lifecycle.phases());
+        let (sticky, saving) = sticky::Sticky::start(&config, &prepared, around, &meters.proxy)?;
         // The store listens before anything is published: what it does not see is not saved.
-        let mut tasks = Vec::new();
+        let mut tasks = vec![saving];
         if let Some(store) = store {
             let phases = lifecycle.phases();
             tasks.push(writer::start(store, to_save, writer::PAUSE, phases, &meters.store));
@@ -286,6 +293,7 @@ impl App {
             connections: Arc::clone(&connections),
             file: options.file,
             last_reload,
+            sticky,
         }));
         let answered = reload::answer(Arc::clone(&running), reload_receiver);
         let mut phases = lifecycle.phases();

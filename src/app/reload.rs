@@ -83,13 +83,14 @@ impl Running {
         if !fixed.is_empty() {
             return Err(fixed);
         }
-        // The last thing that can fail; from here on everything succeeds.
+        // The last things that can fail; from here on everything succeeds.
         let bound = self
             .sockets
             .prepare(&config, &mut Adopted::none())
             .map_err(|error| vec![error.to_string()])?;
         let logs = self.workers.logs().open(&prepared.proxy, &config.base_dir);
         logs.map_err(|error| vec![error.to_string()])?;
+        self.sticky.follow(&config, &prepared).map_err(|error| vec![error.to_string()])?;
 
         let mut changed = differences(&self.config, &config);
         let templates = checksums(&prepared.resources);
@@ -164,6 +165,16 @@ impl Running {
             (name.clone(), registry)
         };
         config.registries.iter().map(start).collect()
+    }
+}
+
+/// What the catalog hears of `registry`.
+pub(super) fn feed(registry: &Registry) -> Feed {
+    Feed {
+        name: Arc::clone(&registry.name),
+        priority: registry.priority,
+        state: registry.states(),
+        stale: registry.stale,
     }
 }
 
@@ -295,6 +306,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     }
     if before.limits != now.limits {
         changed.push("limits".to_owned());
+    }
+    if before.sticky != now.sticky {
+        changed.push("sticky".to_owned());
     }
     changed
 }

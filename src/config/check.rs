@@ -57,6 +57,9 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         let path: Vec<&str> = std::iter::once("operations").chain(keys.iter().copied()).collect();
         problems.push(document.problem(&path, message));
     }
+    if let Some((key, message)) = config.sticky.problem() {
+        problems.push(document.problem(&["sticky", key], message));
+    }
     if let Some(message) = config.exec.as_ref().and_then(|exec| exec.env.problem()) {
         problems.push(document.problem(&["exec", "env"], message));
     }

@@ -39,6 +39,7 @@ const KINDS: &[&str] = &[
     "metadata",
     "admin",
     "operations",
+    "sticky",
 ];
 
 /// Largest configuration file.

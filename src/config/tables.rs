@@ -17,7 +17,9 @@ use crate::catalog::locality::LocalityConfig;
 use crate::dns::DnsConfig;
 use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::migrate::confd::ConfdConfig;
-use crate::proxy::config::{AccessLogConfig, QueueConfig, RetryConfig, ServiceBalance};
+use crate::proxy::config::{
+    AccessLogConfig, QueueConfig, RetryConfig, ServiceBalance, StickyTable,
+};
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
 use crate::render::{ExecConfig, GroupConfig, ResourceConfig};
@@ -66,6 +68,8 @@ pub struct Config {
     pub admin: Option<AdminConfig>,
     /// `[operations]`.
     pub operations: OperationsConfig,
+    /// `[sticky]`.
+    pub sticky: StickyTable,
 }
 
 /// `[node]`: this process among others.
@@ -195,6 +199,7 @@ impl Config {
             metadata: one(document, "metadata", problems),
             admin: one(document, "admin", problems),
             operations: one(document, "operations", problems).unwrap_or_default(),
+            sticky: one(document, "sticky", problems).unwrap_or_default(),
         }
     }
 }

@@ -288,7 +288,7 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
             "unknown table",
             "[rotue.a]\nlistener = \"web\"\n",
             "p.toml:1:2: unknown table [rotue]; did you mean `route`? Known tables: node, \
-             limits, guard, registry, locality, health, service, dns, listener, route, access_log, template, group, confd, exec, metadata, admin, operations",
+             limits, guard, registry, locality, health, service, dns, listener, route, access_log, template, group, confd, exec, metadata, admin, operations, sticky",
         ),
         (
             "a value for a table",

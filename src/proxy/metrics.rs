@@ -11,6 +11,8 @@ use super::limit::metrics::{Counts, Metrics as Limits};
 
 use super::cut::Reason;
 
+use super::sticky;
+
 /// The metrics of all listeners.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -21,6 +23,8 @@ pub struct Metrics {
     cut: IntCounterVec,
     limits: Limits,
     routes: Routes,
+    /// What stickiness counts.
+    pub sticky: sticky::Metrics,
 }
 
 /// The metrics of one listener.
@@ -40,6 +44,8 @@ pub struct ListenerMetrics {
     routes: Routes,
     /// Those of requests that no route takes.
     no_route: Arc<RouteMetrics>,
+    /// What became of bindings.
+    pub sticky: sticky::Counts,
 }
 
 impl Metrics {
@@ -81,6 +87,7 @@ impl Metrics {
             )?,
             limits: Limits::register(registry)?,
             routes: Routes::register(registry)?,
+            sticky: sticky::Metrics::register(registry)?,
         })
     }
 
@@ -102,6 +109,7 @@ impl Metrics {
             limits: self.limits.listener(name),
             routes: self.routes.clone(),
             no_route: self.routes.none(&Arc::from(name)),
+            sticky: self.sticky.listener(name),
         }
     }
 }

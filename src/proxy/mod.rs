@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod route;
 pub mod route_metrics;
 pub mod serve;
+pub mod sticky;
 pub mod table;
 pub mod tcp;
 pub mod upstream;

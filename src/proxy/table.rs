@@ -3,8 +3,8 @@
 //! Compiled from one snapshot and swapped together with the tables of all other faces. Only
 //! services that some route or listener wants are compiled, and of those only what changed.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::balance::{self, Build};
@@ -15,6 +15,7 @@ use super::config::{
 use super::limit::{self, Limits, ProcessRules, Rules};
 use super::log::Rule;
 use super::route::{RouteTable, ServiceRef};
+use super::sticky::{self, Index, Sticking};
 use super::upstream::{Endpoint, Upstream};
 use crate::catalog::model::parse_name;
 use crate::catalog::observed::FailureStatus;
@@ -35,6 +36,9 @@ pub struct Settings {
     limits: Rules,
     /// How long what runs at an instance that leaves may go on, where it is said.
     drains: HashMap<Arc<str>, Duration>,
+    /// Upstreams that something sticky leads to, by their key.
+    sticky: HashSet<Arc<str>>,
+    sticking: OnceLock<Arc<Sticking>>,
 }
 
 /// How long that is where nothing is said.
@@ -133,7 +137,16 @@ impl Settings {
                 }),
             }
         }
+        problems.extend(sticky::unfit(listeners, routes));
+        settings.sticky = sticky::wanted(listeners, routes);
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
+    /// What stickiness works with: keys and clients, which no configuration holds. Told once, before
+    /// anybody is served; without it nothing is sticky.
+    pub fn stick(&self, sticking: Arc<Sticking>) {
+        // A second one would be told of the same configuration: the first counts.
+        let _ = self.sticking.set(sticking);
     }
 
     /// The same, with the endpoints of these services watched for outliers.
@@ -255,6 +268,8 @@ pub struct ProxyTable {
     settings: Arc<Settings>,
     limits: Arc<Limits>,
     upstreams: Shards<Arc<str>, Upstream>,
+    /// The endpoints by identity, of those upstreams that something sticky leads to.
+    indexes: Shards<Arc<str>, Index>,
 }
 
 impl ProxyTable {
@@ -268,9 +283,9 @@ impl ProxyTable {
     ) -> Self {
         let table = before.map(|(table, _)| table);
         let unchanged = before.filter(|(table, _)| Arc::ptr_eq(&table.settings, settings));
-        let mut upstreams = match unchanged {
-            Some((table, _)) => table.upstreams.clone(),
-            None => Shards::new(),
+        let (mut upstreams, mut indexes) = match unchanged {
+            Some((table, _)) => (table.upstreams.clone(), table.indexes.clone()),
+            None => (Shards::new(), Shards::new()),
         };
         let mut refresh = |service: &Arc<str>| {
             let Some(ports) = settings.wanted.get(service) else { return };
@@ -281,6 +296,10 @@ impl ProxyTable {
                 let found = snapshot.service(service).map(|service| &**service);
                 let previous = previous.map(|known| &**known);
                 let upstream = Upstream::compile(found, &wanted.port, policy, previous, watch);
+                if settings.sticky.contains(&wanted.key) {
+                    let index = Arc::new(Index::compile(wanted, &upstream));
+                    indexes.insert(Arc::clone(&wanted.key), index);
+                }
                 upstreams.insert(Arc::clone(&wanted.key), Arc::new(upstream));
             }
         };
@@ -295,7 +314,8 @@ impl ProxyTable {
                 Arc::new(Limits::compile(&settings.limits, settings.wanted.keys(), known))
             }
         };
-        Self { generation: snapshot.generation, settings: Arc::clone(settings), limits, upstreams }
+        let settings = Arc::clone(settings);
+        Self { generation: snapshot.generation, settings, limits, upstreams, indexes }
     }
 
     /// The limits in force, with what they have counted.
@@ -345,6 +365,18 @@ impl ProxyTable {
         self.upstreams.changes_since(&before.upstreams, |(key, before, now)| {
             found(key, before.map(|known| &**known), now.map(|known| &**known));
         });
+    }
+
+    /// The endpoints of a sticky route's or listener's service, by identity.
+    #[must_use]
+    pub fn index(&self, wanted: &ServiceRef) -> Option<&Arc<Index>> {
+        self.indexes.get(&*wanted.key)
+    }
+
+    /// What stickiness works with.
+    #[must_use]
+    pub fn sticking(&self) -> Option<&Arc<Sticking>> {
+        self.settings.sticking.get()
     }
 
     /// The upstream of a route's or listener's service.

@@ -18,6 +18,7 @@ use super::balance::PickKey;
 use super::config::TcpTimeouts;
 use super::cut::{Kind, unless_cut};
 use super::metrics::ListenerMetrics;
+use super::sticky::{Outcome, Stay, Visit};
 use super::table::{Listener, ProxyTable};
 use super::upstream::{Endpoint, Work};
 use crate::catalog::observed::Failure;
@@ -50,8 +51,11 @@ pub struct TcpService {
 /// nothing moved for the idle time. Without an endpoint the client's connection is closed.
 pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr) {
     let mut tried = Vec::new();
+    let mut first = None;
     while tried.len() < CONNECTS_MAX {
-        let Some(choice) = choose(&service, &tried) else { break };
+        let Some(choice) = choose(&service, peer, &tried) else { break };
+        let sticky = choice.sticky.as_ref().map(|(outcome, _)| *outcome);
+        let sticky = first.get_or_insert(sticky).as_mut();
         let began = Instant::now();
         let connect = TcpStream::connect(choice.endpoint.address);
         match timeout(choice.timeouts.connect.0, connect).await {
@@ -59,6 +63,9 @@ pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr
                 // If the kernel refuses, small messages wait a little; they still arrive.
                 let _ = endpoint.set_nodelay(true);
                 choice.endpoint.connected(began.elapsed().as_micros() as u64);
+                if let Some(outcome) = sticky {
+                    service.metrics.sticky.count(*outcome);
+                }
                 let watch = Watch { endpoint: &choice.endpoint, told: AtomicBool::new(false) };
                 let idle = choice.timeouts.idle.0;
                 let carried = carry(&client, &endpoint, idle, &service.metrics.bytes, &watch);
@@ -91,6 +98,11 @@ pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr
                     "cannot connect to an endpoint"
                 );
                 service.metrics.retries.inc();
+                if let Some(outcome) = sticky
+                    && *outcome == Outcome::Bound
+                {
+                    *outcome = Outcome::Broken;
+                }
                 tried.push(choice.endpoint.address);
             }
         }
@@ -101,23 +113,32 @@ pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr
 struct Choice {
     endpoint: Arc<Endpoint>,
     timeouts: TcpTimeouts,
+    /// What became of the client's binding, and how long it counts as seen.
+    sticky: Option<(Outcome, Stay)>,
     _work: Work,
 }
 
 /// An endpoint from the newest table; a connection holds its place there, never the table.
-fn choose(service: &TcpService, tried: &[SocketAddr]) -> Option<Choice> {
+fn choose(service: &TcpService, peer: SocketAddr, tried: &[SocketAddr]) -> Option<Choice> {
     let table = service.current.load();
     let Listener::Tcp { config, target } = &**table.listener(&service.name)? else { return None };
     let upstream = table.upstream(target)?;
     let now_micros = u64::try_from(service.started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let key = PickKey { random: random::bits(), now_micros };
-    let endpoint =
-        if tried.is_empty() { upstream.pick(key) } else { upstream.pick_another(key, tried) }?;
-    Some(Choice {
-        endpoint: Arc::clone(endpoint),
-        timeouts: config.timeouts.clone(),
-        _work: endpoint.begin(),
-    })
+    let mut visit = Visit::of(&table, config.sticky.as_ref(), peer.ip());
+    let bound = visit.as_mut().and_then(|visit| visit.bound(&table, std::iter::once(target)));
+    // One that has failed is not tried again.
+    let bound = bound.filter(|_| tried.is_empty()).map(|(_, endpoint)| endpoint);
+    let is_bound = bound.is_some();
+    let endpoint = match bound {
+        Some(endpoint) => endpoint,
+        None if tried.is_empty() => Arc::clone(upstream.pick(key)?),
+        None => Arc::clone(upstream.pick_another(key, tried)?),
+    };
+    let stays = |visit: Visit| (visit.outcome(is_bound), visit.goes(target, &endpoint, true));
+    let sticky = visit.map(stays);
+    let (timeouts, work) = (config.timeouts.clone(), endpoint.begin());
+    Some(Choice { endpoint, timeouts, sticky, _work: work })
 }
 
 /// A close that tells the other side that something broke, instead of a clean end.

@@ -348,6 +348,7 @@ const SMALLEST: &[(&str, &str)] = &[
         "[listener.a.http]\nbind = [\"127.0.0.1:1\"]\n\
          [route.NAME]\nlistener = \"a\"\nservice = \"a\"\n[route.NAME.rate_limit]\nrequests = 1\n@",
     ),
+    ("[sticky]", "[sticky]\n@"),
     ("[registry.NAME.environment]", "[registry.NAME.environment]\n@"),
     ("[registry.NAME.keyfile]", "[registry.NAME.keyfile]\npaths = [\"a\"]\n@"),
     ("[confd]", "[confd]\ndir = \"confd\"\n@"),

@@ -46,6 +46,7 @@ mod http_limits_retries;
 mod http_messages;
 mod http_routing;
 mod http_sight;
+mod http_sticky;
 mod http_tunnel;
 mod metadata;
 mod metrics;

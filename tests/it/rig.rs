@@ -210,6 +210,11 @@ impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = within("connect", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// Over a connection that is there.
+    pub(crate) const fn over(stream: TcpStream) -> Self {
         Self { stream, unread: Vec::new() }
     }
 

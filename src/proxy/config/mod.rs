@@ -20,7 +20,7 @@ pub use route::{
     RouteTimeouts,
 };
 pub use service::ServiceBalance;
-pub use sticky::StickyConfig;
+pub use sticky::{StickyConfig, StickyRule, StickyTable};
 
 /// `[listener.NAME.http]` or `[listener.NAME.tcp]`: exactly one kind.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

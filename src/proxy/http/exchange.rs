@@ -13,6 +13,7 @@ use super::connection::HttpService;
 use super::limited::Limited;
 use super::redirect::{Asked, Redirect};
 use super::refusal::Refusal;
+use super::stick::Stick;
 use super::story::Story;
 use crate::proxy::balance::PickKey;
 use crate::proxy::config::{HttpListenerConfig, HttpTimeouts};
@@ -66,6 +67,8 @@ pub(super) struct Exchange {
     pub(super) story: Story,
     /// Limits and retries.
     pub(super) limited: Limited,
+    /// What binds the client to an endpoint.
+    pub(super) stick: Stick,
 }
 
 impl Exchange {
@@ -162,11 +165,14 @@ impl Exchange {
         let table = self.arrival.as_ref()?.service.current.load();
         let upstream = table.upstream(wanted)?;
         let key = PickKey { random: random::bits(), now_micros };
-        let endpoint = Arc::clone(if self.tried.is_empty() {
-            upstream.pick(key)?
-        } else {
-            upstream.pick_another(key, &self.tried)?
-        });
+        let bound = self.bound(&table, std::iter::once(wanted)).map(|(_, endpoint)| endpoint);
+        let is_bound = bound.is_some();
+        let endpoint = match bound {
+            Some(endpoint) => endpoint,
+            None if self.tried.is_empty() => Arc::clone(upstream.pick(key)?),
+            None => Arc::clone(upstream.pick_another(key, &self.tried)?),
+        };
+        self.goes(wanted, &endpoint, is_bound);
         if self.tried.is_empty() {
             self.generation = table.generation;
         }

@@ -16,5 +16,6 @@ pub mod refusal;
 pub mod retry;
 pub mod rewrite;
 pub mod sanitize;
+mod stick;
 mod story;
 pub mod trace;

@@ -107,6 +107,21 @@ pub(super) async fn dress(
     Ok(())
 }
 
+/// Tells the client who it is bound to, when it does not know yet.
+pub(super) fn stick(
+    response: &mut ResponseHeader,
+    exchange: &mut Exchange,
+) -> pingora_error::Result<()> {
+    let told = exchange.settle(&response.headers);
+    if let Some(cookie) = told.set_cookie {
+        response.append_header("Set-Cookie", cookie)?;
+    }
+    if told.private {
+        response.append_header("Cache-Control", "private")?;
+    }
+    Ok(())
+}
+
 /// Puts the error page, if there is one, in the place of a body that is passing: at its end, so that
 /// the connection to the endpoint can be used again.
 pub(super) fn replace_body(body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) {

@@ -147,6 +147,8 @@ impl ProxyHttp for Full {
         }
         let timeouts = exchange.timeouts();
         session.as_downstream_mut().set_read_timeout(Some(patience(&timeouts, exchange.upgrade)));
+        exchange.stick(session.req_header());
+        exchange.keep_to_service();
         let route = exchange.route.clone();
         if let Err(refusal) = exchange.fits(session.req_header()) {
             return refuse(session, exchange, refusal).await;
@@ -291,6 +293,7 @@ impl ProxyHttp for Full {
         {
             exchange.answered = true;
             endpoint.answered(exchange.status, now.saturating_sub(exchange.sent_micros), now);
+            answer::stick(response, exchange)?;
         }
         attempt::give_up_to_try_again(session, exchange, now)?;
         exchange.pace();

@@ -24,6 +24,11 @@ pub(super) fn head(
     {
         request.insert_header("content-length", length)?;
     }
+    match exchange.cookies_left(&request.headers) {
+        Some(left) if left.is_empty() => drop(request.remove_header("cookie")),
+        Some(left) => request.insert_header("Cookie", left)?,
+        None => {}
+    }
     let Some(arrival) = &exchange.arrival else { return Ok(()) };
     let trusted = exchange.trusted();
     let told = came.headers.get_all(forwarded::FOR);
