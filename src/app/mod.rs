@@ -57,7 +57,6 @@ use meters::Meters;
 use operating::Operating;
 pub use publish::Tables;
 use publish::{Compile, Publisher, current, readiness_follows};
-use reload::feed;
 use rendered::Rendered;
 use sight::Sight;
 use sockets::Sockets;

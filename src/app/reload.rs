@@ -193,16 +193,6 @@ pub(super) fn start_registries(
     config.registries.iter().map(start).collect()
 }
 
-/// What the publisher hears of `registry`.
-pub(super) fn feed(registry: &Registry) -> Feed {
-    Feed {
-        name: Arc::clone(&registry.name),
-        priority: registry.priority,
-        state: registry.states(),
-        stale: registry.stale,
-    }
-}
-
 fn surroundings(name: &str, config: &Config, interests: &Interests) -> Surroundings {
     Surroundings {
         base_dir: config.base_dir.clone(),
