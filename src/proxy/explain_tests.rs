@@ -9,7 +9,7 @@ use crate::proxy::upstream::tests::{instance, service};
 /// A table of listeners, routes and services as they are written.
 fn table(config: &str) -> ProxyTable {
     let text: toml::Table = config.parse().unwrap();
-    let part = |name: &str| text.get(name).cloned().unwrap_or(toml::Table::new().into());
+    let part = |name: &str| text.get(name).cloned().unwrap_or_else(|| toml::Table::new().into());
     let listeners: BTreeMap<String, ListenerConfig> = part("listener").try_into().unwrap();
     let routes: BTreeMap<String, RouteConfig> = part("route").try_into().unwrap();
     let policy = ServiceBalance { policy: Some("round-robin".into()), ..ServiceBalance::default() };

@@ -146,7 +146,7 @@ fn a_reader_that_takes_nothing_costs_lines_which_are_counted_and_nobody_waits() 
     let (ended, all) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let mut text = Vec::new();
-        let mut piece = [0; 65_536];
+        let mut piece = vec![0; 65_536];
         loop {
             let read = reader.read(&mut piece).unwrap();
             text.extend_from_slice(&piece[..read]);
