@@ -20,7 +20,7 @@ const TURNS: usize = 201;
 
 /// How routes differ: name, then what the table of a route says, with `@` for its number and `#` for
 /// a tenth of it; then host and path of a request for it.
-const SHAPES: [(&str, &str, &str, &str); 4] = [
+const SHAPES: [(&str, &str, &str, &str); 5] = [
     ("ten paths a host", "host = \"host-#.test\"\npath = \"/p@\"", "host-#.test", "/p@/users/7"),
     ("a host each", "host = \"host-@.test\"", "host-@.test", "/users/7"),
     ("one host", "host = \"a.test\"\npath = \"/p@/x\"", "a.test", "/p@/x/users/7"),
@@ -28,6 +28,12 @@ const SHAPES: [(&str, &str, &str, &str); 4] = [
         "conditions and priorities",
         "host = \"host-#.test\"\npath = \"/p@\"\nmethods = [\"GET\"]\nheaders = { x-a = \"1\" }\n\
          priority = 5",
+        "host-#.test",
+        "/p@/users/7",
+    ),
+    (
+        "a parameter each",
+        "host = \"host-#.test\"\npath = \"/p@\"\nquery = { q = \"@\" }",
         "host-#.test",
         "/p@/users/7",
     ),
@@ -65,9 +71,15 @@ pub(super) fn holds(measured: &[(&str, f64)], allowance: f64) -> bool {
     holds
 }
 
+struct Asked {
+    host: String,
+    path: String,
+    query: String,
+}
+
 struct World {
     table: RouteTable,
-    asked: Vec<(String, String)>,
+    asked: Vec<Asked>,
     headers: http::HeaderMap,
 }
 
@@ -85,20 +97,24 @@ impl World {
         let table = RouteTable::compile(routes.iter().map(|(name, route)| (&**name, route)));
         // A prime that shares no factor with the sizes: every route once, and far from the last.
         let asked = (0..REQUESTS).map(|turn| turn * 7919 % size);
-        let asked = asked.map(|number| (of(host, number), of(path, number))).collect();
+        let asked = asked.map(|number| Asked {
+            host: of(host, number),
+            path: of(path, number),
+            query: format!("q={number}"),
+        });
         let mut headers = http::HeaderMap::new();
         headers.insert("x-a", http::HeaderValue::from_static("1"));
-        Self { table: table.expect("a table"), asked, headers }
+        Self { table: table.expect("a table"), asked: asked.collect(), headers }
     }
 
     /// Nanoseconds per request.
     fn turn(&self) -> f64 {
         let mut clock = Clock::start();
-        for (host, path) in &self.asked {
+        for Asked { host, path, query } in &self.asked {
             let view = RequestView {
                 host,
                 path,
-                query: "",
+                query,
                 method: "GET",
                 headers: &self.headers,
                 client: [192, 0, 2, 1].into(),

@@ -208,7 +208,7 @@ async fn a_redirect_sends_the_client_on_and_no_request_can_bend_it() {
     ];
     let rig = Rig::start(&config.concat(), Vec::new()).await;
     for (case, target, status, want) in [
-        ("scheme", "/tls/a%0d%0aX:1?q=\"<", 308, "https://a.example/tls/a%0d%0aX:1?q=%22%3C"),
+        ("scheme", "/tls/a%0d%0aX:1?q=^|", 308, "https://a.example/tls/a%0d%0aX:1?q=%5E%7C"),
         ("host and path", "/moved//evil.example", 301, "http://b.example/evil.example"),
         ("whole", "/whole/x?a=1", 302, "https://c.example/whole/x?a=1"),
         ("no host of a path", "/local/..//local/x", 307, "/here/local/..//local/x"),
@@ -260,7 +260,7 @@ async fn failing() -> Origin {
             let (status, framing) = path.trim_start_matches('/').split_once('/')?;
             let head = format!("HTTP/1.1 {status} X\r\nX-Kept: k\r\nETag: \"e\"\r\n");
             let rest = match framing {
-                "length" => "Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nerror",
+                "length" | "hint" => "Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nerror",
                 "chunks" => "Transfer-Encoding: chunked\r\n\r\n5\r\nerror\r\n0\r\n\r\n",
                 "close" => "Connection: close\r\n\r\nerror",
                 _ => "Content-Length: 0\r\n\r\n",
@@ -327,7 +327,7 @@ async fn error_pages_take_the_place_of_answers_of_endpoints_and_of_our_own() {
             answer = client.answer().await;
         }
         assert_eq!(answer.status, 404);
-        let body = if matches!(framing, "empty" | "hint") { "" } else { "error" };
+        let body = if framing == "empty" { "" } else { "error" };
         assert!(answer.body.contains(body), "404 {framing}: {answer:?}");
         assert_eq!(answer.header("etag"), Some("\"e\""));
     }

@@ -37,6 +37,9 @@ pub struct Arrival {
     pub pace: Pace,
 }
 
+/// No index of a split.
+const NOBODY: usize = usize::MAX;
+
 /// A path that servers do not agree on.
 pub(super) const AMBIGUOUS: Refusal = Refusal::new(400, "path", "the path can be read in two ways");
 
@@ -48,7 +51,7 @@ pub(super) struct Exchange {
     pub(super) generation: u64,
     pub(super) listener: Option<Arc<Listener>>,
     pub(super) route: Option<Arc<Route>>,
-    /// Which service of a split: see [`Target::service`].
+    /// Which service of a split: see [`Target::service`]; [`NOBODY`] when none can serve.
     pub(super) choice: usize,
     /// The client's address: the peer, or whom trusted proxies tell.
     pub(super) client: Option<IpAddr>,
@@ -116,7 +119,7 @@ impl Exchange {
             let usable = |service: &ServiceRef| {
                 table.upstream(service).is_some_and(|upstream| !upstream.endpoints.is_empty())
             };
-            self.choice = split.choose(random::bits(), usable).unwrap_or_default();
+            self.choice = split.choose(random::bits(), usable).unwrap_or(NOBODY);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::route_metrics::RouteHandle;
-use super::conditions::Conditions;
+use super::conditions::Common;
 use super::matching::{Candidate, PathRule, Paths, RouteTable};
 use super::{Route, ServiceRef, Split, Target, canonical, pattern};
 use crate::catalog::model::parse_name;
@@ -52,13 +52,14 @@ impl RouteTable {
     ) -> Result<Self, Vec<Unfit>> {
         let mut problems = Vec::new();
         let mut files = Files::default();
+        let mut common = Common::default();
         let mut drafts = Drafts::new();
         for (name, config) in routes {
             let known = problems.len();
             let mut tell = |key, message| problems.push(unfit(name, Some(key), message));
             let host = host(config, &mut tell);
             let path = path(config, &mut tell);
-            let conditions = Conditions::compile(config, &mut tell);
+            let conditions = common.conditions(config, &mut tell);
             let target = target(name, config, &mut problems);
             let mut tell = |key, message| problems.push(unfit(name, Some(key), message));
             timeouts(config, &mut tell);
@@ -77,7 +78,6 @@ impl RouteTable {
             if problems.len() > known {
                 continue;
             }
-            let conditions = (conditions.count() > 0).then(|| Box::new(conditions));
             let candidate =
                 Candidate { priority: config.priority, conditions, route: Arc::new(route) };
             if let Err(unfit) = drafts.entry(host).or_default().add(path, candidate) {
@@ -126,12 +126,7 @@ impl Draft {
         let alike = self.alike.entry(path.key()).or_default();
         let others = alike.iter().filter_map(|index| self.routes.get(*index));
         let pointless = others.map(|(_, other)| other).find(|other| {
-            let same = match (&candidate.conditions, &other.conditions) {
-                (Some(conditions), Some(other)) => conditions.same(other),
-                (None, None) => true,
-                _ => false,
-            };
-            same && candidate.priority == other.priority
+            candidate.conditions == other.conditions && candidate.priority == other.priority
         });
         let message = if let Some(other) = pointless {
             format!(

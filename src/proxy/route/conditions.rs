@@ -1,7 +1,9 @@
 //! What a route asks for beside host and path: method, header, query, client.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::HeaderName;
 use ipnet::IpNet;
@@ -10,126 +12,205 @@ use super::RequestView;
 use crate::catalog::networks::Networks;
 use crate::proxy::config::RouteConfig;
 
-/// A name and the value that it must have; without one any will do.
-type Wanted<N> = (N, Option<Box<str>>);
+/// One condition of a route.
+#[derive(Debug)]
+pub(super) enum Condition {
+    /// One of these methods; a bit for each of the usual ones.
+    Methods { usual: u16, all: Box<[Box<str>]> },
+    /// One of these networks, in order, so that equal ones look equal.
+    Clients { networks: Box<Networks<()>>, all: Box<[IpNet]> },
+    /// A header line with this value, or with any.
+    Header { name: HeaderName, value: Option<Box<str>> },
+    /// A parameter with this value, or with any.
+    Query { name: Arc<str>, value: Option<Box<str>> },
+}
 
 /// The conditions of one route; all of them must hold.
+pub(super) type Conditions = Arc<[Condition]>;
+
+/// What the routes of a listener have in common, kept once: a request that is matched waits for
+/// less memory then.
 #[derive(Debug, Default)]
-pub(super) struct Conditions {
-    methods: Box<[Box<str>]>,
-    headers: Box<[Wanted<HeaderName>]>,
-    query: Box<[Wanted<Box<str>>]>,
-    /// In order, so that equal ones look equal.
-    clients: Box<[IpNet]>,
-    networks: Networks<()>,
+pub(super) struct Common {
+    names: HashSet<HeaderName>,
+    parameters: HashSet<Arc<str>>,
+    conditions: HashMap<Written, Conditions>,
+}
+
+/// Conditions as they are written.
+type Written = (Vec<String>, BTreeMap<String, String>, BTreeMap<String, String>, Vec<IpNet>);
+
+impl Common {
+    /// The conditions of one route, `None` when there is none; what can't be goes to `tell` with its
+    /// key.
+    pub(super) fn conditions(
+        &mut self,
+        config: &RouteConfig,
+        tell: &mut dyn FnMut(&'static str, String),
+    ) -> Option<Conditions> {
+        let RouteConfig { methods, headers, query, clients, .. } = config;
+        let written = (methods.clone(), headers.clone(), query.clone(), clients.clone());
+        if let Some(known) = self.conditions.get(&written) {
+            return Some(Arc::clone(known));
+        }
+        let mut told = false;
+        let mut note = |key, message| {
+            told = true;
+            tell(key, message);
+        };
+        let mut found = Vec::new();
+        found.extend(methods_of(config, &mut note));
+        found.extend(clients_of(config));
+        self.headers_of(config, &mut found, &mut note);
+        for (name, value) in query {
+            let known = self.parameters.get(&**name).cloned();
+            let name = known.unwrap_or_else(|| name.as_str().into());
+            self.parameters.insert(Arc::clone(&name));
+            found.push(Condition::Query { name, value: wanted(value) });
+        }
+        let found = (!found.is_empty()).then(|| Conditions::from(found))?;
+        // What is wrong with one route is wrong with each that says the same.
+        if !told {
+            self.conditions.insert(written, Arc::clone(&found));
+        }
+        Some(found)
+    }
+
+    fn headers_of(
+        &mut self,
+        config: &RouteConfig,
+        found: &mut Vec<Condition>,
+        tell: &mut dyn FnMut(&'static str, String),
+    ) {
+        let mut headers: Vec<(HeaderName, Option<Box<str>>)> = Vec::new();
+        for (text, value) in &config.headers {
+            let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
+                tell("headers", format!("{text:?} is no name of a header"));
+                continue;
+            };
+            if headers.iter().any(|(other, _)| *other == name) {
+                tell("headers", format!("{text:?} is there twice; its case does not count"));
+            }
+            let name = self.names.get(&name).cloned().unwrap_or(name);
+            self.names.insert(name.clone());
+            headers.push((name, wanted(value)));
+        }
+        headers.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        found.extend(headers.into_iter().map(|(name, value)| Condition::Header { name, value }));
+    }
+}
+
+/// The value that must be there; none: any.
+fn wanted(value: &str) -> Option<Box<str>> {
+    (value != "*").then(|| value.into())
+}
+
+fn methods_of(
+    config: &RouteConfig,
+    tell: &mut dyn FnMut(&'static str, String),
+) -> Option<Condition> {
+    let mut all: Vec<Box<str>> = Vec::new();
+    for method in &config.methods {
+        if http::Method::from_bytes(method.as_bytes()).is_err() {
+            tell("methods", format!("{method:?} is no method; write it like \"GET\""));
+        } else if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let capitals = method.to_ascii_uppercase();
+            tell("methods", format!("methods are in capitals; write {capitals:?}"));
+        }
+        all.push(method.as_str().into());
+    }
+    all.sort();
+    all.dedup();
+    let usual = all.iter().fold(0, |bits, method| bits | bit(method));
+    (!all.is_empty()).then(|| Condition::Methods { usual, all: all.into() })
+}
+
+fn clients_of(config: &RouteConfig) -> Option<Condition> {
+    let mut all: Vec<IpNet> = config.clients.iter().map(IpNet::trunc).collect();
+    all.sort();
+    all.dedup();
+    let mut networks = Box::<Networks<()>>::default();
+    for network in &all {
+        networks.insert(*network, ());
+    }
+    (!all.is_empty()).then(|| Condition::Clients { networks, all: all.into() })
+}
+
+/// The first of `conditions` that does not hold; `None` when all do. Allocates nothing.
+pub(super) fn failing<'a>(
+    conditions: &'a [Condition],
+    view: &RequestView<'a>,
+) -> Option<Failing<'a>> {
+    conditions.iter().find_map(|condition| condition.failing(view))
+}
+
+impl Condition {
+    fn failing<'a>(&'a self, view: &RequestView<'a>) -> Option<Failing<'a>> {
+        let (holds, failing) = match self {
+            Self::Methods { usual, all } => {
+                let asked = bit(view.method);
+                let named = || all.iter().any(|method| **method == *view.method);
+                let holds = if asked == 0 { named() } else { usual & asked > 0 };
+                (holds, Failing::Method(all, view.method))
+            }
+            Self::Clients { networks, .. } => {
+                (networks.of(view.client).is_some(), Failing::Client(view.client))
+            }
+            Self::Header { name, value } => {
+                let mut lines = view.headers.get_all(name).iter();
+                let holds = match value {
+                    Some(value) => lines.any(|line| line.as_bytes() == value.as_bytes()),
+                    None => lines.next().is_some(),
+                };
+                (holds, Failing::Header(name, value.as_deref()))
+            }
+            Self::Query { name, value } => {
+                let holds = parameters(view.query).any(|(known, given)| {
+                    decoded(known).eq(name.bytes())
+                        && value.as_ref().is_none_or(|value| decoded(given).eq(value.bytes()))
+                });
+                (holds, Failing::Query(name, value.as_deref()))
+            }
+        };
+        (!holds).then_some(failing)
+    }
+}
+
+impl PartialEq for Condition {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Methods { all, .. }, Self::Methods { all: others, .. }) => all == others,
+            (Self::Clients { all, .. }, Self::Clients { all: others, .. }) => all == others,
+            (
+                Self::Header { name, value },
+                Self::Header { name: other_name, value: other_value },
+            ) => name == other_name && value == other_value,
+            (Self::Query { name, value }, Self::Query { name: other_name, value: other_value }) => {
+                name == other_name && value == other_value
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The first condition that does not hold. Displays as a clause for people.
 #[derive(Debug)]
 pub(super) enum Failing<'a> {
-    Method(&'a Conditions, &'a str),
+    Method(&'a [Box<str>], &'a str),
     Header(&'a HeaderName, Option<&'a str>),
     Query(&'a str, Option<&'a str>),
     Client(IpAddr),
 }
 
-impl Conditions {
-    /// Reads them; what can't be goes to `tell` with its key.
-    pub(super) fn compile(
-        config: &RouteConfig,
-        tell: &mut dyn FnMut(&'static str, String),
-    ) -> Self {
-        let wanted = |value: &String| (value != "*").then(|| value.as_str().into());
-        let mut methods: Vec<Box<str>> = Vec::new();
-        for method in &config.methods {
-            if http::Method::from_bytes(method.as_bytes()).is_err() {
-                tell("methods", format!("{method:?} is no method; write it like \"GET\""));
-            } else if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
-                let capitals = method.to_ascii_uppercase();
-                tell("methods", format!("methods are in capitals; write {capitals:?}"));
-            }
-            methods.push(method.as_str().into());
-        }
-        methods.sort();
-        methods.dedup();
-        let mut headers: Vec<Wanted<HeaderName>> = Vec::new();
-        for (name, value) in &config.headers {
-            let Ok(known) = HeaderName::from_bytes(name.as_bytes()) else {
-                tell("headers", format!("{name:?} is no name of a header"));
-                continue;
-            };
-            if headers.iter().any(|(other, _)| *other == known) {
-                tell("headers", format!("{name:?} is there twice; its case does not count"));
-            }
-            headers.push((known, wanted(value)));
-        }
-        headers.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
-        let query = config.query.iter().map(|(name, value)| (name.as_str().into(), wanted(value)));
-        let mut clients: Vec<IpNet> = config.clients.iter().map(IpNet::trunc).collect();
-        clients.sort();
-        clients.dedup();
-        let mut networks = Networks::default();
-        for network in &clients {
-            networks.insert(*network, ());
-        }
-        Self {
-            methods: methods.into(),
-            headers: headers.into(),
-            query: query.collect(),
-            clients: clients.into(),
-            networks,
-        }
-    }
-
-    /// How many there are: methods and clients count once each, every header and parameter too.
-    pub(super) const fn count(&self) -> usize {
-        !self.methods.is_empty() as usize
-            + self.headers.len()
-            + self.query.len()
-            + !self.clients.is_empty() as usize
-    }
-
-    /// Whether they ask for the same.
-    pub(super) fn same(&self, other: &Self) -> bool {
-        self.methods == other.methods
-            && self.headers == other.headers
-            && self.query == other.query
-            && self.clients == other.clients
-    }
-
-    /// The first one that does not hold; `None` when all do. Allocates nothing.
-    pub(super) fn failing<'a>(&'a self, view: &RequestView<'a>) -> Option<Failing<'a>> {
-        if !self.methods.is_empty() && !self.methods.iter().any(|method| **method == *view.method) {
-            return Some(Failing::Method(self, view.method));
-        }
-        if !self.clients.is_empty() && self.networks.of(view.client).is_none() {
-            return Some(Failing::Client(view.client));
-        }
-        for (name, value) in &self.headers {
-            let mut lines = view.headers.get_all(name).iter();
-            let holds = match value {
-                Some(value) => lines.any(|line| line.as_bytes() == value.as_bytes()),
-                None => lines.next().is_some(),
-            };
-            if !holds {
-                return Some(Failing::Header(name, value.as_deref()));
-            }
-        }
-        for (name, value) in &self.query {
-            if !parameters(view.query).any(|(known, given)| {
-                decoded(known).eq(name.bytes())
-                    && value.as_ref().is_none_or(|value| decoded(given).eq(value.bytes()))
-            }) {
-                return Some(Failing::Query(name, value.as_deref()));
-            }
-        }
-        None
-    }
-}
-
 /// Names and values of a query as they were sent.
 fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').map(|part| part.split_once('=').unwrap_or((part, "")))
+}
+
+/// The bit of a usual method, 0 for any other.
+fn bit(method: &str) -> u16 {
+    const USUAL: [&str; 8] = ["GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"];
+    USUAL.iter().position(|usual| *usual == method).map_or(0, |index| 1 << index)
 }
 
 /// The bytes that a part of a query stands for: `+` is a space, escapes are undone, and what is no
@@ -165,7 +246,7 @@ impl fmt::Display for Failing<'_> {
         };
         match self {
             Self::Method(wanted, method) => {
-                write!(f, "the method {method} is none of {}", wanted.methods.join(", "))
+                write!(f, "the method {method} is none of {}", wanted.join(", "))
             }
             Self::Header(name, wanted) => {
                 write!(f, "there is no header {name}")?;
@@ -189,9 +270,9 @@ mod tests {
     fn conditions(text: &str) -> (Conditions, Vec<String>) {
         let config: RouteConfig = toml::from_str(text).unwrap();
         let mut told = Vec::new();
-        let compiled =
-            Conditions::compile(&config, &mut |key, what| told.push(format!("{key}: {what}")));
-        (compiled, told)
+        let compiled = Common::default()
+            .conditions(&config, &mut |key, what| told.push(format!("{key}: {what}")));
+        (compiled.unwrap_or_else(|| Arc::new([])), told)
     }
 
     #[test]
@@ -210,6 +291,12 @@ mod tests {
         for (case, text, count, want) in [
             ("none", "", 0, None),
             ("method", "methods = [\"HEAD\", \"GET\"]", 1, None),
+            (
+                "a rare method",
+                "methods = [\"PROPFIND\"]",
+                1,
+                Some("the method GET is none of PROPFIND"),
+            ),
             (
                 "another method",
                 "methods = [\"PUT\", \"POST\"]",
@@ -246,10 +333,36 @@ mod tests {
         ] {
             let (conditions, told) = conditions(text);
             assert_eq!(told, [""; 0], "{case}");
-            assert_eq!(conditions.count(), count, "{case}");
-            let failing = conditions.failing(&view).map(|failing| failing.to_string());
-            assert_eq!(failing.as_deref(), want, "{case}");
+            assert_eq!(conditions.len(), count, "{case}");
+            let failed = failing(&conditions, &view).map(|failing| failing.to_string());
+            assert_eq!(failed.as_deref(), want, "{case}");
         }
+    }
+
+    #[test]
+    fn rare_methods_are_compared_too() {
+        let (conditions, _) = conditions("methods = [\"PROPFIND\", \"GET\"]");
+        let headers = HeaderMap::new();
+        for (method, holds) in [("PROPFIND", true), ("GET", true), ("LOCK", false), ("PUT", false)]
+        {
+            let client = IpAddr::from([10, 0, 0, 1]);
+            let (host, path, query) = ("", "/", "");
+            let view = RequestView { host, path, query, method, headers: &headers, client };
+            assert_eq!(failing(&conditions, &view).is_none(), holds, "{method}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_alike_is_kept_once_and_what_is_wrong_is_told_each_time() {
+        let mut common = Common::default();
+        let mut told = 0;
+        let mut of =
+            |text: &str| common.conditions(&toml::from_str(text).unwrap(), &mut |_, _| told += 1);
+        let [first, second] = [0, 0].map(|_| of("headers = { x-a = \"1\" }").unwrap());
+        assert!(Arc::ptr_eq(&first, &second));
+        assert!(of("").is_none());
+        assert!(of("methods = [\"get\"]").is_some() && of("methods = [\"get\"]").is_some());
+        assert_eq!(told, 2);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use super::conditions::failing;
 use super::matching::{Candidate, RouteTable};
 use super::{RequestView, Route};
 
@@ -41,11 +42,11 @@ impl RouteTable {
         });
         // They came by host and path, and those of one path in their order.
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.priority));
-        let failing = |candidate: &Candidate| {
+        let failed = |candidate: &Candidate| {
             let conditions = candidate.conditions.as_ref()?;
-            conditions.failing(view).map(|failing| failing.to_string())
+            failing(conditions, view).map(|failing| failing.to_string())
         };
-        let winner = candidates.iter().position(|candidate| failing(candidate).is_none());
+        let winner = candidates.iter().position(|candidate| failed(candidate).is_none());
         let why = match winner {
             Some(index) => favour(candidates[index]),
             None if hosts == 0 => format!("no route is for the host {:?}", view.host),
@@ -57,7 +58,7 @@ impl RouteTable {
         let passed = candidates.iter().enumerate().filter(|(index, _)| Some(*index) != winner);
         let passed_over = passed.map(|(_, candidate)| {
             let before = || winner.map(|index| advantage(candidates[index], candidate));
-            let why = failing(candidate).or_else(before).unwrap_or_default();
+            let why = failed(candidate).or_else(before).unwrap_or_default();
             PassedOver { route: Arc::clone(&candidate.route), why }
         });
         let passed_over = passed_over.collect();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use regex::Regex;
 
-use super::conditions::Conditions;
+use super::conditions::{Conditions, failing};
 use super::{RequestView, Route};
 
 /// Longest host name; a longer one is nobody's (RFC 1035 §2.3.4).
@@ -41,17 +41,16 @@ pub(super) struct Paths {
     prefix: Map<Slot>,
     /// Length of the longest prefix: what is longer is cut at once.
     longest: usize,
-    /// All that are asked by path, those of one path side by side.
-    candidates: Vec<Candidate>,
     /// Highest priority.
     highest: i32,
 }
 
-/// Where the candidates of one path stand.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    from: u32,
-    to: u32,
+/// The candidates of one path, in the order in which they are asked. One, as there most often is,
+/// stands in the map itself: nothing more has to be waited for.
+#[derive(Debug)]
+enum Slot {
+    One(Candidate),
+    Many(Box<[Candidate]>),
 }
 
 /// A route that takes the path, if its conditions hold. What matching looks at stands here, so
@@ -59,7 +58,7 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) priority: i32,
-    pub(super) conditions: Option<Box<Conditions>>,
+    pub(super) conditions: Option<Conditions>,
     pub(super) route: Arc<Route>,
 }
 
@@ -86,7 +85,8 @@ impl RouteTable {
         let paths = self.exact.values().chain(self.below.values()).chain([&self.any]);
         paths.flat_map(|paths| {
             let patterns = paths.patterns.iter().map(|(_, candidate)| candidate);
-            paths.candidates.iter().chain(patterns).map(|candidate| &candidate.route)
+            let slots = paths.exact.values().chain(paths.prefix.values());
+            slots.flat_map(Slot::all).chain(patterns).map(|candidate| &candidate.route)
         })
     }
 
@@ -125,7 +125,7 @@ impl Paths {
             best.is_some_and(|candidate| candidate.priority >= self.highest)
         };
         if let Some(slot) = self.exact.get(view.path) {
-            offer(self.slot(*slot), view, best);
+            offer(slot.all(), view, best);
         }
         if done(*best) {
             return reached(*best);
@@ -143,31 +143,27 @@ impl Paths {
             if done(*best) {
                 break;
             }
-            offer(self.slot(slot), view, best);
+            offer(slot.all(), view, best);
         }
         reached(*best)
     }
 
     /// Shows `look` every candidate that takes the path, in the order of [`Paths::find`].
     pub(super) fn each<'t>(&'t self, path: &str, mut look: impl FnMut(&'t Candidate)) {
-        let exact = self.exact.get(path).map(|slot| self.slot(*slot));
+        let exact = self.exact.get(path).map(Slot::all);
         exact.into_iter().flatten().for_each(&mut look);
         let matching = self.patterns.iter().filter(|(pattern, _)| pattern.is_match(path));
         matching.for_each(|(_, candidate)| look(candidate));
-        self.prefixes(path).flat_map(|slot| self.slot(slot)).for_each(look);
+        self.prefixes(path).flat_map(Slot::all).for_each(look);
     }
 
     /// Whether there is no route.
     pub(super) fn is_empty(&self) -> bool {
-        self.candidates.is_empty() && self.patterns.is_empty()
-    }
-
-    fn slot(&self, slot: Slot) -> &[Candidate] {
-        self.candidates.get(slot.from as usize..slot.to as usize).unwrap_or_default()
+        self.exact.is_empty() && self.prefix.is_empty() && self.patterns.is_empty()
     }
 
     /// The slots of the prefixes that `path` has, the longest first.
-    fn prefixes(&self, path: &str) -> impl Iterator<Item = Slot> {
+    fn prefixes<'t>(&'t self, path: &str) -> impl Iterator<Item = &'t Slot> {
         let mut rest = if self.prefix.is_empty() { None } else { Some(path) };
         if path.len() > self.longest {
             // What follows the last slash that a known prefix could reach cannot be one.
@@ -179,7 +175,7 @@ impl Paths {
                 // `OPTIONS *` asks about all of a host: a route for every path takes it.
                 rest = (!prefix.is_empty()).then(|| &prefix[..prefix.rfind('/').unwrap_or(0)]);
                 if let Some(slot) = self.prefix.get(prefix) {
-                    return Some(*slot);
+                    return Some(slot);
                 }
             }
             None
@@ -200,15 +196,25 @@ impl Paths {
         self.patterns.sort_by(|(_, a), (_, b)| a.order(b));
         for ((exact, path), mut candidates) in slots {
             candidates.sort_by(Candidate::order);
-            let from = self.candidates.len() as u32;
-            let slot = Slot { from, to: from + candidates.len() as u32 };
-            self.candidates.append(&mut candidates);
+            let slot = match <[Candidate; 1]>::try_from(candidates) {
+                Ok([one]) => Slot::One(one),
+                Err(several) => Slot::Many(several.into()),
+            };
             if exact {
                 self.exact.insert(path, slot);
             } else {
                 self.longest = self.longest.max(path.len());
                 self.prefix.insert(path, slot);
             }
+        }
+    }
+}
+
+impl Slot {
+    fn all(&self) -> &[Candidate] {
+        match self {
+            Self::One(candidate) => std::slice::from_ref(candidate),
+            Self::Many(candidates) => candidates,
         }
     }
 }
@@ -232,11 +238,11 @@ fn offer<'t>(
 
 impl Candidate {
     pub(super) fn conditions(&self) -> usize {
-        self.conditions.as_ref().map_or(0, |conditions| conditions.count())
+        self.conditions.as_ref().map_or(0, |conditions| conditions.len())
     }
 
     fn takes(&self, view: &RequestView<'_>) -> bool {
-        self.conditions.as_ref().is_none_or(|conditions| conditions.failing(view).is_none())
+        self.conditions.as_ref().is_none_or(|conditions| failing(conditions, view).is_none())
     }
 
     /// Which of two with the same host and path is asked first.

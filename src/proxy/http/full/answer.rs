@@ -97,7 +97,8 @@ pub(super) async fn dress(
     if let Some(page) = page.filter(|_| !head_only) {
         if empty {
             // No body follows that the page could stand for. The library sees that a header was
-            // written, and does not write this one again.
+            // written, and does not write this one again. An interim answer that came with it is lost:
+            // a hint about what is not coming.
             session.write_response_header(Box::new(response.clone()), false).await?;
             session.write_response_body(Some(page.body.clone()), true).await?;
         } else {

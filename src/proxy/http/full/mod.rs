@@ -167,7 +167,7 @@ impl ProxyHttp for Full {
             Some(target)
                 if target
                     .service(exchange.choice)
-                    .is_some_and(|wanted| exchange.pick(wanted, self.micros()).is_none()) =>
+                    .is_none_or(|wanted| exchange.pick(wanted, self.micros()).is_none()) =>
             {
                 const NONE: Refusal =
                     Refusal::new(503, "no-endpoint", "no instance of the service is eligible");
