@@ -260,7 +260,7 @@ mod tests {
             burst: 0,
             by: RateBy::Client,
         });
-        let route = RouteConfig { requests_max, rate_limit, ..RouteConfig::default() };
+        let route = RouteConfig { rate_limit, requests_max, ..RouteConfig::default() };
         let routes = BTreeMap::from([("api".to_owned(), route)]);
         Rules::new(&routes, &BTreeMap::new()).within(process)
     }

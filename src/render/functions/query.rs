@@ -131,12 +131,15 @@ pub fn service(text: &str, connect: bool) -> Result<ServiceQuery, String> {
     if !tag.chars().all(|c| is_name(c) || matches!(c, '.' | '=' | ':')) {
         return Err(invalid());
     }
-    let states = filter.map_or(Ok(States::default()), |filters| {
-        filters.split(',').map(str::trim).try_fold(States::NONE, |states, filter| {
-            let wrong = || format!("{kind}: invalid filter: {filter:?} in {text:?}");
-            States::of(filter).map(|more| states.with(more)).ok_or_else(wrong)
-        })
-    })?;
+    let states = match filter {
+        None => States::default(),
+        Some(filters) => {
+            filters.split(',').map(str::trim).try_fold(States::NONE, |states, filter| {
+                let wrong = || format!("{kind}: invalid filter: {filter:?} in {text:?}");
+                States::of(filter).map(|more| states.with(more)).ok_or_else(wrong)
+            })?
+        }
+    };
     Ok(ServiceQuery {
         name: name.into(),
         tag: tag.into(),

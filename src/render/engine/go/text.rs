@@ -149,7 +149,7 @@ impl From<String> for Text {
 
 impl From<Arc<str>> for Text {
     fn from(text: Arc<str>) -> Self {
-        Self::short(&text).unwrap_or_else(|| Self(Repr::Shared(text)))
+        Self::short(&text).unwrap_or(Self(Repr::Shared(text)))
     }
 }
 
