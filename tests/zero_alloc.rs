@@ -252,7 +252,7 @@ fn a_pick_allocates_nothing() {
         let mut now_micros = 1;
         let allocated = allocations(|| {
             now_micros += 1000;
-            let key = PickKey { random: random::bits(), now_micros };
+            let key = PickKey::new(random::bits(), now_micros);
             let endpoint = upstream.pick(key).unwrap();
             let work = endpoint.begin();
             assert_eq!(endpoint.observed().is_some(), name == "web");

@@ -134,6 +134,7 @@ impl Publisher {
         // First, so that a process that is stopped as soon as anybody has seen this state saves it.
         self.to_save.send_replace(state(publication));
         self.retired.push(self.tables.swap(Arc::new(tables)));
+        self.tables.load().proxy.published();
         drop(before);
         self.retired.retain(|tables| !free(tables));
         self.readiness.set(ready);

@@ -101,7 +101,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     let watched = config.services.iter().filter_map(|(name, service)| {
         Some((Arc::from(&**name), service.outlier.as_ref()?.failure_status))
     });
-    let proxy = proxy.watching(watched);
+    let proxy = proxy.watching(watched).at(config.node.locality.as_deref());
     let mut resources = Vec::new();
     let mut destinations: BTreeMap<&Path, &str> = BTreeMap::new();
     // One of confd that is broken costs itself only: it is there, and says what is wrong with it.

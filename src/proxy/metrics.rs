@@ -1,5 +1,6 @@
 //! What the proxy counts. Handles are looked up when a listener starts, never per request.
 
+use super::waiting;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
 /// The metrics of all listeners.
@@ -10,6 +11,7 @@ pub struct Metrics {
     retries: IntCounterVec,
     bytes: IntCounterVec,
     duration: HistogramVec,
+    queue: waiting::Metrics,
 }
 
 /// The metrics of one listener.
@@ -25,6 +27,8 @@ pub struct ListenerMetrics {
     pub bytes: [IntCounter; 2],
     /// From the head of a request to the last byte of its answer, one in eight requests.
     pub duration: prometheus::Histogram,
+    /// Who waits for a place at an endpoint.
+    pub queue: waiting::ListenerMetrics,
 }
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -71,6 +75,7 @@ impl Metrics {
                 &["listener", "from"],
             )?,
             duration,
+            queue: waiting::Metrics::register(registry)?,
         })
     }
 
@@ -84,6 +89,7 @@ impl Metrics {
             retries: self.retries.with_label_values(&[name]),
             bytes: ["client", "endpoint"].map(|from| self.bytes.with_label_values(&[name, from])),
             duration: self.duration.with_label_values(&[name]),
+            queue: self.queue.listener(name),
         }
     }
 }

@@ -5,15 +5,19 @@
 //! [`tcp`]) only carry.
 
 pub mod balance;
+pub mod clock;
 pub mod config;
 pub mod forwarded;
+pub mod hash_on;
 pub mod http;
 pub mod metrics;
+pub mod queue;
 pub mod route;
 pub mod serve;
 pub mod table;
 pub mod tcp;
 pub mod upstream;
+pub mod waiting;
 
 pub use config::{HttpListenerConfig, ListenerConfig, RouteConfig, TcpListenerConfig};
 pub use table::{ProxyTable, Settings};

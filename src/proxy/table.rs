@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::balance::{self, Build};
+use super::clock;
 use super::config::{
     HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig,
 };
+use super::queue::Queue;
 use super::route::{RouteTable, ServiceRef, Target};
-use super::upstream::{Endpoint, Upstream};
+use super::upstream::{Endpoint, Rules, Upstream};
 use crate::catalog::model::parse_name;
 use crate::catalog::observed::FailureStatus;
 use crate::catalog::{Shards, Snapshot};
@@ -22,9 +23,10 @@ pub struct Settings {
     listeners: HashMap<Arc<str>, Arc<Listener>>,
     /// What routes and listeners want: the ports of each service.
     wanted: HashMap<Arc<str>, Vec<ServiceRef>>,
-    policies: HashMap<Arc<str>, Build>,
-    /// Services whose endpoints are watched, and which of their answers are failures.
-    watched: HashMap<Arc<str>, FailureStatus>,
+    /// How work is spread, for services of which something is said.
+    rules: HashMap<Arc<str>, Arc<Rules>>,
+    /// How it is for all others.
+    usual: Arc<Rules>,
 }
 
 /// One listener as its connections see it.
@@ -94,16 +96,15 @@ impl Settings {
             }
         }
         for (service, balance) in services {
-            let Some(name) = &balance.policy else { continue };
-            match balance::policy(name) {
-                Ok(build) => {
-                    settings.policies.insert(service.as_str().into(), build);
+            match Rules::compile(balance) {
+                Ok(rules) => {
+                    settings.rules.insert(service.as_str().into(), Arc::new(rules));
                 }
-                Err(message) => problems.push(Unfit {
+                Err(unfit) => problems.extend(unfit.into_iter().map(|(key, message)| Unfit {
                     path: ["service".into(), service.clone()],
-                    key: Some("policy"),
+                    key: Some(key),
                     message,
-                }),
+                })),
             }
         }
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
@@ -115,7 +116,20 @@ impl Settings {
         mut self,
         services: impl IntoIterator<Item = (Arc<str>, FailureStatus)>,
     ) -> Self {
-        self.watched = services.into_iter().collect();
+        for (service, statuses) in services {
+            let rules = self.rules.entry(service).or_default();
+            *rules = Arc::new(Rules::clone(rules).watching(Some(statuses)));
+        }
+        self
+    }
+
+    /// The same, in a process that is at `locality`.
+    #[must_use]
+    pub fn at(mut self, locality: Option<&str>) -> Self {
+        let locality: Option<Arc<str>> = locality.map(Into::into);
+        for rules in self.rules.values_mut() {
+            *rules = Arc::new(Rules::clone(rules).at(locality.clone()));
+        }
         self
     }
 
@@ -197,6 +211,8 @@ pub struct ProxyTable {
     pub generation: u64,
     settings: Arc<Settings>,
     upstreams: Shards<Arc<str>, Upstream>,
+    /// Who waits for places of upstreams that were compiled for this generation.
+    queues: Vec<Arc<Queue>>,
 }
 
 impl ProxyTable {
@@ -214,15 +230,17 @@ impl ProxyTable {
             Some((table, _)) => table.upstreams.clone(),
             None => Shards::new(),
         };
+        let mut queues = Vec::new();
         let mut refresh = |service: &Arc<str>| {
             let Some(ports) = settings.wanted.get(service) else { return };
-            let policy = settings.policies.get(service).copied().unwrap_or(balance::POLICIES[0].1);
-            let watch = settings.watched.get(service).copied();
+            let rules = settings.rules.get(service).unwrap_or(&settings.usual);
             for wanted in ports {
                 let previous = table.and_then(|table| table.upstreams.get(&*wanted.key));
                 let found = snapshot.service(service).map(|service| &**service);
                 let previous = previous.map(|known| &**known);
-                let upstream = Upstream::compile(found, &wanted.port, policy, previous, watch);
+                let upstream =
+                    Upstream::compile_by(rules, found, &wanted.port, previous, clock::micros());
+                queues.extend(upstream.queue().cloned());
                 upstreams.insert(Arc::clone(&wanted.key), Arc::new(upstream));
             }
         };
@@ -230,7 +248,13 @@ impl ProxyTable {
             Some((_, since)) => snapshot.changes_since(since, |(name, _, _)| refresh(name)),
             None => settings.wanted.keys().for_each(refresh),
         }
-        Self { generation: snapshot.generation, settings: Arc::clone(settings), upstreams }
+        let settings = Arc::clone(settings);
+        Self { generation: snapshot.generation, settings, upstreams, queues }
+    }
+
+    /// To be called once everybody gets this table: who waits for a place may have one now.
+    pub fn published(&self) {
+        self.queues.iter().for_each(|queue| queue.call());
     }
 
     /// The listener called `name`; none when a reload took it away.

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,14 +14,14 @@ use prometheus::IntCounter;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::balance::PickKey;
+use super::clock;
 use super::config::TcpTimeouts;
 use super::metrics::ListenerMetrics;
 use super::table::{Listener, ProxyTable};
-use super::upstream::{Endpoint, Work};
+use super::upstream::{Endpoint, Missed, Upstream, Work};
+use super::waiting::{self, Refused};
 use crate::catalog::observed::Failure;
 use crate::catalog::publish::Current;
-use crate::random;
 
 /// Bytes moved at once.
 const PIECE: usize = 64 << 10;
@@ -41,8 +41,6 @@ pub struct TcpService {
     pub current: Current<ProxyTable>,
     /// Counters of this listener.
     pub metrics: ListenerMetrics,
-    /// Where the worker's clock started.
-    pub started: Instant,
 }
 
 /// Connects `client` to an endpoint and carries bytes until both sides have ended, one broke, or
@@ -50,7 +48,14 @@ pub struct TcpService {
 pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr) {
     let mut tried = Vec::new();
     while tried.len() < CONNECTS_MAX {
-        let Some(choice) = choose(&service, &tried) else { break };
+        let choice = match choose(&service, &client, peer.ip(), &tried).await {
+            Ok(choice) => choice,
+            Err(Refused::Nobody) => break,
+            Err(refused) => {
+                tracing::debug!(listener = &*service.name, %peer, ?refused, "no place in time");
+                return reset(&client);
+            }
+        };
         let began = Instant::now();
         let connect = TcpStream::connect(choice.endpoint.address);
         match timeout(choice.timeouts.connect.0, connect).await {
@@ -94,20 +99,36 @@ struct Choice {
     _work: Work,
 }
 
-/// An endpoint from the newest table; a connection holds its place there, never the table.
-fn choose(service: &TcpService, tried: &[SocketAddr]) -> Option<Choice> {
-    let table = service.current.load();
-    let Listener::Tcp { config, target } = &**table.listener(&service.name)? else { return None };
-    let upstream = table.upstream(target)?;
-    let now_micros = u64::try_from(service.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let key = PickKey { random: random::bits(), now_micros };
-    let endpoint =
-        if tried.is_empty() { upstream.pick(key) } else { upstream.pick_another(key, tried) }?;
-    Some(Choice {
-        endpoint: Arc::clone(endpoint),
-        timeouts: config.timeouts.clone(),
-        _work: endpoint.begin(),
-    })
+/// A place at an endpoint from the newest table, after waiting for it if need be; a connection holds
+/// its place, never the table.
+async fn choose(
+    service: &TcpService,
+    client: &TcpStream,
+    source: IpAddr,
+    tried: &[SocketAddr],
+) -> Result<Choice, Refused> {
+    let (listener, placed) = {
+        let table = service.current.load();
+        let listener = table.listener(&service.name).map(Arc::clone).ok_or(Refused::Nobody)?;
+        let Listener::Tcp { target, .. } = &*listener else { return Err(Refused::Nobody) };
+        let key = |upstream: &Upstream| upstream.key(source, None, clock::micros());
+        let placed = match waiting::place(&table, target, key, tried) {
+            Err(Missed::Full) => Err(table.upstream(target).map(|upstream| key(upstream))),
+            Err(Missed::Nobody) => Err(None),
+            Ok(placed) => Ok(placed),
+        };
+        (listener, placed)
+    };
+    let Listener::Tcp { config, target } = &*listener else { return Err(Refused::Nobody) };
+    let placed = match placed {
+        Ok(placed) => placed,
+        Err(key) => {
+            let (key, left) = (key.ok_or(Refused::Nobody)?, waiting::left(client, true));
+            let (current, queue) = (&service.current, &service.metrics.queue);
+            Box::pin(waiting::wait(current, target, key, tried, left, queue)).await?
+        }
+    };
+    Ok(Choice { endpoint: placed.endpoint, timeouts: config.timeouts.clone(), _work: placed.work })
 }
 
 /// A close that tells the other side that something broke, instead of a clean end.

@@ -8,12 +8,12 @@ use http::request::Parts;
 
 use super::connection::HttpService;
 use super::refusal::Refusal;
-use crate::proxy::balance::PickKey;
+use crate::proxy::clock;
 use crate::proxy::config::{HttpListenerConfig, HttpTimeouts};
 use crate::proxy::route::{Route, ServiceRef, normalise};
 use crate::proxy::table::Listener;
-use crate::proxy::upstream::{Endpoint, Work};
-use crate::random;
+use crate::proxy::upstream::{Endpoint, Missed, Upstream, Work};
+use crate::proxy::waiting::{self, Placed, Refused};
 
 /// Where a request came in.
 #[derive(Debug)]
@@ -41,6 +41,11 @@ pub(super) struct Exchange {
     pub(super) status: u16,
     /// The endpoint has answered; what breaks after that is counted only if its answer did.
     pub(super) answered: bool,
+    /// Idle connections that this worker keeps to the endpoints of the service; none: no limit of
+    /// its own.
+    pub(super) keep_alive: Option<u32>,
+    /// The connection to the endpoint is one too many to be kept.
+    pub(super) close_after: bool,
 }
 
 impl Exchange {
@@ -72,23 +77,47 @@ impl Exchange {
         Ok(())
     }
 
-    /// Picks an endpoint that was not tried yet.
-    pub(super) fn pick(&mut self, wanted: &ServiceRef, now_micros: u64) -> Option<Arc<Endpoint>> {
-        let table = self.arrival.as_ref()?.service.current.load();
-        let upstream = table.upstream(wanted)?;
-        let key = PickKey { random: random::bits(), now_micros };
-        let endpoint = Arc::clone(if self.tried.is_empty() {
-            upstream.pick(key)?
-        } else {
-            upstream.pick_another(key, &self.tried)?
-        });
+    /// Takes a place at an endpoint of `wanted` that was not tried yet; nobody who waits is overtaken.
+    pub(super) fn pick(
+        &mut self,
+        request: &Parts,
+        wanted: &ServiceRef,
+        now_micros: u64,
+    ) -> Result<(), Missed> {
+        let Some(arrival) = &self.arrival else { return Err(Missed::Nobody) };
+        let table = arrival.service.current.load();
+        let key = |upstream: &Upstream| upstream.key(arrival.peer.ip(), Some(request), now_micros);
+        let placed = waiting::place(&table, wanted, key, &self.tried)?;
+        self.takes(placed, now_micros);
+        Ok(())
+    }
+
+    /// The same after everybody was full: waits in line for it, until `left` ends.
+    pub(super) async fn wait(
+        &mut self,
+        request: &Parts,
+        wanted: &ServiceRef,
+        left: impl Future<Output = ()>,
+    ) -> Result<(), Refused> {
+        let Some(Arrival { service, peer }) = &self.arrival else { return Err(Refused::Nobody) };
+        let key = match service.current.load().upstream(wanted) {
+            Some(upstream) => upstream.key(peer.ip(), Some(request), clock::micros()),
+            None => return Err(Refused::Nobody),
+        };
+        let (current, queue) = (&service.current, &service.metrics.queue);
+        let placed = waiting::wait(current, wanted, key, &self.tried, left, queue).await?;
+        self.takes(placed, clock::micros());
+        Ok(())
+    }
+
+    fn takes(&mut self, placed: Placed, now_micros: u64) {
         if self.tried.is_empty() {
-            self.generation = table.generation;
+            self.generation = placed.generation;
         }
-        self.work = Some(endpoint.begin());
-        self.sent_micros = key.now_micros;
-        self.endpoint = Some(Arc::clone(&endpoint));
-        Some(endpoint)
+        self.work = Some(placed.work);
+        self.sent_micros = now_micros;
+        self.keep_alive = placed.keep_alive;
+        self.endpoint = Some(placed.endpoint);
     }
 }
 

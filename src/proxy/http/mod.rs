@@ -5,5 +5,6 @@ pub mod chunks;
 pub mod connection;
 pub mod exchange;
 pub mod full;
+pub mod kept;
 pub mod refusal;
 pub mod sanitize;

@@ -6,8 +6,10 @@
 mod answer;
 mod blame;
 mod outgoing;
+mod place;
 
 use std::any::Any;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,21 +17,23 @@ use bytes::Bytes;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::prelude::{Error, ErrorType, HttpPeer};
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{Digest, SocketDigest};
 use pingora_core::server::configuration::ServerConf;
 use pingora_error::ErrorSource;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use answer::{answer, refusal_body, show_generation};
 use blame::{failure_of, status_for};
 
 use super::carrier::Carrier;
 use super::exchange::{Arrival, Exchange, patience};
+use super::kept::Kept;
 use super::refusal::Refusal;
 use crate::catalog::observed::Failure;
 use crate::lifecycle::{Phase, Phases, Readiness};
+use crate::proxy::clock;
 use crate::proxy::config::{RespondConfig, RespondWhen};
 use crate::proxy::route::Target;
 
@@ -61,7 +65,7 @@ impl FullLane {
             max_retries: CONNECTS_MAX,
             ..ServerConf::default()
         };
-        let full = Full { readiness, phases, started: Instant::now() };
+        let full = Full { readiness, phases, kept: Kept::default() };
         let proxy = http_proxy(&Arc::new(conf), full);
         let (never, shutdown) = watch::channel(false);
         Arc::new(Self { proxy: Arc::new(proxy), shutdown, _never: never })
@@ -82,14 +86,11 @@ impl FullLane {
 struct Full {
     readiness: Readiness,
     phases: Phases,
-    started: Instant,
+    /// Connections that are kept, by service, where the configuration limits them.
+    kept: Kept<SocketDigest>,
 }
 
 impl Full {
-    fn micros(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
     /// Tells the client with this answer that no more is read, when the process drains.
     fn last_when_draining(&self, session: &mut Session) {
         if self.phases.now() >= Phase::Draining {
@@ -127,7 +128,7 @@ impl ProxyHttp for Full {
         exchange: &mut Exchange,
     ) -> pingora_error::Result<bool> {
         self.last_when_draining(session);
-        if let Err(refusal) = exchange.decide(session.req_header(), self.micros()) {
+        if let Err(refusal) = exchange.decide(session.req_header(), clock::micros()) {
             answer(session, exchange, refusal.status, refusal_body(refusal)).await?;
             return Ok(true);
         }
@@ -141,29 +142,31 @@ impl ProxyHttp for Full {
                 answer(session, exchange, status, body).await?;
                 Ok(true)
             }
-            Some(Target::Service(wanted)) if exchange.pick(wanted, self.micros()).is_none() => {
-                const NONE: Refusal =
-                    Refusal::new(503, "no-endpoint", "no instance of the service is eligible");
-                answer(session, exchange, NONE.status, refusal_body(NONE)).await?;
-                Ok(true)
-            }
+            Some(Target::Service(wanted)) => match place::place(session, exchange, wanted).await {
+                Ok(()) => Ok(false),
+                Err(refused) => {
+                    let refusal = place::refusal(refused)?;
+                    answer(session, exchange, refusal.status, refusal_body(refusal)).await?;
+                    Ok(true)
+                }
+            },
             _ => Ok(false),
         }
     }
 
     async fn upstream_peer(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<Box<HttpPeer>> {
         let route = exchange.route.clone();
         let again = exchange.endpoint.as_ref().is_some_and(|e| exchange.tried.contains(&e.address));
-        let endpoint = match (&route.as_ref().map(|route| &route.target), again) {
-            (Some(Target::Service(wanted)), true) => exchange.pick(wanted, self.micros()),
-            _ => exchange.endpoint.clone(),
-        };
-        let Some(endpoint) = endpoint else {
-            return Error::e_explain(ErrorType::HTTPStatus(503), "every endpoint was tried");
+        if let (Some(Target::Service(wanted)), true) = (route.as_ref().map(|r| &r.target), again) {
+            let placed = place::place(session, exchange, wanted).await;
+            placed.or_else(place::failure)?;
+        }
+        let Some(endpoint) = exchange.endpoint.clone() else {
+            return Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint was picked");
         };
         let timeouts = exchange.config().map(|config| config.timeouts.clone()).unwrap_or_default();
         let mut peer = HttpPeer::new(endpoint.address, false, String::new());
@@ -172,6 +175,19 @@ impl ProxyHttp for Full {
         peer.options.write_timeout = Some(timeouts.read.0);
         peer.options.idle_timeout = Some(timeouts.idle.0);
         Ok(Box::new(peer))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: RawFd,
+        digest: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<()> {
+        exchange.close_after = !reused && !place::is_kept(&self.kept, digest, exchange);
+        Ok(())
     }
 
     fn fail_to_connect(
@@ -218,7 +234,7 @@ impl ProxyHttp for Full {
         if exchange.status == 101 && !exchange.upgrade {
             return Error::e_explain(ErrorType::InvalidHTTPHeader, "101 that nobody asked for");
         }
-        let now = self.micros();
+        let now = clock::micros();
         if let Some(endpoint) = &exchange.endpoint
             && (exchange.status == 101 || exchange.status >= 200)
         {
@@ -248,7 +264,7 @@ impl ProxyHttp for Full {
         exchange.work = None;
         let Some(arrival) = &exchange.arrival else { return };
         arrival.service.metrics.request(exchange.status);
-        let now = self.micros();
+        let now = clock::micros();
         if now.is_multiple_of(8) {
             let micros = now.saturating_sub(exchange.began_micros);
             arrival.service.metrics.duration.observe(micros as f64 / 1e6);

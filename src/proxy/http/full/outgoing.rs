@@ -21,6 +21,9 @@ pub(super) fn head(
     {
         request.insert_header("content-length", length)?;
     }
+    if exchange.close_after {
+        request.insert_header("connection", "close")?;
+    }
     let Some(arrival) = &exchange.arrival else { return Ok(()) };
     let trusted = exchange
         .config()
