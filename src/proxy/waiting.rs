@@ -31,8 +31,9 @@ pub struct Placed {
     pub endpoint: Arc<Endpoint>,
     /// The place.
     pub work: Work,
-    /// Idle connections that the worker keeps to the endpoints of this service.
-    pub keep_alive: Option<u32>,
+    /// The upstream, and how many idle connections the worker keeps to its endpoints, where that is
+    /// limited.
+    pub keep_alive: Option<(Arc<str>, u32)>,
     /// Generation of the table that decided.
     pub generation: u64,
 }
@@ -65,11 +66,12 @@ pub fn place(
     if upstream.crowded() {
         return Err(Missed::Full);
     }
-    take(table, upstream, key(upstream), tried)
+    take(table, wanted, upstream, key(upstream), tried)
 }
 
 fn take(
     table: &ProxyTable,
+    wanted: &ServiceRef,
     upstream: &Upstream,
     key: PickKey,
     tried: &[SocketAddr],
@@ -78,7 +80,7 @@ fn take(
     Ok(Placed {
         endpoint: Arc::clone(endpoint),
         work,
-        keep_alive: upstream.rules().keep_alive,
+        keep_alive: upstream.rules().keep_alive.map(|most| (Arc::clone(&wanted.key), most)),
         generation: table.generation,
     })
 }
@@ -105,7 +107,7 @@ pub async fn wait(
         let table = current.load();
         let Some(upstream) = table.upstream(wanted) else { return Some(Err(Refused::Nobody)) };
         let (random, now_micros) = (random::bits(), clock::micros());
-        match take(&table, upstream, PickKey { random, now_micros, ..key }, tried) {
+        match take(&table, wanted, upstream, PickKey { random, now_micros, ..key }, tried) {
             Ok(placed) => Some(Ok(placed)),
             Err(Missed::Full) => None,
             Err(Missed::Nobody) => Some(Err(Refused::Nobody)),

@@ -42,6 +42,7 @@ mod http_hostile;
 mod http_idle;
 mod http_limits;
 mod http_messages;
+mod http_policies;
 mod http_tunnel;
 mod metadata;
 mod metrics;

@@ -41,9 +41,9 @@ pub(super) struct Exchange {
     pub(super) status: u16,
     /// The endpoint has answered; what breaks after that is counted only if its answer did.
     pub(super) answered: bool,
-    /// Idle connections that this worker keeps to the endpoints of the service; none: no limit of
-    /// its own.
-    pub(super) keep_alive: Option<u32>,
+    /// The upstream, and how many idle connections this worker keeps to its endpoints, where that is
+    /// limited.
+    pub(super) keep_alive: Option<(Arc<str>, u32)>,
     /// The connection to the endpoint is one too many to be kept.
     pub(super) close_after: bool,
 }

@@ -13,7 +13,7 @@ use super::super::exchange::Exchange;
 use super::super::kept::Kept;
 use super::super::refusal::Refusal;
 use crate::proxy::clock;
-use crate::proxy::route::{ServiceRef, Target};
+use crate::proxy::route::ServiceRef;
 use crate::proxy::upstream::Missed;
 use crate::proxy::waiting::{Refused, left};
 
@@ -78,11 +78,9 @@ pub(super) fn is_kept(
     digest: Option<&Digest>,
     exchange: &Exchange,
 ) -> bool {
-    let (Some(most), false) = (exchange.keep_alive, exchange.upgrade) else { return true };
+    let (Some((upstream, most)), false) = (&exchange.keep_alive, exchange.upgrade) else {
+        return true;
+    };
     let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
-    let target = exchange.route.as_ref().map(|route| &route.target);
-    match (target, socket) {
-        (Some(Target::Service(wanted)), Some(socket)) => kept.admit(&wanted.key, most, socket),
-        _ => true,
-    }
+    socket.is_none_or(|socket| kept.admit(upstream, *most, socket))
 }
