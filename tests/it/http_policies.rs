@@ -15,7 +15,7 @@ use crate::rig::{Answer, Client, Rig, service, within};
 /// Origins that say who they are.
 async fn named(names: &[&'static str]) -> Vec<Origin> {
     let mut origins = Vec::new();
-    for name in names {
+    for &name in names {
         let script = move |mut exchange: Exchange| async move {
             loop {
                 exchange.request().await?;

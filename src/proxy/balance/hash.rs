@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn hashes_are_these_for_ever_or_else_a_new_version_moves_every_client() {
-        assert_eq!(of_bytes(b""), 0x6BC3_B3FC_2425_D3C4);
+        assert_eq!(of_bytes(b""), 0xC381_7C01_6BA4_FF30);
+        assert_eq!(of_bytes(b"portolan"), 0xC4BC_0416_8426_D7EE);
         assert_eq!(of_ip("10.0.0.1".parse().unwrap()), of_ip("::ffff:10.0.0.1".parse().unwrap()));
         assert_ne!(
             of_address("10.0.0.1:80".parse().unwrap()),

@@ -14,6 +14,9 @@ use crate::proxy::upstream::Endpoint;
 #[derive(Debug)]
 pub struct LeastConnections;
 
+/// Draws among equals have nothing to do with where a pick begins.
+const OF_TIES: u64 = 0x5449_4553;
+
 /// Endpoints that one pick looks at.
 pub const SEEN_MAX: usize = 256;
 
@@ -29,7 +32,7 @@ impl Policy for LeastConnections {
         let count = endpoints.len();
         let start = if count > SEEN_MAX { (key.random % count as u64) as usize } else { 0 };
         let (mut best, mut least, mut tied) = (None, f64::INFINITY, 0.0);
-        let mut bits = key.random;
+        let mut bits = key.random ^ OF_TIES;
         for step in 0..count.min(SEEN_MAX) {
             let index = (start + step) % count;
             let endpoint = &endpoints[index];

@@ -21,6 +21,9 @@ pub struct PowerOfTwo {
     mean: f64,
 }
 
+/// The second draw has nothing to do with the first one of the next key.
+const OF_SECOND: u64 = 0x0053_4543;
+
 impl PowerOfTwo {
     /// The policy for `endpoints`, which remember their loads themselves.
     pub fn build(endpoints: &[Arc<Endpoint>], _: Shared) -> Box<dyn Policy> {
@@ -41,7 +44,7 @@ impl Policy for PowerOfTwo {
             let in_flight = f64::from(endpoint.in_flight()) * self.mean;
             endpoint.latency(key.now_micros) * (1.0 + in_flight / f64::from(endpoint.weight.max(1)))
         };
-        let (first, again) = (key.random, mix(key.random));
+        let (first, again) = (key.random, mix(key.random ^ OF_SECOND));
         let first = self.weights.at(first)?;
         let other = |bits: u64| {
             let drawn = scale(bits, count - 1) as usize;
