@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -185,7 +187,11 @@ async fn tcp_connections_wait_in_the_same_line() {
         }
         clients.push(client);
     }
-    assert!(rig.client().await.is_reset().await, "nobody waits behind a full line");
+    // Nobody waits behind a full line; the reset may come before the connection is seen here.
+    if let Ok(mut late) = TcpStream::connect(rig.address("web").await).await {
+        let read = within("a reset", late.read(&mut [0])).await;
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
     for (n, client) in clients.iter_mut().enumerate() {
         slow.go.add_permits(1);
         assert_eq!(String::from_utf8(client.rest().await).unwrap(), format!("hello {n}"));
