@@ -62,7 +62,7 @@ fn pick(criterion: &mut Criterion) {
                 &upstream,
                 |bencher, upstream| {
                     bencher.iter(|| {
-                        let key = PickKey { random: random::bits(), now_micros: 1_000_000 };
+                        let key = PickKey::new(random::bits(), 1_000_000);
                         black_box(upstream.pick(key).map(|endpoint| endpoint.begin()))
                     });
                 },

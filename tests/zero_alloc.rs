@@ -19,7 +19,7 @@ use portolan::catalog::{
 use portolan::dns::{Action, DnsServer, Metrics, Transport, ZoneTable, respond};
 use portolan::lifecycle::Lifecycle;
 use portolan::proxy::ProxyTable;
-use portolan::proxy::balance::PickKey;
+use portolan::proxy::balance::{POLICIES, PickKey};
 use portolan::proxy::log::{Clock, Record, RequestLine, format};
 use portolan::proxy::route::{RequestView, ServiceRef, Target, normalise};
 use portolan::proxy::route_metrics::Outcome;
@@ -119,7 +119,11 @@ fn service(name: &str, instances: u16) -> SourceService {
 }
 
 fn tables() -> (ZoneTable, ProxyTable) {
-    let loaded = portolan::config::parse("test.toml", CONFIG, Path::new(""), &|_| None).unwrap();
+    tables_of(CONFIG)
+}
+
+fn tables_of(config: &str) -> (ZoneTable, ProxyTable) {
+    let loaded = portolan::config::parse("test.toml", config, Path::new(""), &|_| None).unwrap();
     let services = vec![service("web", 3), service("big", 400)];
     let view = RegistryView::default().replaced(services, Vec::new());
     let source = Source::new("mem", 0, RegistryState::Live(view));
@@ -261,7 +265,7 @@ fn a_pick_allocates_nothing() {
         let mut now_micros = 1;
         let allocated = allocations(|| {
             now_micros += 1000;
-            let key = PickKey { random: random::bits(), now_micros };
+            let key = PickKey::new(random::bits(), now_micros);
             let endpoint = upstream.pick(key).unwrap();
             let work = endpoint.begin();
             assert_eq!(endpoint.observed().is_some(), name == "web");
@@ -274,6 +278,41 @@ fn a_pick_allocates_nothing() {
             assert_ne!(other.address, endpoint.address);
         });
         assert_eq!(allocated, 0, "{name}");
+    }
+}
+
+#[test]
+fn a_place_near_by_hash_and_under_a_limit_allocates_nothing_with_any_policy() {
+    for (policy, _) in POLICIES {
+        let hash_on = match *policy {
+            "maglev" => "hash_on = \"header:X-User\"\n",
+            "ring-hash" => "hash_on = \"cookie:id\"\n",
+            _ => "",
+        };
+        let config = format!(
+            "[node]\nlocality = \"east\"\n[listener.l.tcp]\nbind = [\"127.0.0.1:0\"]\n\
+             service = \"big\"\n[service.big]\npolicy = \"{policy}\"\nnear = \"70%\"\n\
+             slow_start = \"1h\"\nmax_connections = 2\n{hash_on}"
+        );
+        let (_, proxy) = tables_of(&config);
+        let upstream = proxy.upstream(&ServiceRef::parse("big")).unwrap();
+        let request = http::Request::get("/").header("x-user", "7").header("cookie", "a=b; id=7");
+        let request = request.body(()).unwrap().into_parts().0;
+        // One client over and over, so that the limit is met.
+        let held: Vec<_> = (0..3)
+            .map(|now| {
+                let key = upstream.key(Ipv4Addr::LOCALHOST.into(), Some(&request), now);
+                upstream.take(key, &[]).unwrap().1
+            })
+            .collect();
+        let allocated = allocations(|| {
+            let key = upstream.key(Ipv4Addr::LOCALHOST.into(), Some(&request), 7);
+            let (endpoint, work) = upstream.take(key, &[]).unwrap();
+            assert!(endpoint.in_flight() <= 2);
+            drop(work);
+        });
+        assert_eq!(allocated, 0, "{policy}");
+        drop(held);
     }
 }
 

@@ -150,6 +150,7 @@ impl Publisher {
         let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
         departed.note(&before.proxy, &tables.proxy, &around);
         drop((departed, tables));
+        self.tables.load().proxy.published();
         drop(before);
         self.retired.retain(|tables| !free(tables));
         self.readiness.set(ready);

@@ -112,7 +112,10 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     let watched = config.services.iter().filter_map(|(name, service)| {
         Some((Arc::from(&**name), service.outlier.as_ref()?.failure_status))
     });
-    let proxy = proxy.watching(watched).logging(config.access_log.as_ref()).limited(
+    let proxy = proxy
+        .watching(watched)
+        .at(config.node.locality.as_deref())
+        .logging(config.access_log.as_ref()).limited(
         proxy::limit::ProcessRules {
             requests: config.limits.requests,
             memory: config.limits.memory.map(|memory| memory.0),

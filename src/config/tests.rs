@@ -158,7 +158,8 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
         (
             "unknown policy",
             "[service.web]\npolicy = \"fastest\"\n",
-            "p.toml:2:1: unknown policy \"fastest\"; known are p2c, round-robin",
+            "p.toml:2:1: unknown policy \"fastest\"; known are p2c, round-robin, \
+                 least-connections, random, maglev, ring-hash",
         ),
         (
             "port of a service",

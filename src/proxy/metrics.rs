@@ -13,6 +13,8 @@ use super::cut::Reason;
 
 use super::sticky;
 
+use super::waiting;
+
 /// The metrics of all listeners.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -25,6 +27,7 @@ pub struct Metrics {
     routes: Routes,
     /// What stickiness counts.
     pub sticky: sticky::Metrics,
+    queue: waiting::Metrics,
 }
 
 /// The metrics of one listener.
@@ -46,6 +49,8 @@ pub struct ListenerMetrics {
     no_route: Arc<RouteMetrics>,
     /// What became of bindings.
     pub sticky: sticky::Counts,
+    /// Who waits for a place at an endpoint.
+    pub queue: waiting::ListenerMetrics,
 }
 
 impl Metrics {
@@ -88,6 +93,7 @@ impl Metrics {
             limits: Limits::register(registry)?,
             routes: Routes::register(registry)?,
             sticky: sticky::Metrics::register(registry)?,
+            queue: waiting::Metrics::register(registry)?,
         })
     }
 
@@ -110,6 +116,7 @@ impl Metrics {
             routes: self.routes.clone(),
             no_route: self.routes.none(&Arc::from(name)),
             sticky: self.sticky.listener(name),
+            queue: self.queue.listener(name),
         }
     }
 }

@@ -4,7 +4,6 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::http::connection::{self, HttpService};
 use super::http::full::FullLane;
@@ -51,7 +50,6 @@ pub struct Worker {
     /// What the proxy counts.
     pub metrics: Metrics,
     lane: Arc<FullLane>,
-    started: Instant,
 }
 
 impl Worker {
@@ -73,7 +71,6 @@ impl Worker {
             connections,
             accepting,
             metrics,
-            started: Instant::now(),
         }
     }
 
@@ -88,7 +85,7 @@ impl Worker {
                 return;
             }
         };
-        let Self { current, phases, connections, accepting, metrics, lane, started } = self;
+        let Self { current, phases, connections, accepting, metrics, lane } = self;
         let metrics = metrics.listener(&name);
         match kind {
             Kind::Http => {
@@ -102,8 +99,7 @@ impl Worker {
                 .await;
             }
             Kind::Tcp => {
-                let service =
-                    Arc::new(TcpService { name: Arc::clone(&name), current, metrics, started });
+                let service = Arc::new(TcpService { name: Arc::clone(&name), current, metrics });
                 accept(name, listener, connections, accepting, phases, closed, |stream, peer| {
                     tcp::serve(Arc::clone(&service), stream, peer)
                 })

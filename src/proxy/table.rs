@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::balance::{self, Build};
+use super::clock;
 use super::config::{
     AccessLogConfig, HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance,
     TcpListenerConfig,
 };
-use super::limit::{self, Limits, ProcessRules, Rules};
+use super::limit::{self, Limits, ProcessRules};
 use super::log::Rule;
+use super::queue::Queue;
 use super::route::{RouteTable, ServiceRef};
 use super::sticky::{self, Index, Sticking};
-use super::upstream::{Endpoint, Upstream};
+use super::upstream::{Endpoint, Rules, Upstream};
 use crate::catalog::model::parse_name;
 use crate::catalog::observed::FailureStatus;
 use crate::catalog::{Shards, Snapshot};
@@ -27,18 +28,19 @@ pub struct Settings {
     listeners: HashMap<Arc<str>, Arc<Listener>>,
     /// What routes and listeners want: the ports of each service.
     wanted: HashMap<Arc<str>, Vec<ServiceRef>>,
-    policies: HashMap<Arc<str>, Build>,
     /// As it was configured, for those who ask.
     balances: HashMap<Arc<str>, ServiceBalance>,
-    /// Services whose endpoints are watched, and which of their answers are failures.
-    watched: HashMap<Arc<str>, FailureStatus>,
     /// Limits that are counted.
-    limits: Rules,
+    limits: limit::Rules,
     /// How long what runs at an instance that leaves may go on, where it is said.
     drains: HashMap<Arc<str>, Duration>,
     /// Upstreams that something sticky leads to, by their key.
     sticky: HashSet<Arc<str>>,
     sticking: OnceLock<Arc<Sticking>>,
+    /// How work is spread, for services of which something is said.
+    rules: HashMap<Arc<str>, Arc<Rules>>,
+    /// How it is for all others.
+    usual: Arc<Rules>,
 }
 
 /// How long that is where nothing is said.
@@ -87,7 +89,7 @@ impl Settings {
         services: &BTreeMap<String, ServiceBalance>,
     ) -> Result<Self, Vec<Unfit>> {
         let mut problems = Vec::new();
-        let mut settings = Self { limits: Rules::new(routes, services), ..Self::default() };
+        let mut settings = Self { limits: limit::Rules::new(routes, services), ..Self::default() };
         for (name, route) in routes {
             if let Some((key, message)) = limit::problem(route) {
                 let path = ["route".into(), name.clone()];
@@ -125,16 +127,15 @@ impl Settings {
             .collect();
         for (service, balance) in services {
             settings.balances.insert(service.as_str().into(), balance.clone());
-            let Some(name) = &balance.policy else { continue };
-            match balance::policy(name) {
-                Ok(build) => {
-                    settings.policies.insert(service.as_str().into(), build);
+            match Rules::compile(balance) {
+                Ok(rules) => {
+                    settings.rules.insert(service.as_str().into(), Arc::new(rules));
                 }
-                Err(message) => problems.push(Unfit {
+                Err(unfit) => problems.extend(unfit.into_iter().map(|(key, message)| Unfit {
                     path: ["service".into(), service.clone()],
-                    key: Some("policy"),
+                    key: Some(key),
                     message,
-                }),
+                })),
             }
         }
         problems.extend(sticky::unfit(listeners, routes));
@@ -155,7 +156,20 @@ impl Settings {
         mut self,
         services: impl IntoIterator<Item = (Arc<str>, FailureStatus)>,
     ) -> Self {
-        self.watched = services.into_iter().collect();
+        for (service, statuses) in services {
+            let rules = self.rules.entry(service).or_default();
+            *rules = Arc::new(Rules::clone(rules).watching(Some(statuses)));
+        }
+        self
+    }
+
+    /// The same, in a process that is at `locality`.
+    #[must_use]
+    pub fn at(mut self, locality: Option<&str>) -> Self {
+        let locality: Option<Arc<str>> = locality.map(Into::into);
+        for rules in self.rules.values_mut() {
+            *rules = Arc::new(Rules::clone(rules).at(locality.clone()));
+        }
         self
     }
 
@@ -270,6 +284,8 @@ pub struct ProxyTable {
     upstreams: Shards<Arc<str>, Upstream>,
     /// The endpoints by identity, of those upstreams that something sticky leads to.
     indexes: Shards<Arc<str>, Index>,
+    /// Who waits for places of upstreams that were compiled for this generation.
+    queues: Vec<Arc<Queue>>,
 }
 
 impl ProxyTable {
@@ -287,19 +303,21 @@ impl ProxyTable {
             Some((table, _)) => (table.upstreams.clone(), table.indexes.clone()),
             None => (Shards::new(), Shards::new()),
         };
+        let mut queues = Vec::new();
         let mut refresh = |service: &Arc<str>| {
             let Some(ports) = settings.wanted.get(service) else { return };
-            let policy = settings.policies.get(service).copied().unwrap_or(balance::POLICIES[0].1);
-            let watch = settings.watched.get(service).copied();
+            let rules = settings.rules.get(service).unwrap_or(&settings.usual);
             for wanted in ports {
                 let previous = table.and_then(|table| table.upstreams.get(&*wanted.key));
                 let found = snapshot.service(service).map(|service| &**service);
                 let previous = previous.map(|known| &**known);
-                let upstream = Upstream::compile(found, &wanted.port, policy, previous, watch);
+                let upstream =
+                    Upstream::compile_by(rules, found, &wanted.port, previous, clock::micros());
                 if settings.sticky.contains(&wanted.key) {
                     let index = Arc::new(Index::compile(wanted, &upstream));
                     indexes.insert(Arc::clone(&wanted.key), index);
                 }
+                queues.extend(upstream.queue().cloned());
                 upstreams.insert(Arc::clone(&wanted.key), Arc::new(upstream));
             }
         };
@@ -315,13 +333,18 @@ impl ProxyTable {
             }
         };
         let settings = Arc::clone(settings);
-        Self { generation: snapshot.generation, settings, limits, upstreams, indexes }
+        Self { generation: snapshot.generation, settings, limits, upstreams, indexes, queues }
     }
 
     /// The limits in force, with what they have counted.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// To be called once everybody gets this table: who waits for a place may have one now.
+    pub fn published(&self) {
+        self.queues.iter().for_each(|queue| queue.call());
     }
 
     /// The listener called `name`; none when a reload took it away.

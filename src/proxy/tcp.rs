@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,16 +14,16 @@ use prometheus::IntCounter;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::balance::PickKey;
+use super::clock;
 use super::config::TcpTimeouts;
 use super::cut::{Kind, unless_cut};
 use super::metrics::ListenerMetrics;
 use super::sticky::{Outcome, Stay, Visit};
 use super::table::{Listener, ProxyTable};
-use super::upstream::{Endpoint, Work};
+use super::upstream::{Endpoint, Missed, Upstream, Work};
+use super::waiting::{self, Refused};
 use crate::catalog::observed::Failure;
 use crate::catalog::publish::Current;
-use crate::random;
 
 /// Bytes moved at once.
 const PIECE: usize = 64 << 10;
@@ -43,8 +43,6 @@ pub struct TcpService {
     pub current: Current<ProxyTable>,
     /// Counters of this listener.
     pub metrics: ListenerMetrics,
-    /// Where the worker's clock started.
-    pub started: Instant,
 }
 
 /// Connects `client` to an endpoint and carries bytes until both sides have ended, one broke, or
@@ -53,7 +51,14 @@ pub async fn serve(service: Arc<TcpService>, client: TcpStream, peer: SocketAddr
     let mut tried = Vec::new();
     let mut first = None;
     while tried.len() < CONNECTS_MAX {
-        let Some(choice) = choose(&service, peer, &tried) else { break };
+        let choice = match choose(&service, &client, peer, &tried).await {
+            Ok(choice) => choice,
+            Err(Refused::Nobody) => break,
+            Err(refused) => {
+                tracing::debug!(listener = &*service.name, %peer, ?refused, "no place in time");
+                return reset(&client);
+            }
+        };
         let sticky = choice.sticky.as_ref().map(|(outcome, _)| *outcome);
         let sticky = first.get_or_insert(sticky).as_mut();
         let began = Instant::now();
@@ -118,27 +123,49 @@ struct Choice {
     _work: Work,
 }
 
-/// An endpoint from the newest table; a connection holds its place there, never the table.
-fn choose(service: &TcpService, peer: SocketAddr, tried: &[SocketAddr]) -> Option<Choice> {
-    let table = service.current.load();
-    let Listener::Tcp { config, target } = &**table.listener(&service.name)? else { return None };
-    let upstream = table.upstream(target)?;
-    let now_micros = u64::try_from(service.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let key = PickKey { random: random::bits(), now_micros };
-    let mut visit = Visit::of(&table, config.sticky.as_ref(), peer.ip());
-    let bound = visit.as_mut().and_then(|visit| visit.bound(&table, std::iter::once(target)));
-    // One that has failed is not tried again.
-    let bound = bound.filter(|_| tried.is_empty()).map(|(_, endpoint)| endpoint);
-    let is_bound = bound.is_some();
-    let endpoint = match bound {
-        Some(endpoint) => endpoint,
-        None if tried.is_empty() => Arc::clone(upstream.pick(key)?),
-        None => Arc::clone(upstream.pick_another(key, tried)?),
+/// A place at an endpoint from the newest table: the one that the client is bound to, or by the
+/// policy, after waiting for it if need be. A connection holds its place, never the table.
+async fn choose(
+    service: &TcpService,
+    client: &TcpStream,
+    peer: SocketAddr,
+    tried: &[SocketAddr],
+) -> Result<Choice, Refused> {
+    let (listener, mut visit, placed, is_bound) = {
+        let table = service.current.load();
+        let listener = table.listener(&service.name).map(Arc::clone).ok_or(Refused::Nobody)?;
+        let Listener::Tcp { config, target } = &*listener else { return Err(Refused::Nobody) };
+        let mut visit = Visit::of(&table, config.sticky.as_ref(), peer.ip());
+        let bound = visit.as_mut().and_then(|visit| visit.bound(&table, std::iter::once(target)));
+        // One that has failed is not tried again.
+        let bound = bound.filter(|_| tried.is_empty()).map(|(_, endpoint)| endpoint);
+        let is_bound = bound.is_some();
+        let key = |upstream: &Upstream| upstream.key(peer.ip(), None, clock::micros());
+        let placed = match bound {
+            Some(endpoint) => waiting::place_at(&table, target, endpoint),
+            None => waiting::place(&table, target, key, tried),
+        };
+        let placed = match placed {
+            Err(Missed::Full) => Err(table.upstream(target).map(|upstream| key(upstream))),
+            Err(Missed::Nobody) => Err(None),
+            Ok(placed) => Ok(placed),
+        };
+        (listener, visit, placed, is_bound)
     };
-    let stays = |visit: Visit| (visit.outcome(is_bound), visit.goes(target, &endpoint, true));
-    let sticky = visit.map(stays);
-    let (timeouts, work) = (config.timeouts.clone(), endpoint.begin());
-    Some(Choice { endpoint, timeouts, sticky, _work: work })
+    let Listener::Tcp { config, target } = &*listener else { return Err(Refused::Nobody) };
+    let (placed, is_bound) = match placed {
+        Ok(placed) => (placed, is_bound),
+        Err(key) => {
+            let (key, left) = (key.ok_or(Refused::Nobody)?, waiting::left(client, true));
+            let (current, queue) = (&service.current, &service.metrics.queue);
+            (Box::pin(waiting::wait(current, target, key, tried, left, queue)).await?, false)
+        }
+    };
+    let stays =
+        |visit: Visit| (visit.outcome(is_bound), visit.goes(target, &placed.endpoint, true));
+    let sticky = visit.take().map(stays);
+    let timeouts = config.timeouts.clone();
+    Ok(Choice { endpoint: placed.endpoint, timeouts, sticky, _work: placed.work })
 }
 
 /// A close that tells the other side that something broke, instead of a clean end.

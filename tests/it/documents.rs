@@ -308,6 +308,7 @@ const SMALLEST: &[(&str, &str)] = &[
     ("[registry.NAME.rancher-answers]", "[registry.NAME.rancher-answers]\npath = \"a.json\"\n@"),
     ("[locality.NAME]", "[locality.NAME]\nnetworks = [\"10.0.0.0/8\"]\n@"),
     ("[service.NAME]", "[service.NAME]\n@"),
+    ("[service.NAME.queue]", "[service.NAME.queue]\n@"),
     ("[service.NAME.outlier]", "[service.NAME.outlier]\n@"),
     ("[service.NAME.outlier.success_rate]", "[service.NAME.outlier.success_rate]\n@"),
     ("[service.NAME.outlier.latency]", "[service.NAME.outlier.latency]\n@"),

@@ -47,6 +47,7 @@ mod http_messages;
 mod http_routing;
 mod http_sight;
 mod http_sticky;
+mod http_policies;
 mod http_tunnel;
 mod metadata;
 mod metrics;

@@ -2,57 +2,119 @@
 
 use std::sync::Arc;
 
+use super::hash::{mix, scale};
+use super::weights::Weights;
 use super::{PickKey, Policy, Shared};
 use crate::proxy::upstream::Endpoint;
 
-/// Draws two different endpoints and takes the cheaper one: latency (peak, decaying) × requests
-/// in flight ÷ weight. A slow endpoint gets little, yet is tried again as its peak decays; no
-/// endpoint is the best for all at once, so that no herd forms.
+/// Draws two endpoints and takes the cheaper one: latency (peak, decaying) × (1 + requests in flight
+/// per weight). A slow endpoint gets little, yet is tried again as its peak decays; no endpoint
+/// is the best for all at once, so that no herd forms.
+///
+/// Among equal weights the two are always different ones. Else both are drawn by weight, and may be
+/// the same: two draws that differ by chance alone then keep to the weights. One that was drawn
+/// twice still gives way to a third that is less than half as expensive.
 #[derive(Debug)]
-pub struct PowerOfTwo;
+pub struct PowerOfTwo {
+    weights: Weights,
+    /// Mean of the weights: requests in flight count in relation to it.
+    mean: f64,
+}
+
+/// The second draw has nothing to do with the first one of the next key.
+const OF_SECOND: u64 = 0x0053_4543;
 
 impl PowerOfTwo {
-    /// The policy; it needs nothing but the endpoints' own loads.
-    pub fn build(_: &[Arc<Endpoint>], _: Shared) -> Box<dyn Policy> {
-        Box::new(Self)
+    /// The policy for `endpoints`, which remember their loads themselves.
+    pub fn build(endpoints: &[Arc<Endpoint>], _: Shared) -> Box<dyn Policy> {
+        let sum: f64 = endpoints.iter().map(|endpoint| f64::from(endpoint.weight)).sum();
+        let mean = sum / endpoints.len().max(1) as f64;
+        Box::new(Self { weights: Weights::new(endpoints), mean })
     }
 }
 
 impl Policy for PowerOfTwo {
     fn pick(&self, endpoints: &[Arc<Endpoint>], key: PickKey) -> Option<usize> {
-        let count = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
+        let count = endpoints.len() as u64;
         if count <= 1 {
             return (count == 1).then_some(0);
         }
-        let scale = |bits: u32, to: u32| ((u64::from(bits) * u64::from(to)) >> 32) as usize;
-        let first = scale(key.random as u32, count);
-        // A second draw out of the others only, so that two are always compared.
-        let second = scale((key.random >> 32) as u32, count - 1);
-        let second = if second >= first { second + 1 } else { second };
-        let cost = |index: usize| endpoints[index].cost(key.now_micros);
-        Some(if cost(second) < cost(first) { second } else { first })
+        let cost = |index: usize| {
+            let endpoint = &endpoints[index];
+            let in_flight = f64::from(endpoint.in_flight()) * self.mean;
+            endpoint.latency(key.now_micros) * (1.0 + in_flight / f64::from(endpoint.weight.max(1)))
+        };
+        let (first, again) = (key.random, mix(key.random ^ OF_SECOND));
+        let first = self.weights.at(first)?;
+        let other = |bits: u64| {
+            let drawn = scale(bits, count - 1) as usize;
+            if drawn >= first { drawn + 1 } else { drawn }
+        };
+        let (second, margin) = if self.weights.equal() {
+            (other(again), 1.0)
+        } else {
+            match self.weights.at(again)? {
+                same if same == first => (other(mix(again)), 2.0),
+                second => (second, 1.0),
+            }
+        };
+        Some(if cost(second) * margin < cost(first) { second } else { first })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::balance::simulation::{Simulation, assert_shares, picks};
     use crate::proxy::upstream::tests::endpoints;
 
     #[test]
     fn an_endpoint_with_less_in_flight_is_preferred_and_both_are_always_different() {
         let endpoints = endpoints(&[1, 1]);
+        let policy = PowerOfTwo::build(&endpoints, Shared::default());
         let _busy = endpoints[0].begin();
         for random in [0, u64::MAX, 1 << 31, 1 << 63, 0x8000_0000_8000_0000] {
-            let key = PickKey { random, now_micros: 0 };
-            assert_eq!(PowerOfTwo.pick(&endpoints, key), Some(1), "{random:x}");
+            assert_eq!(policy.pick(&endpoints, PickKey::new(random, 0)), Some(1), "{random:x}");
         }
     }
 
     #[test]
     fn a_single_endpoint_is_always_taken_and_none_never() {
-        let key = PickKey { random: 7, now_micros: 0 };
-        assert_eq!(PowerOfTwo.pick(&endpoints(&[1]), key), Some(0));
-        assert_eq!(PowerOfTwo.pick(&[], key), None);
+        let key = PickKey::new(7, 0);
+        let one = endpoints(&[1]);
+        assert_eq!(PowerOfTwo::build(&one, Shared::default()).pick(&one, key), Some(0));
+        assert_eq!(PowerOfTwo::build(&[], Shared::default()).pick(&[], key), None);
+    }
+
+    #[test]
+    fn endpoints_that_do_alike_get_work_by_weight() {
+        for weights in [&[1, 3][..], &[1, 2, 7], &[1, 1, 1, 1], &[10, 1, 1, 1]] {
+            assert_shares("idle", weights, &picks(PowerOfTwo::build, weights, 50_000));
+        }
+        // Under load, twenty requests at a time: what is in flight holds shares to the weights.
+        let weights = [1, 2, 5];
+        let done = Simulation::new(PowerOfTwo::build, &weights, &[10_000; 3]).run(20, 40_000);
+        for (done, want) in done.iter().zip([5000.0, 10_000.0, 25_000.0]) {
+            let off = (*done as f64 / want - 1.0).abs();
+            assert!(off < 0.1, "{done} instead of {want}");
+        }
+    }
+
+    #[test]
+    fn one_ten_times_slower_gets_at_most_a_fifth_of_its_fair_share() {
+        for (count, at_once) in [(2, 4), (3, 1), (5, 20), (10, 10), (10, 100), (50, 200)] {
+            let mut latencies = vec![10_000; count];
+            latencies[0] = 100_000;
+            let total = 30_000;
+            let weights = vec![1; count];
+            let done = Simulation::new(PowerOfTwo::build, &weights, &latencies).run(at_once, total);
+            let fair = total / count;
+            assert!(done[0] * 5 <= fair, "{count} endpoints, {at_once} at once: {}", done[0]);
+            assert!(done[0] > 0, "{count} endpoints, {at_once} at once: it is never tried again");
+        }
+        // The same where weights differ.
+        let done = Simulation::new(PowerOfTwo::build, &[5, 1, 2, 2], &[100_000, 9000, 9000, 9000])
+            .run(20, 30_000);
+        assert!(done[0] * 5 <= 15_000, "{done:?}");
     }
 }

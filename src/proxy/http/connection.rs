@@ -18,6 +18,7 @@ use crate::catalog::publish::Current;
 use crate::lifecycle::Phases;
 use crate::net::park::{Idle, Unparked, park};
 use crate::proxy::cut::{Kind, unless_cut};
+use crate::proxy::clock;
 use crate::proxy::metrics::ListenerMetrics;
 use crate::proxy::table::{Listener, ProxyTable};
 
@@ -67,7 +68,7 @@ pub async fn serve(
         let arrival = Arrival {
             service: Arc::clone(&service),
             peer,
-            received: Instant::now(),
+            received: clock::micros(),
             pace: carrier.pace(),
         };
         // Boxed, so that the parked task is as small as what it holds while it waits.

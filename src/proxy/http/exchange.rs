@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use tokio::time::Instant;
 
 use super::access;
 use super::connection::HttpService;
@@ -15,14 +14,14 @@ use super::redirect::{Asked, Redirect};
 use super::refusal::Refusal;
 use super::stick::Stick;
 use super::story::Story;
-use crate::proxy::balance::PickKey;
+use crate::proxy::clock;
 use crate::proxy::config::{HttpListenerConfig, HttpTimeouts};
 use crate::proxy::forwarded;
 use crate::proxy::limit::bandwidth::Pace;
 use crate::proxy::route::{RequestView, Route, ServiceRef, Target, normalise};
 use crate::proxy::table::Listener;
-use crate::proxy::upstream::{Endpoint, Work};
-use crate::random;
+use crate::proxy::upstream::{Endpoint, Missed, Upstream, Work};
+use crate::proxy::waiting::{self, Placed, Refused};
 
 /// Where a request came in.
 #[derive(Debug)]
@@ -31,8 +30,8 @@ pub struct Arrival {
     pub service: Arc<HttpService>,
     /// Who sent it.
     pub peer: SocketAddr,
-    /// When the last byte of its head was there.
-    pub received: Instant,
+    /// When the last byte of its head was there, in microseconds of the proxy's clock.
+    pub received: u64,
     /// How fast the answer goes out.
     pub pace: Pace,
 }
@@ -72,6 +71,11 @@ pub(super) struct Exchange {
     pub(super) limited: Limited,
     /// What binds the client to an endpoint.
     pub(super) stick: Stick,
+    /// The upstream, and how many idle connections this worker keeps to its endpoints, where that is
+    /// limited.
+    pub(super) keep_alive: Option<(Arc<str>, u32)>,
+    /// The connection to the endpoint is one too many to be kept.
+    pub(super) close_after: bool,
 }
 
 impl Exchange {
@@ -163,27 +167,64 @@ impl Exchange {
         self.route.as_ref()?.target.service(self.choice)
     }
 
-    /// Picks an endpoint that was not tried yet.
-    pub(super) fn pick(&mut self, wanted: &ServiceRef, now_micros: u64) -> Option<Arc<Endpoint>> {
-        let table = self.arrival.as_ref()?.service.current.load();
-        let upstream = table.upstream(wanted)?;
-        let key = PickKey { random: random::bits(), now_micros };
+    /// Takes a place at an endpoint of `wanted` that was not tried yet: the one that the client is
+    /// bound to, or by the policy; nobody who waits is overtaken.
+    pub(super) fn pick(
+        &mut self,
+        request: &Parts,
+        wanted: &ServiceRef,
+        now_micros: u64,
+    ) -> Result<(), Missed> {
+        let Some(arrival) = &self.arrival else { return Err(Missed::Nobody) };
+        let table = arrival.service.current.load();
+        let source = self.source();
         let bound = self.bound(&table, std::iter::once(wanted)).map(|(_, endpoint)| endpoint);
-        let is_bound = bound.is_some();
-        let endpoint = match bound {
-            Some(endpoint) => endpoint,
-            None if self.tried.is_empty() => Arc::clone(upstream.pick(key)?),
-            None => Arc::clone(upstream.pick_another(key, &self.tried)?),
-        };
-        self.goes(wanted, &endpoint, is_bound);
-        if self.tried.is_empty() {
-            self.generation = table.generation;
+        if let Some(endpoint) = bound {
+            let placed = waiting::place_at(&table, wanted, endpoint)?;
+            self.takes(wanted, placed, true, now_micros);
+            return Ok(());
         }
+        let key = |upstream: &Upstream| upstream.key(source, Some(request), now_micros);
+        let placed = waiting::place(&table, wanted, key, &self.tried)?;
+        self.takes(wanted, placed, false, now_micros);
+        Ok(())
+    }
+
+    /// The same after everybody was full: waits in line for it, until `left` ends.
+    pub(super) async fn wait(
+        &mut self,
+        request: &Parts,
+        wanted: &ServiceRef,
+        left: impl Future<Output = ()>,
+    ) -> Result<(), Refused> {
+        let source = self.source();
+        let Some(Arrival { service, .. }) = &self.arrival else { return Err(Refused::Nobody) };
+        let key = match service.current.load().upstream(wanted) {
+            Some(upstream) => upstream.key(source, Some(request), clock::micros()),
+            None => return Err(Refused::Nobody),
+        };
+        let (current, queue) = (&service.current, &service.metrics.queue);
+        let placed = waiting::wait(current, wanted, key, &self.tried, left, queue).await?;
+        self.takes(wanted, placed, false, clock::micros());
+        Ok(())
+    }
+
+    /// Whose request it is, for policies that go by it.
+    fn source(&self) -> IpAddr {
+        let peer = self.arrival.as_ref().map(|arrival| arrival.peer.ip());
+        self.client.or(peer).unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+    }
+
+    fn takes(&mut self, wanted: &ServiceRef, placed: Placed, bound: bool, now_micros: u64) {
+        self.goes(wanted, &placed.endpoint, bound);
         self.story.picked(&wanted.key);
-        self.work = Some(endpoint.begin());
-        self.sent_micros = key.now_micros;
-        self.endpoint = Some(Arc::clone(&endpoint));
-        Some(endpoint)
+        if self.tried.is_empty() {
+            self.generation = placed.generation;
+        }
+        self.work = Some(placed.work);
+        self.sent_micros = now_micros;
+        self.keep_alive = placed.keep_alive;
+        self.endpoint = Some(placed.endpoint);
     }
 }
 

@@ -8,6 +8,7 @@ pub mod edits;
 pub mod error_page;
 pub mod exchange;
 pub mod full;
+pub mod kept;
 mod limited;
 mod linger;
 mod paced;

@@ -7,8 +7,10 @@ mod answer;
 mod attempt;
 mod blame;
 mod outgoing;
+mod place;
 
 use std::any::Any;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +18,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::prelude::{Error, ErrorType, HttpPeer};
-use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::Digest;
 use pingora_core::server::configuration::ServerConf;
 use pingora_error::ErrorSource;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use answer::{answer, dress, redirect, refuse, replace_body, tell};
 use blame::{failure_of, status_for};
@@ -31,13 +32,16 @@ use blame::{failure_of, status_for};
 use super::carrier::Carrier;
 use super::exchange::{Arrival, Exchange, patience};
 use super::limited::TOO_LARGE;
+use super::kept::Kept;
 use super::refusal::Refusal;
 use super::retry::Failed;
 use super::story::{self, Seen};
 use crate::catalog::observed::Failure;
 use crate::lifecycle::{Phase, Phases, Readiness};
+use crate::proxy::clock;
 use crate::proxy::config::{RespondConfig, RespondWhen};
 use crate::proxy::route::Target;
+use crate::proxy::waiting::Refused;
 use crate::random;
 
 /// More attempts than our own deciding ever allows for one request: it ends them, not the library.
@@ -67,7 +71,7 @@ impl FullLane {
             max_retries: ATTEMPTS_MAX,
             ..ServerConf::default()
         };
-        let full = Full { readiness, phases, started: Instant::now() };
+        let full = Full { readiness, phases, kept: Kept::default() };
         let proxy = http_proxy(&Arc::new(conf), full);
         let (never, shutdown) = watch::channel(false);
         Arc::new(Self { proxy: Arc::new(proxy), shutdown, _never: never })
@@ -88,18 +92,11 @@ impl FullLane {
 struct Full {
     readiness: Readiness,
     phases: Phases,
-    started: Instant,
+    /// Connections that are kept, by service, where the configuration limits them.
+    kept: Kept<SocketDigest>,
 }
 
 impl Full {
-    fn micros(&self) -> u64 {
-        self.micros_at(Instant::now())
-    }
-
-    fn micros_at(&self, moment: Instant) -> u64 {
-        u64::try_from((moment - self.started).as_micros()).unwrap_or(u64::MAX)
-    }
-
     /// Tells the client with this answer that no more is read, when the process drains.
     fn last_when_draining(&self, session: &mut Session) {
         if self.phases.now() >= Phase::Draining {
@@ -129,7 +126,7 @@ impl ProxyHttp for Full {
         arrival: Box<dyn Any + Send + Sync>,
     ) {
         exchange.arrival = arrival.downcast().ok().map(|arrival: Box<Arrival>| *arrival);
-        let received = exchange.arrival.as_ref().map(|arrival| self.micros_at(arrival.received));
+        let received = exchange.arrival.as_ref().map(|arrival| arrival.received);
         exchange.story.received = received.unwrap_or_default();
     }
 
@@ -139,7 +136,7 @@ impl ProxyHttp for Full {
         exchange: &mut Exchange,
     ) -> pingora_error::Result<bool> {
         self.last_when_draining(session);
-        if let Err(refusal) = exchange.decide(session.req_header(), self.micros()) {
+        if let Err(refusal) = exchange.decide(session.req_header(), clock::micros()) {
             return refuse(session, exchange, refusal).await;
         }
         if let Err(refusal) = exchange.admit(session.req_header()) {
@@ -153,7 +150,7 @@ impl ProxyHttp for Full {
         if let Err(refusal) = exchange.fits(session.req_header()) {
             return refuse(session, exchange, refusal).await;
         }
-        exchange.counted(self.micros());
+        exchange.counted(clock::micros());
         match route.as_ref().map(|route| &route.target) {
             Some(Target::Respond(config)) => {
                 let (status, body) = self.respond(config);
@@ -164,14 +161,18 @@ impl ProxyHttp for Full {
                 redirect(session, exchange, to).await?;
                 Ok(true)
             }
-            Some(target)
-                if target
-                    .service(exchange.choice)
-                    .is_none_or(|wanted| exchange.pick(wanted, self.micros()).is_none()) =>
-            {
-                const NONE: Refusal =
-                    Refusal::new(503, "no-endpoint", "no instance of the service is eligible");
-                refuse(session, exchange, NONE).await
+            Some(target) => {
+                let placed = match target.service(exchange.choice) {
+                    Some(wanted) => place::place(session, exchange, wanted).await,
+                    None => Err(Refused::Nobody),
+                };
+                match placed {
+                    Ok(()) => Ok(false),
+                    Err(refused) => {
+                        let refusal = place::refusal(refused)?;
+                        refuse(session, exchange, refusal).await
+                    }
+                }
             }
             _ => Ok(false),
         }
@@ -179,21 +180,20 @@ impl ProxyHttp for Full {
 
     async fn upstream_peer(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<Box<HttpPeer>> {
         let route = exchange.route.clone();
         let again = std::mem::take(&mut exchange.limited.another);
         let wanted = route.as_ref().and_then(|route| route.target.service(exchange.choice));
-        let endpoint = match (wanted, again) {
-            (Some(wanted), true) => exchange.pick(wanted, self.micros()),
-            _ => exchange.endpoint.clone(),
-        };
-        let Some(endpoint) = endpoint else {
-            return Error::e_explain(ErrorType::HTTPStatus(503), "every endpoint was tried");
+        if let (Some(wanted), true) = (wanted, again) {
+            place::place(session, exchange, wanted).await.or_else(place::failure)?;
+        }
+        let Some(endpoint) = exchange.endpoint.clone() else {
+            return Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint was picked");
         };
         let timeouts = exchange.timeouts();
-        exchange.story.goes(self.micros());
+        exchange.story.goes(clock::micros());
         let mut peer = HttpPeer::new(endpoint.address, false, String::new());
         peer.options.connection_timeout = Some(timeouts.connect.0);
         peer.options.read_timeout = Some(patience(&timeouts, exchange.upgrade));
@@ -220,7 +220,7 @@ impl ProxyHttp for Full {
             endpoint.failed(Failure::Connect);
         }
         let sent = attempt::sent(session, exchange);
-        error.set_retry(exchange.again(Failed::Connect, sent, self.micros()));
+        error.set_retry(exchange.again(Failed::Connect, sent, clock::micros()));
         error
     }
 
@@ -233,7 +233,8 @@ impl ProxyHttp for Full {
         digest: Option<&Digest>,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<()> {
-        exchange.story.connected(reused, self.micros());
+        exchange.story.connected(reused, clock::micros());
+        exchange.close_after = !reused && !place::is_kept(&self.kept, digest, exchange);
         if reused { attempt::usable(session, digest, exchange) } else { Ok(()) }
     }
 
@@ -245,7 +246,7 @@ impl ProxyHttp for Full {
         exchange: &mut Exchange,
         reused: bool,
     ) -> Box<Error> {
-        error.set_retry(attempt::again(session, &error, reused, exchange, self.micros()));
+        error.set_retry(attempt::again(session, &error, reused, exchange, clock::micros()));
         error
     }
 
@@ -271,7 +272,7 @@ impl ProxyHttp for Full {
     ) -> pingora_error::Result<()> {
         outgoing::head(session.req_header(), request, exchange)?;
         outgoing::trace(session.req_header(), request, exchange)?;
-        exchange.story.sent(self.micros());
+        exchange.story.sent(clock::micros());
         Ok(())
     }
 
@@ -286,7 +287,7 @@ impl ProxyHttp for Full {
         if exchange.status == 101 && !exchange.upgrade {
             return Error::e_explain(ErrorType::InvalidHTTPHeader, "101 that nobody asked for");
         }
-        let now = self.micros();
+        let now = clock::micros();
         exchange.story.answered(now);
         if let Some(endpoint) = &exchange.endpoint
             && (exchange.status == 101 || exchange.status >= 200)
@@ -334,7 +335,7 @@ impl ProxyHttp for Full {
             bytes_out: session.body_bytes_sent() as u64,
             fault: error.map(blame::fault_of),
         };
-        story::tell(exchange, &seen, self.micros());
+        story::tell(exchange, &seen, clock::micros());
         let Some(arrival) = &exchange.arrival else { return };
         if let Some(error) = error
             && *error.esource() == ErrorSource::Upstream

@@ -29,6 +29,9 @@ pub(super) fn head(
         Some(left) => request.insert_header("Cookie", left)?,
         None => {}
     }
+    if exchange.close_after {
+        request.insert_header("connection", "close")?;
+    }
     let Some(arrival) = &exchange.arrival else { return Ok(()) };
     let trusted = exchange.trusted();
     let told = came.headers.get_all(forwarded::FOR);
