@@ -47,7 +47,7 @@ use crate::net::adopt::Adopted;
 use crate::proxy::sticky::Clock;
 use crate::registry::Registry;
 use crate::render::Renderer;
-use crate::{api, registry, render};
+use crate::{registry, render};
 
 pub use admin::socket_path as admin_socket_path;
 pub use error::StartError;

@@ -115,12 +115,11 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     let proxy = proxy
         .watching(watched)
         .at(config.node.locality.as_deref())
-        .logging(config.access_log.as_ref()).limited(
-        proxy::limit::ProcessRules {
+        .logging(config.access_log.as_ref())
+        .limited(proxy::limit::ProcessRules {
             requests: config.limits.requests,
             memory: config.limits.memory.map(|memory| memory.0),
-        },
-    );
+        });
     access_logs(document, config, &mut problems);
     let mut resources = Vec::new();
     let mut destinations: BTreeMap<&Path, &str> = BTreeMap::new();

@@ -101,9 +101,6 @@ impl Settings {
                     "[listener.{}] is a tcp listener, which has a `service` instead of routes",
                     route.listener
                 ),
-                None if route.listener.is_empty() => {
-                    format!("missing key `listener` in [route.{name}]; add it")
-                }
                 None => no_listener(&route.listener, listeners),
             };
             problems.push(Unfit {

@@ -126,12 +126,12 @@ impl Latency {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_is_an_answer_soon_with_a_hundred_services_over_http() {
-    Latency::of(100).measure(Consul::start().await).await;
+    Box::pin(Latency::of(100).measure(Consul::start().await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_is_an_answer_soon_with_a_thousand_services_over_https() {
-    Latency::of(1000).measure(Consul::start_with_tls().await).await;
+    Box::pin(Latency::of(1000).measure(Consul::start_with_tls().await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use portolan::catalog::model::{Meta, Node};
 use portolan::catalog::{Health, Instance, Presence, SourceService};
 use rustix::process::Signal;
@@ -196,7 +197,7 @@ async fn receiver(failures: usize) -> (SocketAddr, tokio::sync::mpsc::UnboundedR
             sender.send(serde_json::from_slice(&body).unwrap()).unwrap();
         }
         let status = if fails { 500 } else { 204 };
-        std::future::ready(axum::http::StatusCode::from_u16(status).unwrap())
+        std::future::ready(StatusCode::from_u16(status).unwrap())
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -237,12 +238,12 @@ async fn what_runs_at_an_instance_that_left_goes_on_to_its_end() {
             "/close" => client.rest().await,
             _ => client.bytes(1000).await,
         };
-        assert_eq!(body.iter().filter(|byte| **byte == b'x').count(), 1000, "{path}");
+        assert_eq!(String::from_utf8_lossy(&body).matches('x').count(), 1000, "{path}");
     }
     drop((chat, tcp));
     rig.metric_is("portolan_proxy_leaving_in_flight", 0.0).await;
     let cut = rig.metric("portolan_proxy_cut_total{listener=\"web\",reason=\"left\"}").await;
-    assert_eq!(cut.unwrap_or(0.0), 0.0);
+    assert!(cut.unwrap_or(0.0) < 0.5, "{cut:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,8 +17,8 @@ use super::story;
 use crate::catalog::publish::Current;
 use crate::lifecycle::Phases;
 use crate::net::park::{Idle, Unparked, park};
-use crate::proxy::cut::{Kind, unless_cut};
 use crate::proxy::clock;
+use crate::proxy::cut::{Kind, unless_cut};
 use crate::proxy::metrics::ListenerMetrics;
 use crate::proxy::table::{Listener, ProxyTable};
 

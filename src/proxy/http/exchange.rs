@@ -22,6 +22,7 @@ use crate::proxy::route::{RequestView, Route, ServiceRef, Target, normalise};
 use crate::proxy::table::Listener;
 use crate::proxy::upstream::{Endpoint, Missed, Upstream, Work};
 use crate::proxy::waiting::{self, Placed, Refused};
+use crate::random;
 
 /// Where a request came in.
 #[derive(Debug)]

@@ -10,7 +10,6 @@ mod outgoing;
 mod place;
 
 use std::any::Any;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use bytes::Bytes;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::prelude::{Error, ErrorType, HttpPeer};
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::Digest;
+use pingora_core::protocols::{Digest, SocketDigest};
 use pingora_core::server::configuration::ServerConf;
 use pingora_error::ErrorSource;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -31,9 +30,8 @@ use blame::{failure_of, status_for};
 
 use super::carrier::Carrier;
 use super::exchange::{Arrival, Exchange, patience};
-use super::limited::TOO_LARGE;
 use super::kept::Kept;
-use super::refusal::Refusal;
+use super::limited::TOO_LARGE;
 use super::retry::Failed;
 use super::story::{self, Seen};
 use crate::catalog::observed::Failure;
