@@ -69,12 +69,12 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
         (
             "route to nowhere",
             "[route.a]\nlistener = \"web\"\n",
-            "p.toml:1:8: needs either `service` or `respond`, exactly one",
+            "p.toml:1:8: leads nowhere; it needs exactly one of `service`, `split`, `respond`, `redirect`",
         ),
         (
             "route to two",
             "[route.a]\nlistener = \"web\"\nservice = \"a\"\nrespond = { status = 200 }\n",
-            "p.toml:1:8: needs either `service` or `respond`, exactly one",
+            "p.toml:1:8: has `service` and `respond`; it needs exactly one of `service`, `split`, `respond`, `redirect`",
         ),
         (
             "status that is none",

@@ -20,6 +20,7 @@ pub mod queue;
 pub mod route;
 pub mod route_metrics;
 pub mod serve;
+pub mod settings;
 pub mod sticky;
 pub mod table;
 pub mod tcp;

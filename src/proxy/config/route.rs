@@ -13,101 +13,73 @@ use crate::units::{Period, Size};
 /// `[route.NAME]`: the highest `priority` wins, then the most specific: host, path, and how many
 /// conditions beside them; then the name.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct RouteConfig {
     /// Name of the HTTP listener it belongs to.
     pub listener: String,
     /// Above all that is specific: higher first.
-    #[serde(default)]
     pub priority: i32,
 
     // Which requests.
     /// `shop.example`, or `*.shop.example` for every name below; absent: any.
-    #[serde(default)]
     pub host: Option<String>,
     /// A prefix by segment: `/api` takes `/api` and `/api/x`, never `/apis`.
-    #[serde(default)]
     pub path: Option<String>,
     /// This path only.
-    #[serde(default)]
     pub path_exact: Option<String>,
     /// A regular expression that the whole path matches.
-    #[serde(default)]
     pub path_regex: Option<String>,
     /// Methods, in capitals; none: any.
-    #[serde(default)]
     pub methods: Vec<String>,
     /// Header lines that must be there with this value; `"*"`: with any.
-    #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// Parameters of the query that must be there with this value; `"*"`: with any.
-    #[serde(default)]
     pub query: BTreeMap<String, String>,
     /// Networks of clients; none: any. Others are asked for the next route.
-    #[serde(default)]
     pub clients: Vec<IpNet>,
 
     // Where to: exactly one.
     /// Who gets the requests: a service, or `service:port-name`.
-    #[serde(default)]
     pub service: Option<String>,
     /// Several of them, with their shares: `{ web = 95, web-next = 5 }`.
-    #[serde(default)]
     pub split: BTreeMap<String, u32>,
     /// An answer given here, without any service.
-    #[serde(default)]
     pub respond: Option<RespondConfig>,
     /// Another address that the client is sent to.
-    #[serde(default)]
     pub redirect: Option<RedirectConfig>,
 
     // What is done on the way there and back.
     /// Taken off the front of the path before it goes on.
-    #[serde(default)]
     pub strip_prefix: Option<String>,
     /// Put before the path, after `strip_prefix`.
-    #[serde(default)]
     pub add_prefix: Option<String>,
     /// The path written anew, before the prefixes.
-    #[serde(default)]
     pub rewrite: Option<RewriteConfig>,
     /// Edits of the request's header.
-    #[serde(default)]
     pub request_headers: HeaderEdits,
     /// Edits of the response's header.
-    #[serde(default)]
     pub response_headers: HeaderEdits,
     /// Files that replace answers by status: `{ "503" = "errors/503.html", "5xx" = "errors/5xx.html" }`.
-    #[serde(default)]
     pub error_pages: BTreeMap<String, PathBuf>,
 
     // Who, how long, how much.
     /// Networks that are let in; none: all but those of `deny`. Others get 403.
-    #[serde(default)]
     pub allow: Vec<IpNet>,
     /// Networks that get 403; the narrower of `allow` and `deny` counts.
-    #[serde(default)]
     pub deny: Vec<IpNet>,
     /// Instead of the listener's.
-    #[serde(default)]
     pub timeouts: RouteTimeouts,
     /// Largest body of a request; beyond it 413.
-    #[serde(default)]
     pub body_max: Option<Size>,
     /// Bytes per second of each response, as nginx means them.
-    #[serde(default)]
     pub limit_rate: Option<Size>,
     /// Bytes of a response before `limit_rate` counts.
-    #[serde(default)]
     pub limit_rate_after: Option<Size>,
     /// Requests in a time, per client or in all; beyond it 429.
-    #[serde(default)]
     pub rate_limit: Option<RateLimitConfig>,
     /// Requests that run at once; beyond it 503.
-    #[serde(default)]
     pub requests_max: Option<u32>,
     /// How a client comes back to the endpoint that it had.
-    #[serde(default)]
     pub sticky: Option<StickyConfig>,
 }
 
