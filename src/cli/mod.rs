@@ -57,7 +57,7 @@ pub enum Command {
     ///
     /// `portolan drain web-1 --wait && docker stop web-1` loses no request. Nothing is cut unless
     /// --deadline says when. It stays drained, over restarts too, until it is undone by --undo or
-    /// `portolan ready`, or its instance has been gone for [operations] forget.
+    /// `portolan ready`, or its instance has been gone for `[operations] forget`.
     Drain(drain::Drain),
     /// Take an instance, or a node with all its instances, out: no work at all, as if it failed its
     /// checks; also clients that are bound to it go elsewhere. What runs ends by itself.

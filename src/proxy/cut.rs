@@ -2,7 +2,7 @@
 //!
 //! Each data worker keeps a list of what it carries, for itself: entering and leaving it is a push
 //! and a pop, without a lock and without an allocation once the list has grown. A piece of work is
-//! tied to the load of the endpoint that it was begun at ([`tie`], called where work begins), so
+//! tied to the load of the endpoint that it was begun at (`tie`, called where work begins), so
 //! that nobody who picks endpoints has to think of it. To cut, the control side marks the load and
 //! tells every worker ([`Cutter::cut`]); each looks through its own list once and wakes what runs
 //! there, which then ends where it waits.

@@ -2,7 +2,7 @@
 //!
 //! A worker formats into a buffer of its own and gives whole buffers to the writer over a bounded
 //! way: whoever carries requests never waits for a disk, a pipe or a daemon. What does not fit is
-//! dropped and counted. What a line says is pure ([`record`], [`format`], [`escape`]).
+//! dropped and counted. What a line says is pure ([`record`], [`mod@format`], [`escape`]).
 
 mod clock;
 pub mod escape;
