@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO ?=
 # More arguments for the comparison, as in: make bench BENCH="--tasks dns-hit --rounds 3"
 BENCH ?=
-# Steps of the storm on a scripted Consul.
+# Steps of the storm on a scripted Consul; deployments, kills and failovers of that on a Marathon.
 STORM_STEPS ?= 10000
 # A round of the soak is ten seconds for each server of each task.
 SOAK_ROUNDS ?= 40
@@ -45,15 +45,25 @@ bench-check: build-deps ## the same, held to benches/compare/bounds.toml
 	cargo bench --locked --bench render -- --check
 	cargo bench --locked --bench compare -- --check $(BENCH)
 
-soak: build-deps ## about an hour of load (the tables show the memory after the first and the last round), 100,000 templates judged by Go, 1,000 deaths while files are written
+soak: build-deps ## about an hour of load (the tables show the memory after the first and the last round), 100,000 templates judged by Go, 1,000 deaths while files are written, hostile HTTP
 	scripts/install-peers --debian
 	PORTOLAN_FULL=1 PORTOLAN_STORM_STEPS=$(STORM_STEPS) \
 		cargo test --locked --release --test it -- --nocapture --test-threads 1 \
 		consul_ dns_express checks::ten_thousand
 	cargo test --locked --test it -- --ignored --nocapture go_grammar
+	cargo test --locked --test it -- --ignored --nocapture testssl
+	PORTOLAN_FULL=1 PORTOLAN_STORM_STEPS=$(STORM_STEPS) \
+		cargo test --locked --release --test it -- --nocapture --test-threads 1 marathon_storm
+	cargo bench --locked --bench stages -- --marathon --check
 	PORTOLAN_FULL=1 cargo test --locked --test it render_crash -- --nocapture
+	PORTOLAN_FULL=1 cargo test --locked --release --test it -- --nocapture --test-threads 1 rolling
+	PORTOLAN_FULL=1 cargo test --locked --release --test it -- --nocapture --test-threads 1 tcp_stream
+	PORTOLAN_FULL=1 cargo test --locked --release --test it -- --nocapture --test-threads 1 upgrade::
+	PORTOLAN_FULL=1 cargo test --locked --release --test it -- --nocapture --test-threads 1 ingress ports:: udp::
 	PORTOLAN_FULL=1 cargo test --locked --test it -- go_limits
 	PORTOLAN_FULL=1 cargo test --locked --lib render::functions::rows_tests
+	PORTOLAN_FULL=1 cargo test --locked --release --lib proxy::http
+	PORTOLAN_FULL=1 cargo test --locked --test it http_beside_others -- --nocapture
 	cargo bench --locked --bench compare -- --rounds $(SOAK_ROUNDS) --seconds 10 \
 		--peers portolan,knot,haproxy --tasks dns-hit,http-keepalive,tcp-small $(BENCH)
 

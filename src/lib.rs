@@ -23,7 +23,7 @@
 //!
 //! | Layer | Rooms |
 //! |---|---|
-//! | 0 | [`lifecycle`], [`units`], [`random`], [`suggest`], [`exec`], [`telemetry`] |
+//! | 0 | [`lifecycle`], [`units`], [`random`], [`suggest`], [`exec`], [`telemetry`], [`watching`] |
 //! | 1 | [`catalog`]: model, snapshot, publishing, state on disk; [`net`]: sockets, accepting, parking |
 //! | 2 | [`registry`], [`health`], [`dns`], [`proxy`], [`render`], [`api`] |
 //! | 3 | [`config`]: one document, decoded by the struct of each room, checked as a whole; [`migrate`]: what others' command lines come to |
@@ -79,3 +79,4 @@ pub mod render;
 pub mod suggest;
 pub mod telemetry;
 pub mod units;
+pub mod watching;

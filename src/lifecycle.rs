@@ -4,9 +4,9 @@
 //! called: data flows one way here too.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -17,10 +17,23 @@ pub enum Phase {
     Starting,
     /// It serves.
     Serving,
+    /// It serves as before and says that it is not ready, so that others turn away.
+    Leaving,
+    /// Another process accepts in its place: connections end with their next answer, those at rest stay
+    /// open for now, so that nobody sends into one that is being closed.
+    Replaced,
     /// No new connections; what runs ends by itself or at the deadline. DNS still answers.
     Draining,
     /// Everything ends now.
     Stopped,
+}
+
+impl Phase {
+    /// Whether clients are served as ever: also by one whose place another process has taken.
+    #[must_use]
+    pub const fn serves(self) -> bool {
+        matches!(self, Self::Serving | Self::Replaced)
+    }
 }
 
 /// Moves the process from phase to phase.
@@ -93,6 +106,65 @@ impl Readiness {
     }
 }
 
+/// Signs of life of threads that must not stand still. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Pulses(Arc<Mutex<Vec<Watched>>>);
+
+/// A thread's name, and when it beat last.
+type Watched = (String, Weak<AtomicU64>);
+
+/// One thread's sign of life; it counts as long as this lives.
+#[derive(Debug)]
+pub struct Pulse {
+    last: Arc<AtomicU64>,
+}
+
+/// Time between two beats of [`Pulse::go_on`].
+const BEAT: Duration = Duration::from_millis(500);
+
+impl Pulses {
+    /// From now on the thread called `name` is expected to beat.
+    #[must_use]
+    pub fn add(&self, name: &str) -> Pulse {
+        let pulse = Pulse { last: Arc::new(AtomicU64::new(0)) };
+        pulse.beat();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push((name.to_owned(), Arc::downgrade(&pulse.last)));
+        pulse
+    }
+
+    /// The threads that have not beaten for as long as this.
+    #[must_use]
+    pub fn silent_for(&self, limit: Duration) -> Vec<String> {
+        let now = STARTED.elapsed();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(_, last)| last.strong_count() > 0);
+        let silent = all.iter().filter(|(_, last)| {
+            let last = last.upgrade().map(|last| last.load(Ordering::Relaxed));
+            last.is_some_and(|last| now.saturating_sub(Duration::from_millis(last)) > limit)
+        });
+        silent.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+impl Pulse {
+    /// The thread lives.
+    pub fn beat(&self) {
+        self.last.store(STARTED.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Beats for as long as the runtime that this is on makes progress; never returns.
+    pub async fn go_on(self) {
+        loop {
+            self.beat();
+            tokio::time::sleep(BEAT).await;
+        }
+    }
+}
+
+/// What beats are counted from.
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// Pause before a task that panicked is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
@@ -127,6 +199,22 @@ mod tests {
         lifecycle.advance(Phase::Serving);
         assert_eq!(phases.now(), Phase::Draining);
         phases.reached(Phase::Serving).await;
+    }
+
+    #[test]
+    fn a_thread_that_stands_still_is_told_by_its_name_and_one_that_ended_is_not() {
+        let pulses = Pulses::default();
+        let standing = pulses.add("data-0");
+        let ended = pulses.add("data-1");
+        assert_eq!(pulses.silent_for(Duration::from_secs(60)), [""; 0]);
+        drop(ended);
+        let limit = Duration::from_millis(20);
+        while pulses.silent_for(limit).is_empty() {
+            std::hint::spin_loop();
+        }
+        assert_eq!(pulses.silent_for(limit), ["data-0"]);
+        standing.beat();
+        assert_eq!(pulses.silent_for(Duration::from_secs(60)), [""; 0]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,6 +27,7 @@ use portolan::proxy::sticky::cookie::{Brought, Keys};
 use portolan::proxy::sticky::source::Binding;
 use portolan::proxy::sticky::{self, Identity};
 use portolan::proxy::table::Listener;
+use portolan::proxy::upstream::tally::Step;
 use portolan::random;
 
 /// Counts what each thread allocates, so that tests beside each other don't disturb the count.
@@ -271,6 +272,10 @@ fn a_pick_allocates_nothing() {
             assert_eq!(endpoint.observed().is_some(), name == "web");
             endpoint.answered(200, 1500, now_micros);
             endpoint.answered(503, 1500, now_micros);
+            endpoint.tally().connected(true);
+            endpoint.tally().passed([10, 20]);
+            endpoint.tally().took(Step::Total, 900);
+            endpoint.tally().failed(true);
             endpoint.failed(Failure::Connect);
             endpoint.succeeded();
             drop(work);
@@ -381,6 +386,9 @@ fn a_line_of_the_access_log_and_the_counters_of_a_route_allocate_nothing() {
         user_agent: Some(b"a \xff\n"),
         referer: Some("ü".as_bytes()),
         forwarded_for: None,
+        tls_version: Some("TLSv1.3"),
+        tls_cipher: Some("TLS_AES_256_GCM_SHA384"),
+        sni: Some("shop.example"),
         refused: None,
         error: None,
     };
@@ -399,6 +407,7 @@ fn a_line_of_the_access_log_and_the_counters_of_a_route_allocate_nothing() {
             duration: 98_765,
             response: Some(2),
             added: Some(3),
+            bytes: [1, 2],
         });
     });
     assert_eq!(allocated, 0);

@@ -27,7 +27,12 @@ pub(crate) const BEST: &str = "best";
 struct Bound {
     reference: Option<String>,
     ratio_max: Option<f64>,
+    /// Further references, each with its ratio; not in the short check.
+    #[serde(default)]
+    also: BTreeMap<String, f64>,
     own_max: Option<f64>,
+    p99_max: Option<f64>,
+    growth_max: Option<Share>,
     memory_max: Option<Size>,
     given_back_min: Option<Share>,
 }
@@ -72,15 +77,17 @@ impl Bounds {
                     "[task.{name}] needs both `reference` and `ratio_max`, or none of them"
                 )));
             }
-            if bound.own_max.is_some() && task.own.is_none() {
+            let beside_own =
+                [("own_max", bound.own_max.is_some()), ("p99_max", bound.p99_max.is_some())];
+            let set = beside_own.into_iter().find(|(_, set)| *set);
+            if let Some((key, _)) = set.filter(|_| task.own.is_none()) {
                 return Err(refuse(format!(
-                    "[task.{name}] has `own_max`, but isn't played beside another task of our own"
+                    "[task.{name}] has `{key}`, but isn't played beside another task of our own"
                 )));
             }
-            if let Some(reference) = &bound.reference
-                && reference != BEST
-                && !task.peers.contains(&reference.as_str())
-            {
+            let all = bound.reference.iter().chain(bound.also.keys());
+            let absent = |name: &&String| *name != BEST && !task.peers.contains(&name.as_str());
+            if let Some(reference) = all.into_iter().find(absent) {
                 return Err(refuse(format!(
                     "[task.{name}] reference {reference:?} isn't measured there; take one of {:?}",
                     task.peers
@@ -110,9 +117,20 @@ impl Bounds {
             if let (Some(reference), Some(most)) = (&bound.reference, bound.ratio_max) {
                 say(judge_ratio(outcome, reference, most * factor));
             }
+            if measure == Measure::Full {
+                for (reference, most) in &bound.also {
+                    say(judge_ratio(outcome, reference, *most));
+                }
+            }
             let own = TASKS.iter().find(|task| task.name == outcome.task).and_then(|task| task.own);
             if let (Some(own), Some(most)) = (own, bound.own_max) {
                 say(judge_own(outcome, own, most * factor));
+            }
+            if let (Some(own), Some(most)) = (own, bound.p99_max) {
+                say(judge_p99(outcome, own, most * factor));
+            }
+            if let Some(most) = bound.growth_max {
+                say(judge_growth(outcome, most.0 * factor));
             }
             if let Some(most) = bound.memory_max {
                 say(judge_memory(outcome, most.0 as f64 * factor));
@@ -151,6 +169,36 @@ fn judge_own(outcome: &Outcome, task: &str, most: f64) -> (bool, String) {
     };
     let ratio = own / other;
     (ratio <= most, format!("{ratio:.2} times what {task} takes beside it, at most {most:.2}"))
+}
+
+/// Portolan's own time for a request, against the same in another task.
+fn judge_p99(outcome: &Outcome, task: &str, most: f64) -> (bool, String) {
+    let p99 = |name: &str| {
+        let one = outcome.summaries.iter().find(|one| one.peer == name)?;
+        one.added_p99.map(|p99| p99.median)
+    };
+    let (Some(own), Some(other)) = (p99(PORTOLAN), p99(task)) else {
+        return (false, format!("no p99 of it or of {task} beside it"));
+    };
+    let ratio = own / other;
+    let why =
+        format!("its own p99 is {ratio:.2} times that of {task} beside it, at most {most:.2}");
+    (ratio <= most, why)
+}
+
+fn judge_growth(outcome: &Outcome, most: f64) -> (bool, String) {
+    let Some(churn) = outcome.churn.iter().find(|churn| churn.peer == PORTOLAN) else {
+        return (false, no_figure(PORTOLAN));
+    };
+    let why = format!(
+        "{:+.1} % of resident memory over {} changes, at most {:.1} %; {} of {} requests failed, none may",
+        churn.growth() * 100.0,
+        churn.changes,
+        most * 100.0,
+        churn.errors,
+        churn.requests
+    );
+    (churn.growth() <= most && churn.errors == 0 && churn.requests > 0, why)
 }
 
 fn judge_memory(outcome: &Outcome, most: f64) -> (bool, String) {
@@ -210,6 +258,7 @@ mod tests {
                     user,
                     system,
                     aside,
+                    added_p99: None,
                     per_second,
                     rounds: 1,
                     rss_first: 0,
@@ -293,12 +342,58 @@ mod tests {
     }
 
     #[test]
+    fn further_references_the_own_p99_and_growth_are_judged_each_by_its_figure() {
+        let bounds = Bounds::parse(
+            Path::new("b"),
+            "[task.http-keepalive]\nreference = \"haproxy\"\nratio_max = 2.0\n\
+             also = { envoy = 1.0 }\n[task.http-changing]\np99_max = 1.5\n\
+             [task.http-churn-memory]\ngrowth_max = \"5%\"\n",
+        )
+        .unwrap();
+        let kept = |outcome: &Outcome, measure| -> Vec<bool> {
+            let outcomes = std::slice::from_ref(outcome);
+            bounds.judge(outcomes, measure).iter().map(|verdict| verdict.kept).collect()
+        };
+        let costs = [("portolan", 1.8), ("haproxy", 1.0), ("envoy", 1.7)];
+        let keepalive = Outcome { task: "http-keepalive", ..outcome(&costs) };
+        assert_eq!(kept(&keepalive, Measure::Full), [true, false]);
+        assert_eq!(kept(&keepalive, Measure::Smoke), [true], "Debian has no Envoy");
+
+        for (own, want) in [(Some(140.0), true), (Some(160.0), false), (None, false)] {
+            let mut changing = outcome(&[("portolan", 1.0), ("http-half", 1.0)]);
+            changing.task = "http-changing";
+            let p99 = |median: f64| Spread { median, min: median, max: median };
+            changing.summaries[0].added_p99 = own.map(p99);
+            changing.summaries[1].added_p99 = Some(p99(100.0));
+            assert_eq!(kept(&changing, Measure::Full), [want], "{own:?}");
+        }
+
+        for (last, errors, want) in [(104, 0, true), (106, 0, false), (90, 1, false)] {
+            let churn = crate::churn::Churn {
+                peer: PORTOLAN,
+                changes: 100_000,
+                seconds: 1.0,
+                requests: 10,
+                errors,
+                warm: 100,
+                last,
+                rss: Vec::new(),
+            };
+            let outcome =
+                Outcome { task: "http-churn-memory", churn: vec![churn], ..Outcome::default() };
+            assert_eq!(kept(&outcome, Measure::Full), [want], "{last} {errors}");
+        }
+    }
+
+    #[test]
     fn bounds_that_name_what_is_not_there_are_refused_by_name() {
         for (case, text, want) in [
             ("task", "[task.dns-hot]\n", "dns-hot"),
             ("peer", "[task.dns-hit]\nreference = \"nginx\"\nratio_max = 1.0\n", "nginx"),
             ("half", "[task.dns-hit]\nreference = \"knot\"\n", "ratio_max"),
             ("own", "[task.dns-hit]\nown_max = 1.0\n", "`own_max`"),
+            ("p99", "[task.http-half]\np99_max = 1.0\n", "`p99_max`"),
+            ("also", "[task.dns-hit]\nalso = { envoy = 1.0 }\n", "envoy"),
             ("key", "[task.dns-hit]\nratio = 1.0\n", "ratio"),
         ] {
             let error = Bounds::parse(Path::new("b"), text).unwrap_err().to_string();

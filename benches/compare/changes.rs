@@ -1,14 +1,13 @@
-//! A thousand changes a second: a services file that is replaced a hundred times a second, ten of its
-//! services another each time.
+//! Changes while requests are answered: a services file that is replaced a hundred times a second.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::machine::pause;
-use crate::zone::{self, Zone};
 
 /// Time from one version to the next.
 const EVERY: Duration = Duration::from_millis(10);
@@ -21,9 +20,8 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// Begins to replace the file of `zone`.
-    pub(crate) fn start(zone: &Zone) -> Self {
-        let path = zone.changing.clone();
+    /// Begins to replace the file `path` by its versions: what `text` gives for 1, 2, 3 …
+    pub(crate) fn start(path: PathBuf, text: impl Fn(u32) -> String + Send + 'static) -> Self {
         let next = path.with_extension("next");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -34,8 +32,7 @@ impl Changes {
                     return;
                 }
                 // What can't be written shows as changes that cost nothing.
-                let _ = fs::write(&next, zone::changing(version))
-                    .and_then(|()| fs::rename(&next, &path));
+                let _ = fs::write(&next, text(version)).and_then(|()| fs::rename(&next, &path));
                 pause((EVERY * version).saturating_sub(started.elapsed()));
             }
         });

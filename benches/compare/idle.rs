@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::helpers::Helping;
 use crate::machine::pause;
 use crate::peer::Running;
+use crate::peers::Role;
 use crate::probe;
 use crate::process::Memory;
 use crate::trouble::Trouble;
@@ -40,13 +41,14 @@ pub(crate) struct Idle {
 /// unlike CPU time, doesn't mind.
 pub(crate) fn measure(
     servers: &[Running],
+    role: Role,
     connections: u32,
     patience: Duration,
 ) -> (Vec<Idle>, Vec<(&'static str, Trouble)>) {
     let mut measured = Vec::new();
     let mut failed = Vec::new();
     for server in servers {
-        match open(server, connections) {
+        match open(server, role, connections) {
             Ok((before, with)) => {
                 measured.push((server, Idle::new(server, connections, before, with)));
             }
@@ -69,14 +71,19 @@ pub(crate) fn measure(
 }
 
 /// Memory before and with the connections, which are closed again on return.
-fn open(server: &Running, connections: u32) -> Result<(Memory, Memory), Trouble> {
+fn open(server: &Running, role: Role, connections: u32) -> Result<(Memory, Memory), Trouble> {
     for _ in 0..WARM_UP {
         // One that fails will fail below, where it is counted.
-        let _ = probe::answers(crate::peers::Role::Http, server.address);
+        let _ = probe::answers(role, server.address);
     }
     let before = server.memory();
+    let helper = match role {
+        Role::Https => "idle-tls",
+        Role::Tcp | Role::TcpBulk => "idle-tcp",
+        _ => "idle",
+    };
     let mut clients =
-        Helping::start(&["idle".into(), server.address.to_string(), connections.to_string()])?;
+        Helping::start(&[helper.into(), server.address.to_string(), connections.to_string()])?;
     let line = clients.line()?;
     if line != format!("{connections} 0") {
         return Err(Trouble::Load {

@@ -1,4 +1,4 @@
-//! Load generators and what they say: dnsperf, wrk, and our own for TCP.
+//! Load generators and what they say: dnsperf, wrk, and our own for TCP and UDP.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,6 +9,9 @@ use serde::Serialize;
 use crate::helpers::Helping;
 use crate::machine::Machine;
 use crate::trouble::{Doing, Trouble};
+
+/// A round at a rate that took so many times as long as it should has not kept the rate.
+const LATE: f64 = 1.1;
 
 /// What a generator reports of one round.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -55,35 +58,94 @@ pub(crate) fn dnsperf(
     run("dnsperf", command, |text| parse_dnsperf(text, rcode))
 }
 
-/// Requests `/` over kept connections, one at a time on each, as fast as it goes.
+/// Requests what is on `host` at `path` over kept connections, one at a time on each, as fast as it
+/// goes.
 pub(crate) fn wrk(
     machine: &Machine,
-    address: SocketAddr,
+    (scheme, address): (&str, SocketAddr),
+    (host, path): (&str, &str),
     connections: u32,
     seconds: u32,
 ) -> Result<Load, Trouble> {
     let mut command = generator(machine, "wrk", "apt-get install wrk")?;
     command
         .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "--timeout", "2s"])
-        .arg(format!("http://{address}/"));
+        .args(["-H", &format!("Host: {host}")])
+        .arg(format!("{scheme}://{address}{path}"));
     run("wrk", command, parse_wrk)
 }
 
-/// Sends 64 bytes to and fro on each of `connections`.
-pub(crate) fn ping_pong(
+/// Requests `/` by h2 over TLS: 8 connections with 8 streams at a time each.
+pub(crate) fn h2load(
+    machine: &Machine,
+    address: SocketAddr,
+    seconds: u32,
+) -> Result<Load, Trouble> {
+    let mut command = generator(machine, "h2load", "apt-get install nghttp2-client")?;
+    command
+        .args(["-t", "1", "-c", "8", "-m", "8", "-D", &seconds.to_string()])
+        .arg(format!("https://{address}/"));
+    run("h2load", command, |text| parse_h2load(text, seconds))
+}
+
+/// TLS handshakes, four at a time.
+pub(crate) fn handshakes(
+    address: SocketAddr,
+    resumed: bool,
+    seconds: u32,
+) -> Result<Load, Trouble> {
+    let mut arguments =
+        vec!["tls-load".to_owned(), address.to_string(), "4".to_owned(), seconds.to_string()];
+    arguments.extend(resumed.then(|| "--resumed".into()));
+    let line = Helping::start(&arguments)?.line()?;
+    parse_ping_pong(&line).ok_or_else(|| Trouble::Load {
+        generator: "the TLS load",
+        why: "not three numbers".into(),
+        output: line,
+    })
+}
+
+/// Makes `rate` requests a second through the route in the middle. One that did not get through
+/// what it should have sent gives no figure: it would be another load.
+pub(crate) fn paced(
+    address: SocketAddr,
+    connections: u32,
+    rate: u32,
+    seconds: u32,
+) -> Result<Load, Trouble> {
+    let refuse = |why, output| Trouble::Load { generator: "the HTTP load", why, output };
+    let line = Helping::start(&[
+        "http-load".into(),
+        address.to_string(),
+        connections.to_string(),
+        rate.to_string(),
+        seconds.to_string(),
+    ])?
+    .line()?;
+    let load =
+        parse_ping_pong(&line).ok_or_else(|| refuse("not three numbers".into(), line.clone()))?;
+    if load.seconds > f64::from(seconds) * LATE {
+        return Err(refuse(format!("{rate} a second were too many for this machine"), line));
+    }
+    Ok(load)
+}
+
+/// A load by TCP of our own: what `helper` does on, or with, so many `connections`.
+pub(crate) fn tcp(
+    helper: &str,
     address: SocketAddr,
     connections: u32,
     seconds: u32,
 ) -> Result<Load, Trouble> {
     let line = Helping::start(&[
-        "tcp-load".into(),
+        helper.into(),
         address.to_string(),
         connections.to_string(),
         seconds.to_string(),
     ])?
     .line()?;
     parse_ping_pong(&line).ok_or_else(|| Trouble::Load {
-        generator: "the TCP load",
+        generator: "the load of small messages",
         why: "not three numbers".into(),
         output: line,
     })
@@ -155,6 +217,23 @@ fn parse_wrk(text: &str) -> Option<Load> {
     })
 }
 
+/// Answers with another status than 2xx are errors, so are streams that were reset or timed out.
+fn parse_h2load(text: &str, seconds: u32) -> Option<Load> {
+    let counts = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name));
+    let count = |line: &str, word: &str| -> Option<u64> {
+        line.split(',').find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok())
+    };
+    let (requests, codes) = (counts("requests:")?, counts("status codes:")?);
+    let others = ["3xx", "4xx", "5xx"].map(|class| count(codes, class).unwrap_or(0));
+    let failed = ["failed", "errored", "timeout"].map(|word| count(requests, word).unwrap_or(0));
+    Some(Load {
+        operations: count(codes, "2xx")?,
+        errors: others.iter().chain(&failed[..1]).sum(),
+        seconds: f64::from(seconds),
+        answer_bytes: None,
+    })
+}
+
 /// wrk writes a length of time with the unit that fits: `950.00ms`, `3.00s`, `1.50m`.
 fn wrk_seconds(text: &str) -> Option<f64> {
     let digits = text.find(|c: char| c.is_ascii_alphabetic())?;
@@ -207,6 +286,16 @@ mod tests {
             write 0, timeout 3\n  Non-2xx or 3xx responses: 40\n";
         let load = parse_wrk(bad).unwrap();
         assert_eq!((load.operations, load.errors), (60, 46));
+    }
+
+    #[test]
+    fn answers_of_h2load_that_are_no_success_and_failed_streams_are_errors() {
+        let text = "finished in 3.00s, 8000.00 req/s, 1.29MB/s\nrequests: 24010 total, 24010 \
+            started, 24005 done, 24000 succeeded, 5 failed, 5 errored, 0 timeout\nstatus codes: \
+            23990 2xx, 0 3xx, 4 4xx, 6 5xx\ntraffic: 3.86MB\n";
+        let load = parse_h2load(text, 3).unwrap();
+        assert_eq!((load.operations, load.errors), (23_990, 15));
+        assert_eq!(parse_h2load("", 3), None);
     }
 
     #[test]

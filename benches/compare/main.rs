@@ -11,8 +11,11 @@
 // they use is not. `tests.rs` has the same modules and is checked for both.
 #![allow(dead_code, unused_imports)]
 
+mod added;
 mod bounds;
 mod changes;
+mod churn;
+mod fleet;
 mod helpers;
 mod idle;
 mod load;
@@ -25,6 +28,7 @@ mod report;
 mod rounds;
 mod run;
 mod tasks;
+mod tls;
 mod trouble;
 mod zone;
 

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::machine::{Machine, free_address, pause};
-use crate::peers::{Peer, Role, Site};
+use crate::peers::{ACCESS_LOG, Peer, Role, SERVICES, Site};
 use crate::probe;
 use crate::process::{self, Cpu, Memory};
 use crate::trouble::{Doing, Trouble};
@@ -23,6 +23,8 @@ const READY: Duration = Duration::from_secs(15);
 const STOP: Duration = Duration::from_secs(3);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(20);
+/// What a server prints, in its folder.
+const LOG: &str = "log";
 /// Starts on another port each, should somebody take the one that was free.
 const TRIES: u32 = 3;
 
@@ -31,9 +33,13 @@ const TRIES: u32 = 3;
 pub(crate) struct Running {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
+    /// Where it tells its state, if it is one that does.
+    pub(crate) admin: Option<SocketAddr>,
+    /// Where it carries HTTP and TCP to.
+    pub(crate) origin: SocketAddr,
     child: Child,
-    /// Holds configuration and log until the server is gone.
-    _dir: TempDir,
+    /// Holds configuration and logs until the server is gone.
+    dir: TempDir,
 }
 
 impl Running {
@@ -71,12 +77,12 @@ impl Running {
         let site =
             Site { dir: dir.path(), listen: free_address()?, admin: free_address()?, origin, zone };
         let mut command = (peer.prepare)(program, role, &site)?;
-        let log = dir.path().join("log");
+        let log = dir.path().join(LOG);
         let mut child = spawn(&mut command, &log, dir.path())
             .doing(|| format!("start {}", program.display()))?;
         let (address, admin) = (site.listen, peer.readyz.then_some(site.admin));
         let mut running = match wait_until_ready(&mut child, role, address, admin) {
-            Ok(()) => Self { name: peer.name, address, child, _dir: dir },
+            Ok(()) => Self { name: peer.name, address, admin, origin, child, dir },
             Err(what) => {
                 let ended = !matches!(child.try_wait(), Ok(None));
                 end(&mut child);
@@ -90,6 +96,21 @@ impl Running {
             return Err(Trouble::NotReady { peer: peer.name, what, ended: true, log });
         }
         Ok(running)
+    }
+
+    /// The services file of its own, where it has one.
+    pub(crate) fn services(&self) -> PathBuf {
+        self.dir.path().join(SERVICES)
+    }
+
+    /// Empties its logs, which all servers open to append, so that they don't fill the disk.
+    pub(crate) fn empty_logs(&self) {
+        for name in [LOG, ACCESS_LOG] {
+            // Not every server has both.
+            if let Ok(file) = File::options().write(true).open(self.dir.path().join(name)) {
+                let _ = file.set_len(0);
+            }
+        }
     }
 
     /// CPU time of all its processes since they started.
@@ -115,7 +136,7 @@ impl Drop for Running {
 }
 
 fn spawn(command: &mut Command, log: &PathBuf, dir: &std::path::Path) -> std::io::Result<Child> {
-    let log = File::create(log)?;
+    let log = File::options().create(true).append(true).open(log)?;
     command.current_dir(dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
 }
 

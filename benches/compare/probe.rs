@@ -7,8 +7,10 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use crate::fleet::{self, MIDDLE};
+use crate::helpers::handshakes;
 use crate::peers::Role;
-use crate::zone;
+use crate::{tls, zone};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -20,24 +22,49 @@ pub(crate) fn answers(role: Role, address: SocketAddr) -> io::Result<()> {
             expect(address, zone::HIT, (0, 3))?;
             expect(address, &zone::HIT.replace("svc", "non"), (3, 0))
         }
-        Role::Http => match get(&mut connect(address)?, "/")? {
+        Role::Http => match get(&mut connect(address, TIMEOUT)?, "/")? {
             200 => Ok(()),
             status => Err(wrong(format!("status {status} instead of 200"))),
         },
-        Role::Tcp => {
-            let message = [7; 64];
-            let mut echo = [0; 64];
-            let mut stream = connect(address)?;
-            stream.write_all(&message)?;
-            stream.read_exact(&mut echo)?;
-            if echo == message { Ok(()) } else { Err(wrong("another echo".into())) }
+        Role::Https => {
+            let config = tls::config(b"http/1.1", &tls::Tickets::new(false));
+            handshakes::used(address, &config.map_err(io::Error::other)?).map(drop)
+        }
+        Role::HttpRouted => {
+            let host = fleet::host(MIDDLE);
+            for (path, right) in [(fleet::path(MIDDLE).as_str(), true), ("/none", false)] {
+                let status = ask(&mut connect(address, TIMEOUT)?, &host, path)?;
+                if (status == 200) != right {
+                    return Err(wrong(format!("status {status} for {path}")));
+                }
+            }
+            Ok(())
+        }
+        Role::Tcp | Role::TcpBulk => echoes(&mut connect(address, TIMEOUT)?),
+        Role::Udp => {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+            socket.connect(address)?;
+            socket.set_read_timeout(Some(TIMEOUT))?;
+            let (message, mut echo) = ([7; 64], [0; 100]);
+            socket.send(&message)?;
+            let length = socket.recv(&mut echo)?;
+            if echo[..length] == message { Ok(()) } else { Err(wrong("another echo".into())) }
         }
     }
 }
 
+/// Whether a message comes back on `stream`.
+pub(crate) fn echoes(stream: &mut TcpStream) -> io::Result<()> {
+    let message = [7; 64];
+    let mut echo = [0; 64];
+    stream.write_all(&message)?;
+    stream.read_exact(&mut echo)?;
+    if echo == message { Ok(()) } else { Err(wrong("another echo".into())) }
+}
+
 /// Whether `GET /readyz` at `address` gives 200.
 pub(crate) fn ready(address: SocketAddr) -> io::Result<()> {
-    match get(&mut connect(address)?, "/readyz")? {
+    match get(&mut connect(address, TIMEOUT)?, "/readyz")? {
         200 => Ok(()),
         status => Err(wrong(format!("/readyz gives {status}"))),
     }
@@ -45,7 +72,12 @@ pub(crate) fn ready(address: SocketAddr) -> io::Result<()> {
 
 /// Sends one request on a connection that stays open and reads the whole answer; gives the status.
 pub(crate) fn get(stream: &mut TcpStream, path: &str) -> io::Result<u16> {
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: bench.test\r\n\r\n").as_bytes())?;
+    ask(stream, "bench.test", path)
+}
+
+/// The same for another host.
+pub(crate) fn ask(stream: &mut (impl Read + Write), host: &str, path: &str) -> io::Result<u16> {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())?;
     let mut seen = Vec::with_capacity(1024);
     let mut chunk = [0; 1024];
     loop {
@@ -76,11 +108,26 @@ fn head(seen: &[u8]) -> Option<(u16, usize)> {
     Some((status, end + body))
 }
 
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+/// A connection on which nothing takes longer than `patience`.
+pub(crate) fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// What `GET path` at `address` gives, as a whole.
+pub(crate) fn page(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = connect(address, TIMEOUT)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    match text.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.into()),
+        _ => Err(wrong(format!("{path} gives {}", text.lines().next().unwrap_or("nothing")))),
+    }
 }
 
 /// Asks for the addresses of `name` and compares the response code and the number of answers.

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::bounds::Verdict;
+use crate::churn::Churn;
 use crate::idle::Idle;
 use crate::machine::Machine;
 use crate::peers::{PEERS, PORTOLAN};
@@ -20,6 +21,7 @@ pub(crate) struct Outcome {
     pub(crate) title: &'static str,
     pub(crate) summaries: Vec<Summary>,
     pub(crate) idle: Vec<Idle>,
+    pub(crate) churn: Vec<Churn>,
     /// Servers without figures, and why.
     pub(crate) failed: Vec<(&'static str, String)>,
     pub(crate) rounds: Vec<Round>,
@@ -73,6 +75,9 @@ pub(crate) fn print(outcome: &Outcome) {
     if !outcome.idle.is_empty() {
         print_idle(&outcome.idle);
     }
+    for one in &outcome.churn {
+        print_churn(one);
+    }
     print_answer_sizes(&outcome.rounds);
     for round in outcome.rounds.iter().filter(|round| round.void) {
         println!(
@@ -117,6 +122,11 @@ fn print_cpu(summaries: &[Summary]) {
     for one in summaries.iter().filter(|one| one.aside.median > 0.0) {
         println!("  {} beside that, for the changes: {}", one.peer, figures(&one.aside));
     }
+    for one in summaries {
+        if let Some(p99) = &one.added_p99 {
+            println!("  {}: its own p99, recv to send, µs: {}", one.peer, figures(p99));
+        }
+    }
     let own = summaries.iter().find(|one| one.peer == PORTOLAN);
     if let (Some(own), Some(best)) = (own, best(summaries)) {
         println!(
@@ -151,6 +161,25 @@ fn print_idle(idle: &[Idle]) {
             format!("{:.1} → {:.1}", megabytes(one.before.rss), megabytes(one.with.rss)),
         );
     }
+}
+
+fn print_churn(one: &Churn) {
+    println!(
+        "  {:<11} RSS MB {:.2} after warming up → {:.2}, {:+.1} %; {} changes in {:.0} s, {} of {} \
+         requests failed",
+        one.peer,
+        megabytes(one.warm),
+        megabytes(one.last),
+        one.growth() * 100.0,
+        one.changes,
+        one.seconds,
+        one.errors,
+        one.requests,
+    );
+    let tenth = (one.rss.len() / 10).max(1);
+    let course = one.rss.chunks(tenth).filter_map(|part| part.iter().max());
+    let course: Vec<String> = course.map(|rss| format!("{:.1}", megabytes(*rss))).collect();
+    println!("  {:<11} most in each tenth: {}", "", course.join(" "));
 }
 
 /// Servers whose answers differ in size don't do the same work: one line says so.
@@ -188,7 +217,18 @@ mod tests {
             let total = Spread { median, min: median, max: median };
             let (user, system, per_second, aside) = (total, total, total, total);
             let (rounds, rss_first, rss_last) = (1, 0, 0);
-            Summary { peer, total, user, system, aside, per_second, rounds, rss_first, rss_last }
+            Summary {
+                peer,
+                total,
+                user,
+                system,
+                aside,
+                added_p99: None,
+                per_second,
+                rounds,
+                rss_first,
+                rss_last,
+            }
         };
         let all = [one(PORTOLAN, 1.0), one("nsd", 3.0), one("knot", 2.0)];
         assert_eq!(best(&all).map(|best| best.peer), Some("knot"));

@@ -6,14 +6,16 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use crate::added::Added;
 use crate::changes::Changes;
+use crate::fleet;
 use crate::load::Load;
 use crate::machine::Machine;
 use crate::peer::Running;
 use crate::process::Cpu;
 use crate::tasks::Work;
-use crate::trouble::Trouble;
-use crate::zone::Zone;
+use crate::trouble::{Doing, Trouble};
+use crate::zone::{self, Zone};
 
 /// How Portolan calls the threads that answer by UDP.
 const EXPRESS: &str = "dns-express";
@@ -39,6 +41,9 @@ pub(crate) struct Round {
     pub(crate) system_us: f64,
     /// CPU time per operation of threads that answer nobody, when those are told apart.
     pub(crate) aside_us: f64,
+    /// Portolan's own time for a request, its 99th percentile in microseconds, where it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) added_p99_us: Option<f64>,
     pub(crate) void: bool,
     /// Resident memory after the round, in bytes.
     pub(crate) rss: u64,
@@ -64,6 +69,8 @@ pub(crate) struct Summary {
     pub(crate) system: Spread,
     /// Of threads that answer nobody; zero where they are not told apart.
     pub(crate) aside: Spread,
+    /// Portolan's own time for a request, 99th percentile in microseconds.
+    pub(crate) added_p99: Option<Spread>,
     pub(crate) per_second: Spread,
     pub(crate) rounds: usize,
     /// Resident memory after the first and the last round, in bytes.
@@ -86,7 +93,8 @@ pub(crate) fn play(
         for nth in 0..players.len() {
             let Player { name, work, server } = players[(nth + round as usize) % players.len()];
             match one(work, server, machine, zone, seconds) {
-                Ok((used, aside, load)) => {
+                Ok(One { used, aside, added_p99_us, load }) => {
+                    server.empty_logs();
                     let operations = load.operations.max(1) as f64;
                     played.push(Round {
                         peer: name,
@@ -94,6 +102,7 @@ pub(crate) fn play(
                         user_us: used.user * 1e6 / operations,
                         system_us: used.system * 1e6 / operations,
                         aside_us: aside * 1e6 / operations,
+                        added_p99_us,
                         void: load.error_share() > VOID_ABOVE,
                         rss: server.memory().rss,
                         load,
@@ -106,28 +115,56 @@ pub(crate) fn play(
     (played, failed)
 }
 
+/// What one round of one server gave.
+struct One {
+    used: Cpu,
+    /// Seconds of CPU time beside that.
+    aside: f64,
+    added_p99_us: Option<f64>,
+    load: Load,
+}
+
 fn one(
     work: Work,
     server: &Running,
     machine: &Machine,
     zone: &Zone,
     seconds: u32,
-) -> Result<(Cpu, f64, Load), Trouble> {
+) -> Result<One, Trouble> {
     let address: SocketAddr = server.address;
     let used =
         |from: Cpu, to: Cpu| Cpu { user: to.user - from.user, system: to.system - from.system };
     let whole = server.cpu();
     if matches!(work, Work::Changing { .. }) {
         let express = server.cpu_of(EXPRESS);
-        let changes = Changes::start(zone);
+        let changes = Changes::start(zone.changing.clone(), zone::changing);
         let load = work.load(machine, zone, address, seconds)?;
         drop(changes);
         let own = used(express, server.cpu_of(EXPRESS));
         let all = used(whole, server.cpu());
-        return Ok((own, all.user + all.system - own.user - own.system, load));
+        let aside = all.user + all.system - own.user - own.system;
+        return Ok(One { used: own, aside, added_p99_us: None, load });
     }
+    let Work::Half { changing, .. } = work else {
+        let load = work.load(machine, zone, address, seconds)?;
+        return Ok(One { used: used(whole, server.cpu()), aside: 0.0, added_p99_us: None, load });
+    };
+    let before = added(server)?;
+    let changes = changing.then(|| {
+        let port = server.origin.port();
+        Changes::start(server.services(), move |version| {
+            fleet::services(port, |service| fleet::in_turns(service, version))
+        })
+    });
     let load = work.load(machine, zone, address, seconds)?;
-    Ok((used(whole, server.cpu()), 0.0, load))
+    drop(changes);
+    let added_p99_us = added(server)?.p99_since(&before);
+    Ok(One { used: used(whole, server.cpu()), aside: 0.0, added_p99_us, load })
+}
+
+fn added(server: &Running) -> Result<Added, Trouble> {
+    let admin = server.admin.ok_or_else(|| std::io::ErrorKind::Unsupported.into());
+    admin.and_then(Added::read).doing(|| format!("read the metrics of {}", server.name))
 }
 
 /// The figures of each server over its rounds that aren't void, in the order of `peers`.
@@ -146,6 +183,7 @@ pub(crate) fn summarise(peers: &[&'static str], rounds: &[Round]) -> Vec<Summary
                 user: over(|round| round.user_us)?,
                 system: over(|round| round.system_us)?,
                 aside: over(|round| round.aside_us)?,
+                added_p99: spread(valid.iter().filter_map(|round| round.added_p99_us).collect()),
                 per_second: over(|round| round.load.operations as f64 / round.load.seconds)?,
                 rounds: valid.len(),
                 rss_first: valid.first()?.rss,
@@ -175,7 +213,17 @@ mod tests {
     fn round(peer: &'static str, user_us: f64, errors: u64) -> Round {
         let load = Load { operations: 1000, errors, seconds: 1.0, answer_bytes: None };
         let void = load.error_share() > VOID_ABOVE;
-        Round { peer, number: 0, user_us, system_us: 1.0, aside_us: 0.0, void, rss: 1, load }
+        Round {
+            peer,
+            number: 0,
+            user_us,
+            system_us: 1.0,
+            aside_us: 0.0,
+            added_p99_us: None,
+            void,
+            rss: 1,
+            load,
+        }
     }
 
     #[test]

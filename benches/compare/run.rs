@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::bounds::{BEST, Bounds, Measure};
+use crate::churn;
 use crate::helpers::{self, Helper, Helping};
 use crate::idle;
 use crate::machine::{Machine, raise_file_limit};
@@ -116,7 +117,8 @@ fn measure(cli: &Cli) -> Result<bool, Trouble> {
             .summaries
             .iter()
             .map(|one| one.peer)
-            .chain(outcome.idle.iter().map(|one| one.peer));
+            .chain(outcome.idle.iter().map(|one| one.peer))
+            .chain(outcome.churn.iter().map(|one| one.peer));
         !peers.iter().any(|peer| peer.name == PORTOLAN) || figures.any(|name| name == PORTOLAN)
     };
     Ok(run.verdicts.iter().all(|verdict| verdict.kept) && run.outcomes.iter().all(measured))
@@ -153,7 +155,9 @@ fn say_what_is_missing(machine: &Machine, tasks: &[&Task], peers: &[&Peer]) -> R
         }
         others += usize::from(!missing && !roles.is_empty());
     }
-    if others == 0 { Err(Trouble::NoPeers) } else { Ok(()) }
+    // Tasks that Portolan plays with itself alone need nobody.
+    let alone = tasks.iter().all(|task| task.peers == [PORTOLAN]);
+    if others == 0 && !alone { Err(Trouble::NoPeers) } else { Ok(()) }
 }
 
 fn play(
@@ -165,14 +169,16 @@ fn play(
     patience: Duration,
 ) -> Result<Outcome, Trouble> {
     let (_origin, origin) = match task.role {
-        Role::Tcp => Helping::origin("origin-tcp")?,
-        Role::Http | Role::Dns | Role::DnsViews => Helping::origin("origin-http")?,
+        Role::Tcp | Role::TcpBulk => Helping::origin("origin-tcp")?,
+        Role::Udp => Helping::origin("origin-udp")?,
+        Role::HttpRouted => Helping::origin("origin-http-everywhere")?,
+        Role::Http | Role::Https | Role::Dns | Role::DnsViews => Helping::origin("origin-http")?,
     };
     let mut outcome = Outcome { task: task.name, title: task.title, ..Outcome::default() };
     // Memory is looked at in fresh processes each time; CPU time in the same ones all along.
-    let (starts, rounds) = match task.work {
-        Work::Idle { .. } => (rounds.div_ceil(3), 0),
-        _ => (1, rounds),
+    let starts = match task.work {
+        Work::Idle { .. } => rounds.div_ceil(3),
+        _ => 1,
     };
     for _ in 0..starts {
         let mut servers = Vec::new();
@@ -183,19 +189,35 @@ fn play(
             }
         }
         let failed = if let Work::Idle { connections } = task.work {
-            let (idle, failed) = idle::measure(&servers, connections, patience);
+            let (idle, failed) = idle::measure(&servers, task.role, connections, patience);
             outcome.idle.extend(idle);
+            failed
+        } else if let Work::Churn { changes } = task.work {
+            let mut failed = Vec::new();
+            for server in &servers {
+                match churn::measure(server, changes) {
+                    Ok(churn) => outcome.churn.push(churn),
+                    Err(trouble) => failed.push((server.name, trouble)),
+                }
+            }
             failed
         } else {
             let beside = beside(task, &servers, origin, zone, machine)?;
-            let mut players: Vec<Player> = servers
-                .iter()
-                .map(|server| Player { name: server.name, work: task.work, server })
-                .collect();
             let itself = servers.iter().find(|server| server.name == PORTOLAN);
+            let saturated = match (task.work, itself) {
+                (Work::Half { .. }, Some(itself)) => saturated(task.work, itself, machine, zone)?,
+                _ => 0.0,
+            };
+            let player = |name, work: Work, server| Player {
+                name,
+                work: work.at_half_of(saturated),
+                server,
+            };
+            let mut players: Vec<Player> =
+                servers.iter().map(|server| player(server.name, task.work, server)).collect();
             if let (Some(own), Some(itself)) = (task.own(), itself) {
                 let server = beside.as_ref().unwrap_or(itself);
-                players.push(Player { name: own.name, work: own.work, server });
+                players.push(player(own.name, own.work, server));
             }
             let (played, failed) = rounds::play(&players, machine, zone, rounds, seconds);
             let names: Vec<&str> = players.iter().map(|player| player.name).collect();
@@ -206,6 +228,14 @@ fn play(
         outcome.failed.extend(failed.into_iter().map(|(name, why)| (name, why.to_string())));
     }
     Ok(outcome)
+}
+
+/// Operations a second of `server` when it is loaded as fast as it goes.
+fn saturated(work: Work, server: &Running, machine: &Machine, zone: &Zone) -> Result<f64, Trouble> {
+    const SECONDS: u32 = 2;
+    let load = work.load(machine, zone, server.address, SECONDS)?;
+    server.empty_logs();
+    Ok(load.operations as f64 / load.seconds)
 }
 
 /// Another Portolan for the task that this one is compared with, when the same cannot play both.

@@ -3,8 +3,11 @@
 // What a harness finds goes to the terminal: that is its job.
 #![allow(clippy::print_stdout)]
 
+mod added;
 mod bounds;
 mod changes;
+mod churn;
+mod fleet;
 mod helpers;
 mod idle;
 mod load;
@@ -17,6 +20,7 @@ mod report;
 mod rounds;
 mod run;
 mod tasks;
+mod tls;
 mod trouble;
 mod zone;
 

@@ -3,12 +3,14 @@
 //!
 //! CPU time of this thread, median over many changes at random services, the sizes in turns; then how
 //! long a change takes to the wire, p99 of many among 100,000 instances, and how long a restart takes
-//! with 10,000 of them on disk. Run by `make bench`;
+//! with 10,000 of them on disk. Run by `make bench`; `--marathon` alone measures what it costs to
+//! read a large Marathon again and again;
 //! `--check` holds it against the bounds below, `--smoke` does so at two sizes and twice the
 //! bounds. Parsing and disk are not part of it.
 
 #![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
 
+mod marathon;
 mod matching;
 mod restart;
 mod wire;
@@ -60,6 +62,12 @@ fn main() -> ExitCode {
     let (wire_only, restart_only) = (asked("--wire"), asked("--restart"));
     if restart_only {
         return if restarts(21).is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if asked(marathon::SERVE) {
+        return if marathon::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if asked("--marathon") {
+        return resyncs(5, check);
     }
     if asked("--routes") {
         let matched = matching::measure();
@@ -119,6 +127,18 @@ fn to_the_wire(smoke: bool, changes: usize) -> Option<f64> {
         wire.at(100),
     ));
     Some(wire.at(99))
+}
+
+/// Reads a large Marathon in so many rounds, and prints; it costs minutes, and is run by itself.
+fn resyncs(rounds: usize, check: bool) -> ExitCode {
+    match marathon::measure(rounds) {
+        Ok(measured) if marathon::holds(&measured, 1.0) || !check => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("a large Marathon: {error}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Restarts so many times, and prints; returns the milliseconds of one with few tags, the median.
@@ -345,8 +365,10 @@ fn dns_settings() -> dns::Settings {
 /// One listener with a route to every service.
 fn proxy_settings(size: usize) -> proxy::Settings {
     let http: HttpListenerConfig = toml::from_str("bind = [\"127.0.0.1:0\"]").expect("a listener");
-    let listeners =
-        BTreeMap::from([("web".to_owned(), ListenerConfig { http: Some(http), tcp: None })]);
+    let listeners = BTreeMap::from([(
+        "web".to_owned(),
+        ListenerConfig { http: Some(http), ..ListenerConfig::default() },
+    )]);
     let route = |number| {
         let text =
             format!("listener = \"web\"\nhost = \"{0}.test\"\nservice = \"{0}\"", name(number));

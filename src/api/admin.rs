@@ -17,6 +17,7 @@ use super::collect::states;
 use super::explain::{Explain, explain};
 use super::operate::{self, Operate};
 use super::push::{Push, push};
+use super::upgrade::{UpgradeWish, upgrade};
 use super::why::{Reasons, UrlReasons, why};
 use crate::catalog::publish::Current;
 use crate::catalog::{Instance, Service, Snapshot};
@@ -34,6 +35,9 @@ pub struct Report {
     pub changed: Vec<String>,
 }
 
+/// Tells what is refused of the service of this name.
+pub type Problems = Arc<dyn Fn(&str) -> Vec<Arc<str>> + Send + Sync>;
+
 /// Everything that the admin face shows.
 #[derive(Clone)]
 pub struct Admin {
@@ -47,6 +51,8 @@ pub struct Admin {
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Why services answer as they do.
     pub why: Reasons,
+    /// What is refused of a service beside what the catalog knows.
+    pub problems: Problems,
     /// Why requests go where they go.
     pub why_url: UrlReasons,
     /// Takes pushed results of checks.
@@ -57,6 +63,8 @@ pub struct Admin {
     pub operate: Operate,
     /// Where reloads are asked for.
     pub reloads: mpsc::Sender<Reload>,
+    /// Where upgrades are asked for.
+    pub upgrades: mpsc::Sender<UpgradeWish>,
     /// The token for changes, and for reading off loopback.
     pub token: Option<Arc<str>>,
 }
@@ -69,7 +77,7 @@ impl std::fmt::Debug for Admin {
 
 /// By which door a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
+pub(super) enum Door {
     /// The unix socket: its mode decides who may.
     Socket,
     /// TCP on loopback.
@@ -109,6 +117,7 @@ impl Admin {
             .route("/v1/weight", post(operate::weight))
             .route("/v1/ready", post(operate::ready))
             .route("/v1/reload", post(reload))
+            .route("/v1/upgrade", post(move |admin, who, body| upgrade(door, admin, who, body)))
             .fallback(unknown)
             .layer(from_fn_with_state((door, token), guard))
             .with_state(Arc::new(self))
@@ -154,8 +163,15 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         .load()
         .registries
         .iter()
-        .filter(|registry| !registry.heard)
-        .map(|registry| format!("registry {} was not heard yet\n", registry.name))
+        .filter(|registry| !registry.heard || registry.silent)
+        .map(|registry| {
+            let why = if registry.heard {
+                "is silent for longer than max_stale"
+            } else {
+                "was not heard yet"
+            };
+            format!("registry {} {why}\n", registry.name)
+        })
         .collect();
     let body = if waiting.is_empty() { "not serving\n".to_owned() } else { waiting.concat() };
     (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
@@ -187,7 +203,7 @@ async fn services(State(admin): State<Arc<Admin>>) -> Json<Value> {
     let snapshot = admin.snapshot.load();
     let mut services: Vec<_> = snapshot.services.values().collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
-    let services: Vec<Value> = services.iter().map(|service| summary(service)).collect();
+    let services: Vec<Value> = services.iter().map(|service| summary(&admin, service)).collect();
     Json(json!({ "generation": snapshot.generation, "services": services }))
 }
 
@@ -197,7 +213,7 @@ async fn service(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> R
         let message = format!("no registry tells of a service {name:?}\n");
         return (StatusCode::NOT_FOUND, message).into_response();
     };
-    let mut told = summary(service);
+    let mut told = summary(&admin, service);
     if let Some(told) = told.as_object_mut() {
         let eligible = |instance: &Arc<Instance>| {
             service.eligible.iter().any(|other| Arc::ptr_eq(other, instance))
@@ -221,13 +237,20 @@ async fn service(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> R
     Json(told).into_response()
 }
 
-fn summary(service: &Service) -> Value {
+fn summary(admin: &Admin, service: &Service) -> Value {
+    // What its registries refuse, and what its labels ask for and can't have.
+    let mut problems = service.problems.to_vec();
+    for why in (admin.problems)(&service.name) {
+        if !problems.contains(&why) {
+            problems.push(why);
+        }
+    }
     json!({
         "name": service.name,
         "tags": service.tags,
         "states": states(service),
         "eligible": service.eligible.len(),
-        "problems": service.problems,
+        "problems": problems,
     })
 }
 
@@ -240,7 +263,7 @@ async fn reload(State(admin): State<Arc<Admin>>, who: operate::Who) -> Response 
         Ok(Err(problems)) => format!("refused: {}", problems.join("; ")),
         Err(_) => "the process is ending".to_owned(),
     };
-    admin.operate.audit.note(operate::reloaded(&who, result)).await;
+    admin.operate.audit.note(operate::noted(&who, "reload", result)).await;
     match (asked, told) {
         (true, Ok(Ok(report))) => Json(report).into_response(),
         (true, Ok(Err(problems))) => {
@@ -256,7 +279,8 @@ async fn unknown() -> Response {
                    /v1/services/NAME, /v1/why?service=NAME, /v1/why?url=URL, \
                    /v1/dns/explain?name=NAME, \
                    PUT /v1/health/SERVICE/ID, GET /v1/operations, DELETE /v1/operations/NUMBER, \
-                   POST /v1/drain, /v1/maintenance, /v1/weight, /v1/ready and /v1/reload\n";
+                   POST /v1/drain, /v1/maintenance, /v1/weight, /v1/ready, /v1/reload \
+                   and /v1/upgrade\n";
     (StatusCode::NOT_FOUND, message).into_response()
 }
 

@@ -18,7 +18,7 @@ use crate::catalog::history::Identity;
 use crate::catalog::operations::MAINTENANCE;
 use crate::catalog::{Health, Instance, Presence, Service, Snapshot};
 use crate::lifecycle::{Phase, Phases};
-use crate::proxy::cut::Cutter;
+use crate::proxy::cut::{Cutter, Reason};
 use crate::proxy::departed::{Departed, Severed};
 
 /// How often to look while anybody is on its way.
@@ -189,6 +189,18 @@ impl Clock {
 fn note(severed: &Severed) {
     let Severed { service, endpoint, reason, counts: [requests, tunnels, connections], after } =
         severed;
+    if *reason == Reason::Unhealthy {
+        tracing::warn!(
+            service = &**service,
+            instance = &*endpoint.instance.id,
+            endpoint = %endpoint.address,
+            reason = reason.word(),
+            tunnels,
+            connections,
+            "connections to an instance that turned unhealthy were closed"
+        );
+        return;
+    }
     tracing::warn!(
         service = &**service,
         instance = &*endpoint.instance.id,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::catalog::store::StoreError;
 use crate::net::listen::ListenError;
+use crate::net::tls::TlsError;
 use crate::proxy::log::OpenError;
 use crate::proxy::sticky::store::KeyError;
 
@@ -22,6 +23,9 @@ pub enum StartError {
     /// The key of sticky cookies cannot be had.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A listener cannot speak TLS as it is to.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A file that the configuration names cannot be read.
     #[error("cannot read {setting} {path}: {source}", path = path.display())]
     File {
@@ -41,6 +45,18 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// HAProxy's stats socket cannot be made.
+    #[error("cannot make the stats socket {path}: {source}; set [haproxy] socket to a path whose \
+             directory this user may write", path = path.display())]
+    StatsSocket {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The process that this one was to replace did not hand over.
+    #[error("the process before this one did not hand over: {0}")]
+    Predecessor(String),
     /// A thread or a metric could not be made.
     #[error("cannot start: {0}")]
     System(String),

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::meters::Meters;
+use super::upgrade::{from_then_on, until_then};
 use super::{Tables, current};
 use crate::api::{self, PushRefusal};
 use crate::catalog::observed::Sightings;
@@ -26,7 +27,8 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Starts checks and outlier detection; what was found out before stands in `stored`.
+    /// Starts outlier detection, and checks while they are among our `duties`; what was found out
+    /// before stands in `stored`.
     pub(super) fn start(
         config: &Config,
         prepared: &Prepared,
@@ -34,14 +36,14 @@ impl Health {
         published: &watch::Receiver<Arc<Snapshot>>,
         stored: &Verdicts,
         meters: &Meters,
-        phases: &Phases,
+        duties: &Phases,
     ) -> Self {
         let checks = Checks::start(
             Arc::clone(&prepared.health),
-            published.clone(),
+            from_then_on(published, duties),
             &verdicts::checks_of(stored),
             &meters.health,
-            phases,
+            duties,
         );
         let (outliers, looked_at) = watch::channel(Arc::new(outliers(config)));
         let ejections = outlier_task::start(
@@ -62,8 +64,9 @@ impl Health {
         config: &Config,
         published: &watch::Receiver<Arc<Snapshot>>,
         meters: &Meters,
+        duties: &Phases,
     ) -> Events {
-        let wanted = self.strategies.subscribe();
+        let wanted = until_then(self.strategies.subscribe(), duties.clone());
         let base_dir = config.base_dir.clone();
         let data_dir = config.node.data_dir.as_ref().map(|dir| base_dir.join(dir));
         recreate::start(wanted, published.clone(), base_dir, data_dir, meters.events.clone())
@@ -77,6 +80,19 @@ impl Health {
     /// What all of it says of instances, now and whenever that changes.
     pub(super) fn verdicts(&self) -> watch::Receiver<Verdicts> {
         self.verdicts.clone()
+    }
+
+    /// Lets instances that the new `checks` have not asked yet stand as they do; returns once that is
+    /// among the verdicts. To be called before the catalog learns of them.
+    pub(super) async fn trust(&self, checks: &health::Settings) {
+        let trusted = self.checks.trust(checks);
+        let known = |told: &Verdicts, name: &Arc<str>| {
+            let told = told.get(name).map(|service| &service.instances);
+            told.is_some_and(|all| all.values().any(|verdict| verdict.check.is_some()))
+        };
+        let mut verdicts = self.verdicts.clone();
+        // An error: the process ends.
+        let _ = verdicts.wait_for(|told| trusted.iter().all(|name| known(told, name))).await;
     }
 
     /// Goes by `config`, with these `checks`, from now on.

@@ -83,8 +83,8 @@ impl Interests {
     }
 }
 
-/// What zones, listeners and routes want of each registry. Zones want all of theirs, and so does the
-/// metadata API.
+/// What zones, listeners and routes want of each registry. Zones want all of theirs, and so do the
+/// metadata API, listeners whose ports services ask for, and whoever obeys labels.
 fn fixed(config: &Config) -> BTreeMap<String, Interest> {
     let listeners = config.listeners.values().filter_map(ListenerConfig::service);
     let routes = config
@@ -109,8 +109,10 @@ fn fixed(config: &Config) -> BTreeMap<String, Interest> {
         let shown = |registries: &Option<Vec<String>>| {
             registries.as_ref().is_none_or(|wanted| wanted.contains(registry))
         };
+        let opens = config.listeners.values().any(ListenerConfig::opens_ports)
+            || config.labels.marathon_lb.is_some();
         let told = config.metadata.iter().any(|metadata| shown(&metadata.registries));
-        if told || zones.iter().any(|zone| shown(&zone.registries)) {
+        if opens || told || zones.iter().any(|zone| shown(&zone.registries)) {
             interest.add(&Interest::everything());
         }
         interest

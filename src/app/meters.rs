@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use prometheus::IntCounter;
+
 use crate::catalog::store::writer;
 use crate::health::OutlierMetrics;
 use crate::health::deliver::EventMetrics;
@@ -24,6 +26,8 @@ pub(super) struct Meters {
     pub(super) registry: registry::Metrics,
     pub(super) render: render::Metrics,
     pub(super) store: writer::Metrics,
+    pub(super) tls: crate::net::tls::Metrics,
+    pub(super) upgrades_refused: IntCounter,
 }
 
 impl Meters {
@@ -34,6 +38,11 @@ impl Meters {
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build))?;
+        let upgrades_refused = IntCounter::new(
+            "portolan_process_upgrades_refused_total",
+            "Upgrades that did not come about, so that this process went on.",
+        )?;
+        registry.register(Box::new(upgrades_refused.clone()))?;
         Ok(Self {
             logs: Arc::new(Sinks::new(proxy::log::Metrics::register(registry)?)),
             departures: super::departures::Metrics::register(registry)?,
@@ -48,6 +57,8 @@ impl Meters {
             registry: registry::Metrics::register(registry)?,
             render: render::Metrics::register(registry)?,
             store: writer::Metrics::register(registry)?,
+            tls: crate::net::tls::Metrics::register(registry)?,
+            upgrades_refused,
         })
     }
 }

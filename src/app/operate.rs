@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::operated::{View, found};
@@ -32,6 +32,15 @@ pub(super) struct Desk {
     pub(super) metrics: Metrics,
     /// Since when the instances are gone that operations are about, by number.
     pub(super) gone: HashMap<u64, Instant>,
+    /// Held by others while orders must wait.
+    pub(super) orders: Arc<Mutex<()>>,
+}
+
+/// What is to be done next.
+enum Next {
+    Answer(Asked),
+    Pass,
+    Forget,
 }
 
 impl Desk {
@@ -48,13 +57,20 @@ impl Desk {
                 }
             };
             let empty = self.operations.borrow().is_empty();
-            tokio::select! {
+            let next = tokio::select! {
                 asked = wishes.recv() => match asked {
-                    Some(asked) => self.answer(asked).await,
+                    Some(asked) => Next::Answer(asked),
                     None => return,
                 },
-                () = due => self.pass().await,
-                () = sleep(LOOK), if !empty => self.forget().await,
+                () = due => Next::Pass,
+                () = sleep(LOOK), if !empty => Next::Forget,
+            };
+            let orders = Arc::clone(&self.orders);
+            let _carried_out = orders.lock().await;
+            match next {
+                Next::Answer(asked) => self.answer(asked).await,
+                Next::Pass => self.pass().await,
+                Next::Forget => self.forget().await,
             }
         }
     }

@@ -38,6 +38,8 @@ pub(super) struct Operating {
     base_dir: PathBuf,
     operations: watch::Sender<Arc<Operations>>,
     view: View,
+    /// Held while orders are carried out, or must wait.
+    orders: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for Operating {
@@ -47,16 +49,21 @@ impl std::fmt::Debug for Operating {
 }
 
 impl Operating {
-    /// Reads what was said before; nobody is answered yet. Blocks on reading it.
+    /// Reads what was said before, unless another process has `given` it; nobody is answered yet.
+    /// Blocks on reading it.
     pub(super) fn start(
         config: &Config,
         data_dir: Option<&PathBuf>,
+        given: Option<Operations>,
         tables: &Arc<ArcSwap<Tables>>,
         sight: &Sight,
         meters: &Meters,
     ) -> Self {
         let store = data_dir.map(|dir| OperationsStore::new(dir));
-        let (operations, refused) = store.as_ref().map(OperationsStore::load).unwrap_or_default();
+        let (operations, refused) = match given {
+            Some(given) => (given, Vec::new()),
+            None => store.as_ref().map(OperationsStore::load).unwrap_or_default(),
+        };
         for refused in refused {
             tracing::warn!(file = refused, "what operators said is not used");
         }
@@ -80,14 +87,17 @@ impl Operating {
             data_dir: data_dir.cloned(),
             base_dir: config.base_dir.clone(),
             operations: sender,
+            orders: Arc::default(),
         }
     }
 
-    /// Starts to answer operators, and the clock of those who leave.
+    /// Starts to answer operators, as long as that is among our `duties`, and the clock of those who
+    /// leave.
     pub(super) fn serve(
         &self,
         published: &watch::Receiver<Arc<Snapshot>>,
         phases: &Phases,
+        duties: &Phases,
         meters: &Meters,
     ) -> Operate {
         let (wishes, receiver) = mpsc::channel(WISHES);
@@ -100,9 +110,10 @@ impl Operating {
             view: self.view.clone(),
             metrics: meters.operate.clone(),
             gone: HashMap::new(),
+            orders: Arc::clone(&self.orders),
         };
         desk.metrics.in_force(&self.operations.borrow());
-        let mut ended = phases.clone();
+        let mut ended = duties.clone();
         tokio::spawn(async move {
             tokio::select! { () = desk.run(receiver) => {}, () = ended.reached(Phase::Stopped) => {} }
         });
@@ -118,6 +129,18 @@ impl Operating {
         tokio::spawn(clock.run(published.clone(), phases.clone()));
         let view = self.view.clone();
         Operate { wishes, overview: Arc::new(move || view.overview()), audit: self.audit.clone() }
+    }
+
+    /// Lets orders wait for as long as this is held.
+    pub(super) async fn hold(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.orders).lock_owned().await
+    }
+
+    /// Tells nobody any more that somebody has left: another process does.
+    pub(super) fn quiet(&self) {
+        self.config.send_modify(|config| {
+            *config = Arc::new(OperationsConfig { webhook: None, ..(**config).clone() });
+        });
     }
 
     /// Goes by `config` from now on.

@@ -29,7 +29,7 @@ pub struct Tables {
     pub dns: Arc<ZoneTable>,
     /// Listeners, routes, upstreams.
     pub proxy: Arc<ProxyTable>,
-    /// Whether every required registry was heard, now or on disk.
+    /// Whether every required registry was heard, now or on disk, and is not drained for its silence.
     pub required_heard: bool,
 }
 
@@ -53,6 +53,9 @@ pub(super) struct Compile {
 impl Compile {
     pub(super) fn new(prepared: &Prepared, registries: &BTreeMap<String, Registry>) -> Self {
         let required = registries.values().filter(|registry| registry.required);
+        for service in prepared.proxy.unverified() {
+            tracing::warn!(service, "endpoints of this service need not show who they are");
+        }
         Self {
             dns: Arc::clone(&prepared.dns),
             proxy: Arc::clone(&prepared.proxy),
@@ -128,14 +131,14 @@ impl Publisher {
         let before = self.tables.load_full();
         let since = previous.map(|previous| (&*before.dns, &**previous));
         let proxy_since = Some((&*before.proxy, &*before.snapshot));
-        let heard = |name: &Arc<str>| snapshot.heard(name);
+        let counts = |name: &Arc<str>| snapshot.counts(name);
         let tables = Tables {
             dns: Arc::new(ZoneTable::compile(&compile.dns, since, snapshot)),
             proxy: Arc::new(ProxyTable::compile(&compile.proxy, proxy_since, snapshot)),
-            required_heard: compile.required.iter().all(heard),
+            required_heard: compile.required.iter().all(counts),
             snapshot: Arc::clone(snapshot),
         };
-        let ready = tables.required_heard && self.phases.now() == Phase::Serving;
+        let ready = tables.required_heard && self.phases.now().serves();
         // First, so that a process that is stopped as soon as anybody has seen this state saves it.
         self.to_save.send_replace(state(publication));
         let tables = Arc::new(tables);

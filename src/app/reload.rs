@@ -1,7 +1,7 @@
 //! Reload: prepared as a whole, then applied as a whole, or refused and nothing has changed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -25,6 +25,11 @@ use crate::render::{Renderer, Resource};
 pub(super) async fn answer(running: Arc<Mutex<Running>>, mut wishes: mpsc::Receiver<Reload>) {
     while let Some(wish) = wishes.recv().await {
         let mut running = running.lock().await;
+        if let Some(pid) = running.replaced_by {
+            let _ = wish.send(Err(vec![format!("process {pid} has taken over; ask that one")]));
+            continue;
+        }
+        running.notifier.reloading();
         let result = match running.file.clone() {
             None => Err(vec!["there is no configuration file to read again".to_owned()]),
             Some(file) => match read(&file).await {
@@ -35,6 +40,10 @@ pub(super) async fn answer(running: Arc<Mutex<Running>>, mut wishes: mpsc::Recei
                 }
             },
         };
+        running.notifier.ready(match &result {
+            Ok(_) => "Serving",
+            Err(_) => "Serving; the last reload was refused",
+        });
         // Whoever asked may be gone; the reload stands all the same.
         let _ = wish.send(result);
     }
@@ -92,6 +101,9 @@ impl Running {
         logs.map_err(|error| vec![error.to_string()])?;
         self.sticky.follow(&config, &prepared).map_err(|error| vec![error.to_string()])?;
 
+        let secured = self.certificates.follow(&prepared.tls);
+        prepared.proxy.secure(secured.map_err(|error| vec![error.to_string()])?);
+
         let mut changed = differences(&self.config, &config);
         let templates = checksums(&prepared.resources);
         changed.extend(rewritten(&self.templates, &templates));
@@ -104,6 +116,7 @@ impl Running {
         let mut feeds: Vec<Feed> = registries.values().map(feed).collect();
         feeds.extend(self.feeds.iter().cloned());
         let settings = Arc::clone(&prepared.dns);
+        self.health.trust(&prepared.health).await;
         let plan = Plan {
             feeds,
             settings: Arc::clone(&prepared.services),
@@ -115,13 +128,15 @@ impl Running {
         if self.plans.send(plan).await.is_err() {
             return Err(vec!["the process is ending".to_owned()]);
         }
-        self.health.follow(&config, prepared.health);
         self.operating.follow(&config);
         // Listeners open and close only when the tables know of them. A generation that was on its
         // way when the plan was sent still comes from the plan before.
         let compiled = |_: &_| Arc::ptr_eq(self.tables.load().dns.settings(), &settings);
         let published = self.published.wait_for(compiled).await;
         let generation = published.map_or(0, |snapshot| snapshot.generation);
+        // Nor are verdicts given up before nobody wants them: by the plan before, instances without
+        // one have not passed their checks.
+        self.health.follow(&config, prepared.health);
         self.sockets.follow(&config);
         self.sockets.commit(bound, &self.workers);
         self.workers.follow(&config);
@@ -223,7 +238,9 @@ fn needs_a_restart(before: &Config, now: &Config) -> Vec<String> {
     let mut fixed = Vec::new();
     for (setting, same) in [
         ("[node]", before.node == now.node),
+        ("[process]", before.process == now.process),
         ("[admin]", before.admin == now.admin),
+        ("[haproxy] socket", stats_socket(before) == stats_socket(now)),
         ("[dns] express_workers", same_dns(before, now, |dns| dns.express_workers)),
         ("[dns] express_queue", same_dns(before, now, |dns| dns.express_queue)),
         (
@@ -233,11 +250,17 @@ fn needs_a_restart(before: &Config, now: &Config) -> Vec<String> {
     ] {
         if !same {
             fixed.push(format!(
-                "{setting} can't change while the process runs: undo the change, or restart"
+                "{setting} can't change while the process runs: undo the change, restart, or `portolan upgrade`"
             ));
         }
     }
     fixed
+}
+
+/// Path and mode of the stats socket.
+fn stats_socket(config: &Config) -> Option<(&PathBuf, &str)> {
+    let haproxy = config.haproxy.as_ref()?;
+    Some((haproxy.socket.as_ref()?, &haproxy.socket_mode))
 }
 
 /// What the templates say, by name.
@@ -269,12 +292,16 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     let mut changed = Vec::new();
     by_name("registry", &before.registries, &now.registries, &mut changed);
     by_name("service", &before.services, &now.services, &mut changed);
+    by_name("certificate", &before.certificates, &now.certificates, &mut changed);
     by_name("listener", &before.listeners, &now.listeners, &mut changed);
     by_name("route", &before.routes, &now.routes, &mut changed);
     by_name("template", &before.templates, &now.templates, &mut changed);
     by_name("group", &before.groups, &now.groups, &mut changed);
     if before.dns != now.dns {
         changed.push("dns".to_owned());
+    }
+    if before.labels != now.labels {
+        changed.push("labels".to_owned());
     }
     if before.health != now.health {
         changed.push("health".to_owned());
@@ -293,6 +320,9 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
     }
     if before.metadata != now.metadata {
         changed.push("metadata".to_owned());
+    }
+    if before.haproxy != now.haproxy {
+        changed.push("haproxy".to_owned());
     }
     if before.limits != now.limits {
         changed.push("limits".to_owned());

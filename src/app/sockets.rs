@@ -1,6 +1,11 @@
 //! Listening sockets, made to be what the configuration says: bound before anything changes,
 //! handed to the workers only when all of them could be had.
 
+mod handed;
+mod haproxy;
+pub(super) mod ports;
+mod wanted;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -8,17 +13,18 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::haproxy::HaproxyFace;
 use super::metadata::MetadataFace;
-use super::workers::{DnsSocket, Workers, express_workers};
+use super::workers::{DnsSocket, Workers, data_workers, express_workers};
 use crate::config::Config;
 use crate::net::adopt::Adopted;
 use crate::net::listen::{self, ListenError};
+use crate::proxy::route::ServiceRef;
 use crate::proxy::serve::{Kind, Share};
+use wanted::{beside_udp, wanted};
 
 /// The setting that asks for sockets of DNS.
 const DNS: &str = "[dns] listen";
-/// How often another port is tried when port 0 is configured for UDP and TCP together.
-const PORT_TRIES: usize = 16;
 
 /// Which socket: the listener's name, what it carries, and the address as configured.
 type Key = (String, Carries, SocketAddr);
@@ -26,13 +32,22 @@ type Key = (String, Carries, SocketAddr);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Carries {
     Http,
+    /// HTTP over TLS.
+    Https,
     Tcp,
+    /// TLS that is passed on.
+    Tls,
+    Udp,
     DnsUdp,
     DnsTcp,
     /// The HTTP API of Mesos-DNS.
     Mesos,
     /// The metadata API.
     Metadata,
+    /// HAProxy's face over HTTP,
+    Haproxy,
+    /// and its stats socket by TCP.
+    HaproxyLines,
 }
 
 /// Gives the HTTP API of Mesos-DNS for a zone.
@@ -44,6 +59,8 @@ pub(super) struct Sockets {
     open: BTreeMap<Key, Open>,
     faces: Option<Faces>,
     metadata: Option<MetadataFace>,
+    haproxy: Option<HaproxyFace>,
+    ports: ports::Ports,
 }
 
 #[derive(Debug)]
@@ -54,6 +71,18 @@ struct Open {
     close: watch::Sender<bool>,
     /// Our own hold on a TCP socket, by which a reload gives it to another listener.
     held: Option<TcpListener>,
+    /// The same on the sockets of UDP.
+    group: Vec<UdpSocket>,
+    /// Of a port that a service asked for: who did.
+    asker: Option<Asker>,
+}
+
+/// Who asked for a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asker {
+    service: Arc<str>,
+    /// Who gets its connections; none: its listener, which labels ask for, says so.
+    target: Option<ServiceRef>,
 }
 
 /// Sockets that are bound and not served yet.
@@ -83,10 +112,13 @@ impl Socket {
         }
     }
 
-    fn hold(&self) -> io::Result<Option<TcpListener>> {
+    fn hold(&self) -> io::Result<(Option<TcpListener>, Vec<UdpSocket>)> {
         match self {
-            Self::Tcp(listener) => listener.try_clone().map(Some),
-            Self::Udp(_) => Ok(None),
+            Self::Tcp(listener) => Ok((Some(listener.try_clone()?), Vec::new())),
+            Self::Udp(group) => {
+                let group: io::Result<_> = group.iter().map(UdpSocket::try_clone).collect();
+                Ok((None, group?))
+            }
         }
     }
 }
@@ -115,13 +147,22 @@ impl Sockets {
             }
             let (name, carries, address) = key;
             let socket = match carries {
-                Carries::Http | Carries::Tcp => {
-                    let kind = if *carries == Carries::Http { "http" } else { "tcp" };
+                Carries::Http | Carries::Https | Carries::Tcp | Carries::Tls => {
+                    let kind = match carries {
+                        Carries::Http => "http",
+                        Carries::Https => "https",
+                        Carries::Tls => "tls",
+                        _ => "tcp",
+                    };
                     let setting = format!("[listener.{name}.{kind}] bind");
                     match self.passed_on(*address, &wanted) {
                         Some(listener) => Socket::Tcp(listener),
                         None => Socket::Tcp(listen::tcp(*address, &setting, adopted)?),
                     }
+                }
+                Carries::Udp => {
+                    let setting = format!("[listener.{name}.udp] bind");
+                    Socket::Udp(vec![listen::udp(*address, &setting, adopted)?])
                 }
                 Carries::DnsUdp => Socket::Udp(vec![listen::udp(*address, DNS, adopted)?]),
                 Carries::DnsTcp => Socket::Tcp(beside_udp(*address, &mut fresh, adopted)?),
@@ -129,6 +170,10 @@ impl Sockets {
                     Some(listener) => Socket::Tcp(listener),
                     None => Socket::Tcp(listen::tcp(*address, "[metadata] listen", adopted)?),
                 },
+                Carries::Haproxy => Socket::Tcp(listen::tcp(*address, haproxy::LISTEN, adopted)?),
+                Carries::HaproxyLines => {
+                    Socket::Tcp(listen::tcp(*address, haproxy::LINES, adopted)?)
+                }
                 Carries::Mesos => {
                     let setting = format!("[dns.zone.{name:?}] http_listen");
                     Socket::Tcp(listen::tcp(*address, &setting, adopted)?)
@@ -138,11 +183,13 @@ impl Sockets {
         }
         let express_workers = express_workers(config);
         // Only now: a port that the kernel chose may have been given up for another one.
-        for (_, socket) in &mut fresh {
+        for ((_, carries, _), socket) in &mut fresh {
             if let Socket::Udp(group) = socket
                 && let Some(first) = group.pop()
             {
-                *group = listen::group(first, express_workers, adopted);
+                let dns = *carries == Carries::DnsUdp;
+                let size = if dns { express_workers } else { data_workers(config) };
+                *group = listen::group(first, size, adopted);
             }
         }
         Ok(Bound { wanted, fresh, express_workers })
@@ -174,6 +221,9 @@ impl Sockets {
         if let (Some(face), Some(config)) = (&mut self.metadata, &config.metadata) {
             face.follow(config);
         }
+        if let Some(face) = &mut self.haproxy {
+            face.follow(config);
+        }
     }
 
     /// Lets go of our own hold on the sockets, before the workers let go of theirs in a drain.
@@ -186,7 +236,12 @@ impl Sockets {
     /// Serves what was bound and closes what is not wanted any more.
     pub(super) fn commit(&mut self, bound: Bound, workers: &Workers) {
         self.open.retain(|key, open| {
-            let keep = bound.wanted.contains(key);
+            // A port that a service asked for gives way to what the configuration names.
+            let passed_on = || bound.wanted.iter().any(|wanted| wanted.2 == key.2);
+            let keep = match open.asker {
+                Some(_) => !passed_on(),
+                None => bound.wanted.contains(key),
+            };
             if !keep {
                 open.close.send_replace(true);
             }
@@ -207,15 +262,23 @@ impl Sockets {
                             face.serve(listener, closed)?;
                         }
                     }
-                    (_, socket) => serve(&key, socket, bound.express_workers, &closed, workers)?,
+                    (
+                        carries @ (Carries::Haproxy | Carries::HaproxyLines),
+                        Socket::Tcp(listener),
+                    ) => {
+                        self.serve_haproxy(carries, listener, closed)?;
+                    }
+                    (_, socket) => {
+                        serve(&key, socket, bound.express_workers, &closed, None, workers)?;
+                    }
                 }
                 Ok((address, held))
             });
             match served {
-                Ok((bound, held)) => {
+                Ok((bound, (held, group))) => {
                     let (name, carries, _) = &key;
                     tracing::info!(listener = name, ?carries, address = %bound, "listening");
-                    self.open.insert(key, Open { bound, close, held });
+                    self.open.insert(key, Open { bound, close, held, group, asker: None });
                 }
                 Err(error) => {
                     tracing::error!(listener = key.0, address = %key.2, %error, "cannot serve");
@@ -231,50 +294,6 @@ impl Sockets {
             .iter()
             .filter(|((known, carries, _), _)| known == name && *carries != Carries::DnsTcp);
         own.map(|(_, open)| open.bound).collect()
-    }
-}
-
-fn wanted(config: &Config) -> Vec<Key> {
-    let mut wanted = Vec::new();
-    for (name, listener) in &config.listeners {
-        let carries = if listener.http.is_some() { Carries::Http } else { Carries::Tcp };
-        wanted.extend(listener.bind().iter().map(|bind| (name.clone(), carries, *bind)));
-    }
-    for (name, zone) in config.dns.iter().flat_map(|dns| &dns.zone) {
-        wanted.extend(zone.http_listen.map(|listen| (name.clone(), Carries::Mesos, listen)));
-    }
-    for address in config.metadata.iter().flat_map(|metadata| &metadata.listen.0) {
-        wanted.push(("metadata".to_owned(), Carries::Metadata, *address));
-    }
-    for address in config.dns.iter().flat_map(|dns| &dns.listen) {
-        // UDP first: with port 0 TCP then takes the port that UDP was given.
-        wanted.push(("dns".to_owned(), Carries::DnsUdp, *address));
-        wanted.push(("dns".to_owned(), Carries::DnsTcp, *address));
-    }
-    wanted
-}
-
-/// TCP on the port of the UDP socket that was bound for the same address just before. With port 0
-/// the kernel chose that one, and somebody may hold it by TCP: then both take another.
-fn beside_udp(
-    address: SocketAddr,
-    fresh: &mut [(Key, Socket)],
-    adopted: &mut Adopted,
-) -> Result<TcpListener, ListenError> {
-    let mut passed_over = Vec::new();
-    loop {
-        let udp = fresh.last_mut().map(|(_, socket)| socket);
-        let Some(udp) = udp.filter(|_| address.port() == 0) else {
-            return listen::tcp(address, DNS, adopted);
-        };
-        let chosen = udp.local_addr().unwrap_or(address);
-        let bound = listen::tcp(chosen, DNS, adopted);
-        if !matches!(bound, Err(ListenError::InUse { .. })) || passed_over.len() == PORT_TRIES {
-            return bound;
-        }
-        // Kept until one fits: the kernel gives another one that way.
-        let next = Socket::Udp(vec![listen::udp(address, DNS, adopted)?]);
-        passed_over.push(std::mem::replace(udp, next));
     }
 }
 
@@ -299,6 +318,7 @@ fn serve(
     socket: Socket,
     express_workers: usize,
     closed: &watch::Receiver<bool>,
+    asker: Option<&Asker>,
     workers: &Workers,
 ) -> io::Result<()> {
     let share = |kind, listener: &TcpListener| {
@@ -308,13 +328,20 @@ fn serve(
                 kind,
                 socket: listener.try_clone()?,
                 closed: closed.clone(),
+                target: asker.and_then(|asker| asker.target.clone()),
+                counted: asker
+                    .filter(|asker| asker.target.is_none())
+                    .map(|_| ports::COUNTED.into()),
             })
         })
     };
     match (carries, socket) {
         (Carries::Http, Socket::Tcp(listener)) => share(Kind::Http, &listener),
+        (Carries::Https, Socket::Tcp(listener)) => share(Kind::Https, &listener),
         (Carries::Tcp, Socket::Tcp(listener)) => share(Kind::Tcp, &listener),
+        (Carries::Tls, Socket::Tcp(listener)) => share(Kind::Tls, &listener),
         (_, Socket::Tcp(listener)) => workers.dns(DnsSocket::Tcp(listener, closed.clone())),
+        (Carries::Udp, Socket::Udp(group)) => workers.share_udp(name, group, closed),
         (_, Socket::Udp(group)) => {
             workers.dns(DnsSocket::Udp(group, express_workers, closed.clone()))
         }

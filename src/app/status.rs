@@ -10,8 +10,10 @@ use serde_json::{Value, json, value};
 
 use tokio::sync::watch;
 
+use super::labels;
 use super::publish::Tables;
 use super::sight::Sight;
+use super::sockets::ports::Refusals;
 use crate::api;
 use crate::api::operate::told;
 use crate::catalog::operations::Operations;
@@ -75,10 +77,28 @@ fn registries(snapshot: &Snapshot, reports: &Reports) -> Vec<RegistryStatus> {
     registries
 }
 
+/// What registries state under services and is refused: labels, instances, whole apps. What has no
+/// service is among the problems of its registry.
+fn refused_entries(snapshot: &Snapshot) -> Vec<Value> {
+    let mut refused: Vec<_> = snapshot
+        .services
+        .values()
+        .flat_map(|service| service.problems.iter().map(|why| (&service.name, why)))
+        .collect();
+    refused.sort();
+    refused.into_iter().map(|(service, why)| json!({ "service": service, "why": why })).collect()
+}
+
 /// A function that tells why a service answers as it does; without a name, which ones are worth
 /// asking about.
-pub(super) fn reasons(sight: &Sight, checks: &Checks) -> api::Reasons {
-    let (sight, checks) = (sight.clone(), checks.clone());
+pub(super) fn reasons(
+    sight: &Sight,
+    checks: &Checks,
+    refusals: Refusals,
+    tables: &Arc<ArcSwap<Tables>>,
+) -> api::Reasons {
+    let (sight, checks, problems) = (sight.clone(), checks.clone(), labels::problems(tables));
+    let tables = Arc::clone(tables);
     Arc::new(move |name| match name {
         Some(name) => {
             let mut why = serde_json::to_value(sight.why(name)?).ok()?;
@@ -86,10 +106,31 @@ pub(super) fn reasons(sight: &Sight, checks: &Checks) -> api::Reasons {
             if let (Some(why), false) = (why.as_object_mut(), targets.is_empty()) {
                 why.insert("checks".into(), serde_json::to_value(targets).unwrap_or_default());
             }
+            let refused = refusals.of(Some(name));
+            if let (Some(why), false) = (why.as_object_mut(), refused.is_empty()) {
+                let refused: Vec<_> = refused.iter().map(|refused| &refused.why).collect();
+                why.insert("refused_ports".into(), json!(refused));
+            }
+            let refused = checks.refused(Some(name));
+            if let (Some(why), false) = (why.as_object_mut(), refused.is_empty()) {
+                let refused: Vec<_> = refused.iter().map(|refused| &refused.why).collect();
+                why.insert("refused_checks".into(), json!(refused));
+            }
+            labels::add(&mut why, &problems(name));
             Some(why)
         }
-        None => Some(json!({ "services": sight.troubled() })),
+        None => Some(json!({ "services": troubled(&sight, &tables.load()) })),
     })
+}
+
+/// Names of the services in which not every instance gets work, or that have problems.
+fn troubled(sight: &Sight, tables: &Tables) -> Vec<Arc<str>> {
+    let mut services = sight.troubled();
+    let labels = tables.proxy.overlay().problems(None);
+    services.extend(labels.into_iter().map(|problem| problem.service));
+    services.sort();
+    services.dedup();
+    services
 }
 
 /// Whom the status asks.
@@ -105,18 +146,21 @@ pub(super) struct Asked {
     pub(super) forwarder: Forwarder,
     pub(super) last_reload: Arc<Mutex<Option<LastReload>>>,
     pub(super) operations: watch::Receiver<Arc<Operations>>,
+    pub(super) refusals: Refusals,
 }
 
 /// A function that tells the status of this moment.
 pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
     let Asked { node, phases, connections, tables, renderer, checks, events, reports, .. } = asked;
     let (forwarder, last_reload) = (asked.forwarder, asked.last_reload);
-    let operations = asked.operations;
+    let (operations, refusals) = (asked.operations, asked.refusals);
     let started = units::rfc3339(&SystemTime::now(), value::Serializer).unwrap_or_default();
     Arc::new(move || {
         let phase = match phases.now() {
             Phase::Starting => "starting",
             Phase::Serving => "serving",
+            Phase::Leaving => "leaving",
+            Phase::Replaced => "replaced",
             Phase::Draining => "draining",
             Phase::Stopped => "stopped",
         };
@@ -131,6 +175,7 @@ pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
         let reload = last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
         json!({
             "node": node,
+            "pid": std::process::id(),
             "phase": phase,
             "started": started,
             "connections": connections.open(),
@@ -144,6 +189,10 @@ pub(super) fn teller(asked: Asked) -> Arc<dyn Fn() -> Value + Send + Sync> {
             },
             "registries": registries(&tables.snapshot, &reports),
             "registry_work": work(&reports),
+            "refused_ports": refusals.of(None),
+            "refused_entries": refused_entries(&tables.snapshot),
+            "refused_checks": checks.refused(None),
+            "refused_labels": tables.proxy.overlay().problems(None),
             "last_reload": reload,
             "operations": operations.borrow().iter().map(|o| told(o)).collect::<Vec<_>>(),
         })

@@ -1,18 +1,19 @@
 //! From what the registries and the checks say to one snapshot. Pure: the same inputs give the same
 //! services.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::guard::Held;
 use super::health::eligible;
-use super::model::{Instance, Meta, Port, Presence, Service};
+use super::model::{Address, Health, Instance, Meta, Port, Presence, Service};
 use super::operations::Operations;
-pub use super::settings::{ServiceSettings, Settings};
+pub use super::settings::{Checked, ServiceSettings, Settings};
 use super::snapshot::{RegistryStatus, Snapshot, Staleness, Told};
 use super::source::{RegistryState, RegistryView, SourceService};
 use super::stale::WhenStale;
-use super::verdict::{ServiceVerdicts, Verdicts, judged};
+use super::verdict::{ServiceVerdicts, Until, Verdicts, judged};
 
 /// One registry as it stands at the moment of assembling.
 #[derive(Debug, Clone)]
@@ -143,7 +144,8 @@ fn refresh(snapshot: &mut Snapshot, name: &Arc<str>, inputs: &Inputs) {
         return;
     }
     let verdicts = inputs.verdicts.get(&**name).map(Arc::as_ref);
-    let service = unite(name, &told, settings, verdicts, &inputs.operations, &standby);
+    let before = snapshot.services.get(&**name).map(Arc::clone);
+    let service = unite(name, &told, inputs, verdicts, before.as_deref(), &standby);
     if snapshot.services.get(&**name).is_none_or(|known| **known != service) {
         snapshot.services.insert(Arc::clone(name), Arc::new(service));
     }
@@ -153,11 +155,15 @@ fn refresh(snapshot: &mut Snapshot, name: &Arc<str>, inputs: &Inputs) {
 fn unite(
     name: &Arc<str>,
     told: &[(&Source, &Arc<SourceService>)],
-    settings: &ServiceSettings,
+    inputs: &Inputs,
     verdicts: Option<&ServiceVerdicts>,
-    operations: &Operations,
+    before: Option<&Service>,
     standby: &Arc<[Arc<Instance>]>,
 ) -> Service {
+    let settings = inputs.settings.of(name);
+    let meta = told.iter().map(|(_, service)| &service.meta).find(|meta| !meta.is_empty());
+    let meta = meta.map_or_else(|| Arc::new(Meta::new()), Arc::clone);
+    let served = Served::of(before);
     let mut instances = Vec::with_capacity(told.iter().map(|(_, t)| t.instances.len()).sum());
     let mut seen = HashSet::new();
     for (source, service) in told {
@@ -166,9 +172,16 @@ fn unite(
             if told.len() == 1 || seen.insert(Arc::clone(&instance.id)) {
                 let instance = on_port(instance, settings.port);
                 let verdict = verdicts.and_then(|verdicts| verdicts.of(&instance));
-                let instance = judged(&instance, verdict, settings.checked);
+                let until = match inputs.settings.checked(name, &meta, &instance) {
+                    Checked::No => Until::Ever,
+                    Checked::Asked if vouched(&instance) || served.has(&instance) => {
+                        Until::Answered
+                    }
+                    Checked::Configured | Checked::Asked => Until::Passed,
+                };
+                let instance = judged(&instance, verdict, until);
                 let instance = drained(instance, source.counts);
-                instances.push(operations.apply(name, instance));
+                instances.push(inputs.operations.apply(name, instance));
             }
         }
         instances[from..].sort_by(|a: &Arc<Instance>, b| a.id.cmp(&b.id));
@@ -181,12 +194,38 @@ fn unite(
     Service {
         name: Arc::clone(name),
         tags: tags.into(),
-        meta: told()
-            .find(|s| !s.meta.is_empty())
-            .map_or_else(|| Arc::new(Meta::new()), |s| Arc::clone(&s.meta)),
+        meta,
         eligible: eligible(&instances, standby, settings.when_none_healthy),
         instances: instances.into(),
         problems: told().flat_map(|s| s.problems.iter()).cloned().collect(),
+    }
+}
+
+/// Whether its registry says that the instance is well, and who found that out.
+fn vouched(instance: &Instance) -> bool {
+    instance.health == Health::Healthy && !instance.cause.is_empty()
+}
+
+/// Who served before, of one service: where it only now asks for checks, they go on until there is a
+/// result.
+struct Served<'a> {
+    before: Option<&'a Service>,
+    /// By registry, id and address; made for the first who asks.
+    known: OnceCell<HashSet<(&'a str, &'a str, &'a Address)>>,
+}
+
+impl<'a> Served<'a> {
+    const fn of(before: Option<&'a Service>) -> Self {
+        Self { before, known: OnceCell::new() }
+    }
+
+    fn has(&self, instance: &Instance) -> bool {
+        let identity = |own: &'a Arc<Instance>| (&*own.registry, &*own.id, &own.address);
+        let known = self.known.get_or_init(|| {
+            let all = self.before.into_iter().flat_map(|before| before.instances.iter());
+            all.filter(|own| own.health.serves()).map(identity).collect()
+        });
+        known.contains(&(&*instance.registry, &*instance.id, &instance.address))
     }
 }
 
@@ -287,6 +326,7 @@ fn status(source: &Source) -> RegistryStatus {
             }
             RegistryState::Syncing | RegistryState::Live(_) => None,
         },
+        silent: source.counts == WhenStale::Drain,
         services: view.map_or(0, |view| view.services.len()),
         problems: view.map(|view| Arc::clone(&view.problems)).unwrap_or_default(),
         held: Arc::clone(&source.held),
@@ -302,6 +342,7 @@ fn says_the_same(a: &RegistryStatus, b: &RegistryStatus) -> bool {
     a.name == b.name
         && a.heard == b.heard
         && a.stale.is_some() == b.stale.is_some()
+        && a.silent == b.silent
         && a.problems == b.problems
         && a.held == b.held
         && a.suspect.is_some() == b.suspect.is_some()
@@ -461,5 +502,47 @@ mod tests {
         });
         assert_eq!(addresses(&open, "web"), ["10.0.0.1", "10.0.0.2"]);
         assert_eq!(open.service("web").unwrap().eligible[0].port(""), Some(8761));
+    }
+
+    #[test]
+    fn who_asks_for_checks_goes_on_if_it_served_or_is_vouched_for_and_else_has_to_pass_first() {
+        let asked = Arc::new(Meta::from([(super::super::wish::CHECK.into(), "tcp".into())]));
+        let vouched = Arc::new(Instance {
+            cause: "its health check passes".into(),
+            ..Instance::clone(&instance("r", "v", "10.0.0.3", Health::Healthy))
+        });
+        let assembled = |before: Option<(&Inputs, &Snapshot)>, asks, may, all: &[Arc<Instance>]| {
+            let mut service =
+                SourceService::clone(view(&[("web", all)]).services.get("web").unwrap());
+            service.meta = if asks { Arc::clone(&asked) } else { Arc::default() };
+            let inputs = Inputs::new(
+                vec![source("r", 0, RegistryState::Live(RegistryView::default().with(service)))],
+                Arc::new(Settings::default().with_asking(may)),
+                Verdicts::default(),
+            );
+            let snapshot = assemble(before, &inputs, 1).unwrap();
+            (inputs, snapshot)
+        };
+        let old = instance("r", "a", "10.0.0.1", Health::Unknown);
+        let moved = instance("r", "a", "10.0.0.9", Health::Unknown);
+        let new = instance("r", "b", "10.0.0.2", Health::Healthy);
+        let (inputs, first) = assembled(None, true, true, &[Arc::clone(&old)]);
+        assert_eq!(addresses(&first, "web"), [""; 0], "new ones have to pass");
+        let (_, second) =
+            assembled(Some((&inputs, &first)), true, true, &[old.clone(), vouched.clone()]);
+        assert_eq!(addresses(&second, "web"), ["10.0.0.3"], "waiting is not serving");
+
+        let (inputs, first) = assembled(None, false, true, &[Arc::clone(&old)]);
+        let later = [Arc::clone(&old), Arc::clone(&new)];
+        let (_, second) = assembled(Some((&inputs, &first)), true, true, &later);
+        assert_eq!(
+            addresses(&second, "web"),
+            ["10.0.0.1"],
+            "who served goes on, one beside it waits"
+        );
+        let (_, other) = assembled(Some((&inputs, &first)), true, true, &[moved]);
+        assert_eq!(addresses(&other, "web"), [""; 0], "another address is another instance");
+        let (_, off) = assembled(Some((&inputs, &first)), true, false, &later);
+        assert_eq!(addresses(&off, "web").len(), 2, "nobody may ask");
     }
 }

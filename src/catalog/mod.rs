@@ -29,6 +29,7 @@ pub mod stale;
 pub mod store;
 pub mod verdict;
 pub mod why;
+pub mod wish;
 
 pub use interest::{Interest, Wanted};
 pub use keys::{Key, Keys};

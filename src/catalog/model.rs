@@ -242,7 +242,8 @@ pub struct Instance {
     pub registry: Arc<str>,
     /// Where it is reached.
     pub address: Address,
-    /// Ports in the order of their names; none for a service without ports.
+    /// Ports; the first is the one of whoever names none. They stand in the order of their names,
+    /// unless their registry has an order of its own. None for a service without ports.
     pub ports: Arc<[Port]>,
     /// Its own tags and those of the service, without duplicates, in the order given.
     pub tags: Arc<[Arc<str>]>,

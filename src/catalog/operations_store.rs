@@ -56,9 +56,7 @@ impl OperationsStore {
             let path = at(name);
             move |source: io::Error| StoreError::Write { path, source }
         };
-        let all: Vec<&Operation> = operations.iter().map(AsRef::as_ref).collect();
-        let bytes = serde_json::to_vec(&all).and_then(|body| framed(&body));
-        let bytes = bytes.map_err(io::Error::from).map_err(failed(STAGED))?;
+        let bytes = to_bytes(operations).map_err(failed(STAGED))?;
         write_synced(&at(STAGED), &bytes).map_err(failed(STAGED))?;
         // A garbled file must not push a good one out of the second place.
         if fs::read(at(CURRENT)).is_ok_and(|bytes| body(&bytes).is_ok()) {
@@ -69,7 +67,20 @@ impl OperationsStore {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Operations, String> {
+/// `operations` as the file has them, for who takes over from this process.
+///
+/// # Errors
+/// Something in them cannot be written as JSON.
+pub fn to_bytes(operations: &Operations) -> io::Result<Vec<u8>> {
+    let all: Vec<&Operation> = operations.iter().map(AsRef::as_ref).collect();
+    Ok(serde_json::to_vec(&all).and_then(|body| framed(&body))?)
+}
+
+/// What [`to_bytes`] made.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode(bytes: &[u8]) -> Result<Operations, String> {
     let all: Vec<Operation> =
         serde_json::from_slice(body(bytes)?).map_err(|error| error.to_string())?;
     Ok(all.into_iter().collect())

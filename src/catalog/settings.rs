@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::health::WhenNoneHealthy;
+use super::model::{Instance, Meta};
+use super::wish;
 
 /// What an operator says about one service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +26,19 @@ pub struct Settings {
     by_name: BTreeMap<Arc<str>, ServiceSettings>,
     /// The services that each one stands in for.
     stands_in_for: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// Whether services may ask for checks in their registry.
+    may_ask: bool,
+}
+
+/// What an instance has to do with checks beyond its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// Nobody asks it.
+    No,
+    /// Its service asks for it in its registry.
+    Asked,
+    /// The operator has it asked.
+    Configured,
 }
 
 /// What counts where nothing is said.
@@ -43,7 +58,7 @@ impl FromIterator<(Arc<str>, ServiceSettings)> for Settings {
                 stands_in_for.entry(Arc::clone(backup)).or_default().push(Arc::clone(name));
             }
         }
-        Self { by_name, stands_in_for }
+        Self { by_name, stands_in_for, may_ask: false }
     }
 }
 
@@ -52,6 +67,25 @@ impl Settings {
     #[must_use]
     pub fn of(&self, name: &str) -> &ServiceSettings {
         self.by_name.get(name).unwrap_or(&NONE)
+    }
+
+    /// The same, and whether services may ask for checks in their registry.
+    #[must_use]
+    pub fn with_asking(self, may_ask: bool) -> Self {
+        Self { may_ask, ..self }
+    }
+
+    /// Whether `instance` of the service called `name`, with this `meta`, is checked. A check that is
+    /// configured stands in place of all that the service asks for.
+    #[must_use]
+    pub fn checked(&self, name: &str, meta: &Meta, instance: &Instance) -> Checked {
+        if self.of(name).checked {
+            Checked::Configured
+        } else if self.may_ask && wish::of(meta, instance).is_some() {
+            Checked::Asked
+        } else {
+            Checked::No
+        }
     }
 
     /// Every service about which something is said.

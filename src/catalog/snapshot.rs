@@ -49,6 +49,8 @@ pub struct RegistryStatus {
     pub heard: bool,
     /// Set while it does not answer.
     pub stale: Option<Staleness>,
+    /// Whether it was silent for longer than `max_stale`, so that its instances are drained.
+    pub silent: bool,
     /// How many services it tells of.
     pub services: usize,
     /// What it said and what was refused, beyond single services.
@@ -109,6 +111,14 @@ impl Snapshot {
     #[must_use]
     pub fn heard(&self, name: &str) -> bool {
         self.registries.iter().any(|registry| &*registry.name == name && registry.heard)
+    }
+
+    /// Whether what the registry called `name` said last still counts: it was heard, and has not been
+    /// silent for so long that its instances are drained.
+    #[must_use]
+    pub fn counts(&self, name: &str) -> bool {
+        let counts = |registry: &RegistryStatus| registry.heard && !registry.silent;
+        self.registries.iter().any(|registry| &*registry.name == name && counts(registry))
     }
 
     /// The first registry that may have a service called `name` without our knowing.

@@ -59,6 +59,26 @@ pub struct Loaded {
     pub refused: Vec<String>,
 }
 
+impl StateToSave {
+    /// As a file has it, for who takes over from this process.
+    ///
+    /// # Errors
+    /// Something in it cannot be written as JSON.
+    pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
+        Ok(encode(self)?)
+    }
+}
+
+impl Loaded {
+    /// What [`StateToSave::to_bytes`] made.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        decode(bytes)
+    }
+}
+
 /// Why the state cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -67,19 +67,31 @@ impl ServiceVerdicts {
     }
 }
 
+/// What counts of an instance until its checks have come to a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Its registry's word, now and ever: it is not checked.
+    Ever,
+    /// Nothing: it has to pass them first.
+    Passed,
+    /// Its registry's word.
+    Answered,
+}
+
 /// `instance` with its health and cause as its registry and its verdict decide together: the worst
-/// word counts. When it has to pass checks of its own (`checked`), it has to pass them first.
+/// word counts, and `until` there is a verdict that of the registry, or none.
 #[must_use]
 pub fn judged(
     instance: &Arc<Instance>,
     verdict: Option<&InstanceVerdict>,
-    checked: bool,
+    until: Until,
 ) -> Arc<Instance> {
+    let checked = until != Until::Ever;
     let check = verdict.and_then(|verdict| verdict.check.as_ref()).filter(|_| checked);
     let ejected = verdict.and_then(|verdict| verdict.ejected.as_ref());
     let own = match check {
         Some(check) => Some((check.health, Arc::clone(&check.cause))),
-        None if checked => Some((Health::Unhealthy, Arc::from(NOT_CHECKED_YET))),
+        None if until == Until::Passed => Some((Health::Unhealthy, Arc::from(NOT_CHECKED_YET))),
         None => None,
     };
     let mut decided = (instance.health, Arc::clone(&instance.cause));
@@ -109,19 +121,23 @@ mod tests {
     #[test]
     fn registry_and_own_check_and_the_proxy_decide_together_and_the_worst_word_counts() {
         use Health::{Healthy, Unhealthy, Unknown, Warning};
+        use Until::{Answered, Ever, Passed};
         let since = SystemTime::UNIX_EPOCH;
         let at = |health| Verdict { health, cause: "c".into(), since };
         let out = Ejection { cause: "e".into(), since, until: since };
-        for (case, registry, checked, check, ejected, want) in [
-            ("trusted", Unknown, false, None, false, Unknown),
-            ("a first success makes known", Unknown, true, Some(Healthy), false, Healthy),
-            ("not checked yet", Healthy, true, None, false, Unhealthy),
-            ("the check fails", Healthy, true, Some(Unhealthy), false, Unhealthy),
-            ("the registry fails", Unhealthy, true, Some(Healthy), false, Unhealthy),
-            ("the registry warns", Warning, true, Some(Healthy), false, Warning),
-            ("a check that is gone", Healthy, false, Some(Unhealthy), false, Healthy),
-            ("ejected", Healthy, true, Some(Healthy), true, Unhealthy),
-            ("ejected without checks", Unknown, false, None, true, Unhealthy),
+        for (case, registry, until, check, ejected, want) in [
+            ("trusted", Unknown, Ever, None, false, Unknown),
+            ("a first success makes known", Unknown, Passed, Some(Healthy), false, Healthy),
+            ("not checked yet", Healthy, Passed, None, false, Unhealthy),
+            ("trusted meanwhile", Healthy, Answered, None, false, Healthy),
+            ("trusted no longer", Healthy, Answered, Some(Unhealthy), false, Unhealthy),
+            ("the check fails", Healthy, Passed, Some(Unhealthy), false, Unhealthy),
+            ("the registry fails", Unhealthy, Passed, Some(Healthy), false, Unhealthy),
+            ("the registry fails first", Unhealthy, Answered, None, false, Unhealthy),
+            ("the registry warns", Warning, Passed, Some(Healthy), false, Warning),
+            ("a check that is gone", Healthy, Ever, Some(Unhealthy), false, Healthy),
+            ("ejected", Healthy, Passed, Some(Healthy), true, Unhealthy),
+            ("ejected without checks", Unknown, Ever, None, true, Unhealthy),
         ] {
             let instance = Arc::new(Instance {
                 health: registry,
@@ -132,7 +148,7 @@ mod tests {
                 check: check.map(at),
                 ejected: ejected.then(|| out.clone()),
             };
-            assert_eq!(judged(&instance, Some(&verdict), checked).health, want, "{case}");
+            assert_eq!(judged(&instance, Some(&verdict), until).health, want, "{case}");
         }
     }
 

@@ -11,6 +11,7 @@ use super::health::WhenNoneHealthy;
 use super::history::{History, Identity, Transition, identity};
 use super::model::{Health, Instance, Presence, Service};
 use super::operations::{Does, Operation, Target};
+use super::settings::Checked;
 use super::snapshot::{RegistryStatus, Snapshot};
 
 /// Everything that decided about one service.
@@ -100,7 +101,7 @@ pub fn why(name: &str, snapshot: &Snapshot, inputs: &Inputs, history: &History) 
             eligible: gets_work,
             reason: reason(instance, gets_work, settings.when_none_healthy),
             since: transitions.last().map_or(history.since, |last| last.at),
-            words: words(name, instance, &identity, inputs),
+            words: words(name, service, instance, &identity, inputs),
             transitions,
         });
         told.insert(identity);
@@ -173,7 +174,13 @@ fn reason(instance: &Instance, eligible: bool, when_none_healthy: WhenNoneHealth
 }
 
 /// What registry, check and proxy say of one instance.
-fn words(name: &str, instance: &Instance, identity: &Identity, inputs: &Inputs) -> Vec<Word> {
+fn words(
+    name: &str,
+    service: Option<&Arc<Service>>,
+    instance: &Instance,
+    identity: &Identity,
+    inputs: &Inputs,
+) -> Vec<Word> {
     let source = inputs.sources.iter().find(|source| source.name == identity.0);
     let said = source
         .and_then(|source| source.state.view())
@@ -189,7 +196,9 @@ fn words(name: &str, instance: &Instance, identity: &Identity, inputs: &Inputs) 
         .into_iter()
         .collect();
     let verdict = inputs.verdicts.get(name).and_then(|verdicts| verdicts.of(instance));
-    let checked = inputs.settings.of(name).checked;
+    let checked = service.is_some_and(|service| {
+        inputs.settings.checked(name, &service.meta, instance) != Checked::No
+    });
     let check = verdict.and_then(|verdict| verdict.check.as_ref()).filter(|_| checked);
     let ejected = verdict.and_then(|verdict| verdict.ejected.as_ref());
     words.extend(check.map(|check| Word {

@@ -32,12 +32,26 @@ pub(super) fn ask_with(
     path: &str,
     body: &str,
 ) -> io::Result<(u16, String)> {
+    ask_within(config, method, path, body, PATIENCE)
+}
+
+/// As [`ask_with`], with another patience.
+///
+/// # Errors
+/// What could not be reached or read, and what to do about it.
+pub(super) fn ask_within(
+    config: &Config,
+    method: &str,
+    path: &str,
+    body: &str,
+    patience: Duration,
+) -> io::Result<(u16, String)> {
     let data_dir = config.node.data_dir.as_ref().map(|dir| config.base_dir.join(dir));
     let because = |what: String| move |error| io::Error::other(format!("{what}: {error}"));
     if let Some(socket) = admin_socket_path(config, data_dir.as_ref()) {
         let hint = format!("cannot reach the running process at {}; is it up?", socket.display());
         let stream = UnixStream::connect(&socket).map_err(because(hint))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
         return exchange(stream, method, path, "", body);
     }
     let Some(admin) = &config.admin else {
@@ -57,6 +71,7 @@ pub(super) fn ask_with(
         None => {
             let (what, instead) = match path {
                 "/v1/reload" => ("a reload needs", "; send SIGHUP instead"),
+                "/v1/upgrade" => ("an upgrade needs", "; send SIGUSR2 instead"),
                 _ => ("this needs", ""),
             };
             return Err(io::Error::other(format!(
@@ -66,7 +81,7 @@ pub(super) fn ask_with(
     };
     let hint = format!("cannot reach the running process at {listen}; is it up?");
     let stream = TcpStream::connect(listen).map_err(because(hint))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     let bearer = format!("Authorization: Bearer {}\r\n", token.trim());
     exchange(stream, method, path, if token.is_empty() { "" } else { &bearer }, body)
 }

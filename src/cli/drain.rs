@@ -1,5 +1,5 @@
-//! `portolan drain`, `maintenance`, `weight`, `ready` and `operations`: what operators say of
-//! instances and nodes, told to the running process.
+//! `portolan drain`, `maintenance`, `weight` and `operations`: what operators say of instances and
+//! nodes, told to the running process.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ struct About {
 
 /// What else tells whom it is about.
 #[derive(Debug, clap::Args)]
-struct More {
+pub(super) struct More {
     /// The service of the instance, where its id alone is not enough.
     #[arg(long, value_name = "NAME", conflicts_with = "node")]
     service: Option<String>,
@@ -39,7 +39,7 @@ struct More {
     registry: Option<String>,
     /// Every instance on this node instead, also those that come later.
     #[arg(long, value_name = "NAME")]
-    node: Option<String>,
+    pub(super) node: Option<String>,
     /// Why; shown in `why` and in the audit log.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -97,15 +97,6 @@ pub struct Weight {
     source: Source,
 }
 
-/// Undo drain or maintenance.
-#[derive(Debug, clap::Args)]
-pub struct Ready {
-    #[command(flatten)]
-    about: About,
-    #[command(flatten)]
-    source: Source,
-}
-
 /// List what operators have said.
 #[derive(Debug, clap::Args)]
 pub struct Operations {
@@ -117,7 +108,7 @@ pub struct Operations {
 }
 
 impl More {
-    fn order(&self, id: Option<&str>) -> Value {
+    pub(super) fn order(&self, id: Option<&str>) -> Value {
         json!({
             "id": id,
             "service": self.service,
@@ -188,13 +179,6 @@ impl Weight {
     }
 }
 
-impl Ready {
-    pub(super) fn run(&self) -> ExitCode {
-        let order = self.about.order();
-        tell(&self.source, "/v1/ready", &order).err().unwrap_or(ExitCode::SUCCESS)
-    }
-}
-
 impl Operations {
     pub(super) fn run(&self) -> ExitCode {
         let config = match load(&self.source.config) {
@@ -211,7 +195,11 @@ impl Operations {
 }
 
 /// Tells the running process, and the reader what came of it.
-fn tell(source: &Source, path: &str, order: &Value) -> Result<(Config, Value), ExitCode> {
+pub(super) fn tell(
+    source: &Source,
+    path: &str,
+    order: &Value,
+) -> Result<(Config, Value), ExitCode> {
     let config = load(&source.config)?.config;
     match ask_with(&config, "POST", path, &order.to_string()) {
         Ok((200, body)) => {

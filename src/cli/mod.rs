@@ -1,12 +1,15 @@
 //! The command line: one file per command.
 
 mod ask;
+mod confine;
 mod demo;
 mod drain;
 mod migrate;
+mod ready;
 mod reload;
 mod render;
 mod run;
+mod upgrade;
 mod why;
 mod why_url;
 
@@ -25,7 +28,8 @@ pub use render::by_name;
 pub enum Command {
     /// Serve what a configuration says, until SIGTERM.
     ///
-    /// SIGHUP reads the configuration again; one with an error changes nothing. SIGTERM or Ctrl-C
+    /// SIGHUP reads the configuration again; one with an error changes nothing. SIGUSR2 puts a new
+    /// process in this one's place, as `portolan upgrade` does. SIGTERM or Ctrl-C
     /// drains: no new connections, what runs may finish until `[limits] drain`; a second one ends
     /// at once. Logs go to standard error, as text on a terminal and as JSON otherwise; the
     /// variable PORTOLAN_LOG says how much (info, debug, portolan::dns=trace …).
@@ -52,6 +56,13 @@ pub enum Command {
     Why(why::Why),
     /// Ask a running process to read its configuration again, and tell what it said.
     Reload(Source),
+    /// Put another version of the program in the place of the running process, with every socket and
+    /// all that it knows: nobody is refused, nothing is lost.
+    ///
+    /// Tells what came of it, and exits with 0 when the new process serves. When it refuses its
+    /// configuration, crashes or is silent for `[process] upgrade_timeout`, the running one goes on as
+    /// before and the exit code is 69. SIGUSR2 to the running process does the same.
+    Upgrade(upgrade::Upgrade),
     /// Drain an instance, or a node with all its instances: clients that are bound to it stay, no
     /// new ones come, and what runs ends by itself.
     ///
@@ -65,8 +76,13 @@ pub enum Command {
     /// Give an instance, or every instance of a node, another share of the work than its registry
     /// says: `portolan weight web-1 10`.
     Weight(drain::Weight),
-    /// Undo drain or maintenance of an instance or a node.
-    Ready(drain::Ready),
+    /// Tell whether the process is ready to carry, by the exit status; or undo drain or maintenance of
+    /// an instance or a node.
+    ///
+    /// Without ID and --node the running process is asked whether it is ready: for the scripts of
+    /// keepalived, for directors, for container engines. Nothing is printed when it is.
+    #[command(after_help = ready::STATUSES)]
+    Ready(ready::Ready),
     /// List what operators have said and what runs there, and who has left and still has work.
     Operations(drain::Operations),
 }
@@ -105,6 +121,7 @@ impl Command {
             Self::Migrate(migrate) => migrate.run(),
             Self::Why(why) => why.run(),
             Self::Reload(source) => reload::reload(&source.config),
+            Self::Upgrade(upgrade) => upgrade.run(),
             Self::Drain(drain) => drain.run(),
             Self::Maintenance(maintenance) => maintenance.run(),
             Self::Weight(weight) => weight.run(),

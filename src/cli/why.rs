@@ -12,9 +12,10 @@ use super::{Source, complain, exit, load, say, why_url};
 /// What to explain.
 #[derive(Debug, clap::Args)]
 pub struct Why {
-    /// `service/NAME`, the URL of a request, or a name of DNS; without it, the services in which not
-    /// every instance gets work.
-    #[arg(value_name = "service/NAME | http://HOST/PATH | DNS.NAME", value_parser = subject)]
+    /// `service/NAME`, the URL of a request, what a client of TLS asks for (`tls://NAME:PORT`, with
+    /// `?alpn=h2` if it offers that), or a name of DNS; without it, the services in which not every
+    /// instance gets work.
+    #[arg(value_name = "service/NAME | http://HOST/PATH | tls://NAME | DNS.NAME", value_parser = subject)]
     subject: Option<Subject>,
     /// The type that is asked for, for a name of DNS.
     #[arg(long = "type", value_name = "TYPE", default_value = "A")]
@@ -48,7 +49,7 @@ enum Subject {
 
 /// The service in `service/NAME`, a URL, or else a name of DNS, which has a dot.
 fn subject(text: &str) -> Result<Subject, String> {
-    if text.starts_with("http://") || text.starts_with("https://") {
+    if ["http://", "https://", "tls://"].iter().any(|scheme| text.starts_with(scheme)) {
         return Ok(Subject::Url(text.to_owned()));
     }
     match text.split_once('/') {
@@ -281,6 +282,12 @@ fn text(why: &Value) -> String {
             line(2, format!("held: {} of {} would be lost", held["lost"], held["of"]));
         }
     }
+    for refused in list(&why["refused_ports"]) {
+        line(1, format!("a port is refused: {}", word(&refused)));
+    }
+    for refused in list(&why["refused_checks"]) {
+        line(1, format!("a check is refused: {}", word(&refused)));
+    }
     for problem in list(&why["problems"]) {
         line(1, format!("refused: {}", word(&problem)));
     }
@@ -295,6 +302,7 @@ mod tests {
     fn a_subject_is_a_service_by_name_and_anything_else_is_told_how_to_write_it() {
         assert_eq!(subject("service/web"), Ok(Subject::Service("web".into())));
         assert_eq!(subject("http://a/b"), Ok(Subject::Url("http://a/b".into())));
+        assert_eq!(subject("tls://a:443"), Ok(Subject::Url("tls://a:443".into())));
         assert_eq!(subject("web.consul"), Ok(Subject::Name("web.consul".into())));
         assert!(subject("web").unwrap_err().contains("say what it is: service/web"));
         assert!(subject("node/a").unwrap_err().contains("service/NAME"));

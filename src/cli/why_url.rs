@@ -23,12 +23,24 @@ pub(super) fn text(why: &Value) -> String {
     for listener in list(&why["listeners"]) {
         let bind: Vec<String> = list(&listener["bind"]).iter().map(word).collect();
         line(1, format!("[listener.{}] {}", word(&listener["listener"]), bind.join(", ")));
+        let certificate = &listener["certificate"];
+        if let Some(name) = certificate["name"].as_str() {
+            let names: Vec<String> = list(&certificate["names"]).iter().map(word).collect();
+            let default = certificate["default"] == Value::Bool(true);
+            let default =
+                if default { ", the default: no certificate is for this host" } else { "" };
+            let names = if names.is_empty() { "no host".to_owned() } else { names.join(", ") };
+            line(2, format!("shows [certificate.{name}], for {names}{default}"));
+        }
         line(2, format!("= {}", word(&listener["answer"])));
         let route = &listener["route"];
         let reason = word(&listener["why"]);
         let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
         match route["name"].as_str() {
-            Some(name) => line(2, format!("[route.{name}]{reason}")),
+            Some(name) => match route["labels_of"].as_str() {
+                Some(service) => line(2, format!("{name}, by labels of service/{service}{reason}")),
+                None => line(2, format!("[route.{name}]{reason}")),
+            },
             None => line(2, format!("no route{reason}")),
         }
         let limits: Vec<String> = list(&route["limits"])
@@ -142,13 +154,16 @@ mod tests {
             "known": false, "notes": [],
             "listeners": [{
                 "listener": "web", "bind": ["0.0.0.0:80"], "status": 404,
+                "certificate": { "name": "a", "names": ["*.a.example"], "expires": 7, "default": true },
                 "answer": "404: no route leads there", "route": null, "passed_over": [],
                 "why": "no route is for the host \"shpo.example\"",
                 "nearest": ["[route.shop] shop.example/"],
             }],
         });
         let want = "GET http://shpo.example/\n  asked by 10.0.0.9, generation 7\n  \
-                    [listener.web] 0.0.0.0:80\n    = 404: no route leads there\n    \
+                    [listener.web] 0.0.0.0:80\n    \
+                    shows [certificate.a], for *.a.example, the default: no certificate is for this \
+                    host\n    = 404: no route leads there\n    \
                     no route: no route is for the host \"shpo.example\"\n    \
                     did you mean [route.shop] shop.example/?";
         assert_eq!(text(&told), want);

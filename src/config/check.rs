@@ -5,14 +5,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::certificates;
 use super::document::{Document, Problem};
+use super::labels;
 use super::tables::Config;
 use crate::api::AdminConfig;
+use crate::api::haproxy::HaproxyConfig;
 use crate::api::metadata::MetadataConfig;
 use crate::catalog::assemble::{ServiceSettings, Settings};
 use crate::catalog::locality::Localities;
 use crate::dns;
 use crate::health::{self, OnFailureConfig, OutlierConfig};
+use crate::net;
 use crate::proxy;
 use crate::proxy::config::AccessLogConfig;
 use crate::render::{Resource, ResourceConfig};
@@ -30,6 +34,8 @@ pub struct Prepared {
     pub dns: Arc<dns::Settings>,
     /// Listeners and routes.
     pub proxy: Arc<proxy::Settings>,
+    /// Certificates, and the listeners that speak TLS.
+    pub tls: net::tls::Wanted,
     /// Templates, parsed.
     pub resources: Vec<Resource>,
 }
@@ -52,6 +58,9 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     }
     if let Some((key, message)) = config.metadata.as_ref().and_then(MetadataConfig::problem) {
         problems.push(document.problem(&["metadata", key], message));
+    }
+    if let Some((key, message)) = config.haproxy.as_ref().and_then(HaproxyConfig::problem) {
+        problems.push(document.problem(&["haproxy", key], message));
     }
     if let Some((keys, message)) = config.operations.problem() {
         let path: Vec<&str> = std::iter::once("operations").chain(keys.iter().copied()).collect();
@@ -81,7 +90,8 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         }));
         dns::Settings::default()
     });
-    let checks = config.services.iter().map(|(name, service)| (&**name, &service.check));
+    let checks = config.services.iter();
+    let checks = checks.map(|(name, service)| (&**name, &service.check, service.proxy_protocol));
     let health = health::Settings::compile(&config.health, checks, &config.base_dir);
     let health = health.unwrap_or_else(|found| {
         problems.extend(found.into_iter().map(|unfit| {
@@ -90,8 +100,9 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         }));
         health::Settings::default()
     });
+    let balances = config.services.iter();
     let balances =
-        config.services.iter().map(|(name, service)| (name.clone(), service.balance())).collect();
+        balances.map(|(name, service)| (name.clone(), service.balance(&config.base_dir))).collect();
     let mut routes = config.routes.clone();
     routes.retain(|_, route| {
         config.listeners.contains_key(&route.listener)
@@ -100,6 +111,10 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     for page in routes.values_mut().flat_map(|route| route.error_pages.values_mut()) {
         *page = config.base_dir.join(&*page);
     }
+    for auth in routes.values_mut().filter_map(|route| route.basic_auth.as_mut()) {
+        auth.users_file = auth.users_file.take().map(|file| config.base_dir.join(file));
+    }
+    labels::check(document, config, &mut problems);
     let proxy = proxy::Settings::compile(&config.listeners, &routes, &balances);
     let proxy = proxy.unwrap_or_else(|found| {
         problems.extend(found.into_iter().map(|unfit| {
@@ -116,11 +131,13 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
         .watching(watched)
         .at(config.node.locality.as_deref())
         .logging(config.access_log.as_ref())
+        .labelled(&config.labels)
         .limited(proxy::limit::ProcessRules {
             requests: config.limits.requests,
             memory: config.limits.memory.map(|memory| memory.0),
         });
     access_logs(document, config, &mut problems);
+    let tls = certificates::load(document, config, &mut problems);
     let mut resources = Vec::new();
     let mut destinations: BTreeMap<&Path, &str> = BTreeMap::new();
     // One of confd that is broken costs itself only: it is there, and says what is wrong with it.
@@ -163,6 +180,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     if !problems.is_empty() {
         return Err(problems);
     }
+    let asking = config.health.from_registry.limits().is_some();
     let services = config.services.iter().map(|(name, service)| {
         let settings = ServiceSettings {
             when_none_healthy: service.when_none_healthy,
@@ -174,10 +192,11 @@ pub(super) fn check(document: &Document<'_>, config: &Config) -> Result<Prepared
     });
     Ok(Prepared {
         node,
-        services: Arc::new(services.collect()),
+        services: Arc::new(services.collect::<Settings>().with_asking(asking)),
         health: Arc::new(health),
         dns: Arc::new(dns),
         proxy: Arc::new(proxy),
+        tls,
         resources,
     })
 }
@@ -209,8 +228,8 @@ fn of_confd<'a>(
 fn access_logs(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) {
     let mut all = vec![(vec!["access_log"], config.access_log.as_ref())];
     for (name, listener) in &config.listeners {
-        let own = listener.http.as_ref().and_then(|http| http.access_log.as_ref());
-        all.push((vec!["listener", name, "http", "access_log"], own));
+        let own = listener.requests().and_then(|http| http.access_log.as_ref());
+        all.push((vec!["listener", name, listener.kind(), "access_log"], own));
     }
     for (mut path, log) in all {
         if let Some((key, message)) = log.and_then(AccessLogConfig::problem) {
@@ -228,16 +247,20 @@ fn node_name(config: &Config) -> Arc<str> {
     )
 }
 
-/// Each TCP address may be asked for once; a wildcard takes its port on every address.
+/// Each address may be asked for once, by TCP and by UDP; a wildcard takes its port on every address.
 fn ports_twice(document: &Document<'_>, config: &Config, problems: &mut Vec<Problem>) {
     let mut asked: Vec<(SocketAddr, Vec<&str>)> = Vec::new();
+    let mut datagrams: Vec<(SocketAddr, Vec<&str>)> = Vec::new();
     for (name, listener) in &config.listeners {
+        let kind = listener.kind();
+        let asked = if kind == "udp" { &mut datagrams } else { &mut asked };
         for address in listener.bind() {
-            asked.push((*address, vec!["listener", name, listener.kind(), "bind"]));
+            asked.push((*address, vec!["listener", name, kind, "bind"]));
         }
     }
     for address in config.dns.iter().flat_map(|dns| &dns.listen) {
         asked.push((*address, vec!["dns", "listen"]));
+        datagrams.push((*address, vec!["dns", "listen"]));
     }
     for (name, zone) in config.dns.iter().flat_map(|dns| &dns.zone) {
         if let Some(listen) = zone.http_listen {
@@ -247,9 +270,25 @@ fn ports_twice(document: &Document<'_>, config: &Config, problems: &mut Vec<Prob
     for listen in config.metadata.iter().flat_map(|metadata| &metadata.listen.0) {
         asked.push((*listen, vec!["metadata", "listen"]));
     }
+    for (key, listen) in config.haproxy.iter().flat_map(HaproxyConfig::listens) {
+        asked.push((listen, vec!["haproxy", key]));
+    }
     if let Some(listen) = config.admin.as_ref().and_then(|admin| admin.listen) {
         asked.push((listen, vec!["admin", "listen"]));
     }
+    // What DNS asks for twice is told once.
+    let dns_twice = |path: &[&str], taken: &[&str]| path == ["dns", "listen"] && path == taken;
+    each_once(document, &asked, |_, _| true, problems);
+    each_once(document, &datagrams, |path, taken| !dns_twice(path, taken), problems);
+}
+
+/// Tells of each address that is `asked` for twice.
+fn each_once(
+    document: &Document<'_>,
+    asked: &[(SocketAddr, Vec<&str>)],
+    counts: impl Fn(&[&str], &[&str]) -> bool,
+    problems: &mut Vec<Problem>,
+) {
     for (index, (address, path)) in asked.iter().enumerate() {
         let same_port = |other: &SocketAddr| {
             let wildcard = address.ip().is_unspecified() || other.ip().is_unspecified();
@@ -258,7 +297,8 @@ fn ports_twice(document: &Document<'_>, config: &Config, problems: &mut Vec<Prob
                 && address.is_ipv4() == other.is_ipv4()
                 && (wildcard || address.ip() == other.ip())
         };
-        if let Some((other, taken)) = asked[..index].iter().find(|(other, _)| same_port(other)) {
+        let taken = |(other, by): &&(SocketAddr, Vec<&str>)| same_port(other) && counts(path, by);
+        if let Some((other, taken)) = asked[..index].iter().find(taken) {
             let holder = taken.join(".");
             let message = format!("{address} is taken by {holder} ({other}); choose another port");
             problems.push(document.problem(path, message));

@@ -3,11 +3,15 @@
 //! Every room owns the struct of its tables; this room finds the tables, decodes each by its own
 //! struct, and then looks at what concerns several of them. All problems are told at once.
 
+mod certificates;
 mod check;
 mod confd;
 mod decode;
 pub mod document;
 mod environment;
+mod labels;
+mod process;
+mod shown;
 mod tables;
 
 use std::path::{Path, PathBuf};
@@ -17,11 +21,14 @@ pub use check::Prepared;
 pub use confd::Installed;
 use document::Document;
 pub use document::Problem;
+pub use process::{Capability, ProcessConfig, Seccomp};
+pub use shown::Shown;
 pub use tables::{Config, LimitsConfig, NodeConfig, ServiceConfig};
 
 /// Top-level tables that are known.
 const KINDS: &[&str] = &[
     "node",
+    "process",
     "limits",
     "guard",
     "registry",
@@ -29,14 +36,17 @@ const KINDS: &[&str] = &[
     "health",
     "service",
     "dns",
+    "certificate",
     "listener",
     "route",
     "access_log",
+    "labels",
     "template",
     "group",
     "confd",
     "exec",
     "metadata",
+    "haproxy",
     "admin",
     "operations",
     "sticky",
@@ -91,6 +101,7 @@ pub fn parse(
     causes.extend(document.unknown_kinds(KINDS));
     let mut problems = Vec::new();
     let mut config = Config::decode(&document, base_dir, &mut problems);
+    config.shown = shown::shown(text);
     confd::install(&document, &mut config, &mut problems);
     match check::check(&document, &config) {
         Ok(prepared) if causes.is_empty() && problems.is_empty() => {

@@ -8,8 +8,11 @@ use serde::de::DeserializeOwned;
 
 use super::confd::Installed;
 use super::document::{Document, Problem};
+use super::process::ProcessConfig;
+use super::shown::Shown;
 use crate::api::AdminConfig;
 use crate::api::OperationsConfig;
+use crate::api::haproxy::HaproxyConfig;
 use crate::api::metadata::MetadataConfig;
 use crate::catalog::guard::GuardConfig;
 use crate::catalog::health::WhenNoneHealthy;
@@ -17,9 +20,13 @@ use crate::catalog::locality::LocalityConfig;
 use crate::dns::DnsConfig;
 use crate::health::{ChecksConfig, HealthConfig, OnFailureConfig, OutlierConfig};
 use crate::migrate::confd::ConfdConfig;
+use crate::net::proxy_protocol::Version;
+use crate::net::tls::CertificateConfig;
 use crate::proxy::config::{
-    AccessLogConfig, QueueConfig, RetryConfig, ServiceBalance, StickyTable,
+    AccessLogConfig, OnUnhealthy, QueueConfig, RetryConfig, ServiceBalance, ServiceTlsConfig,
+    StickyTable, UpstreamH2Config, UpstreamProtocol,
 };
+use crate::proxy::labels::LabelsConfig;
 use crate::proxy::{ListenerConfig, RouteConfig};
 use crate::registry::RegistryConfig;
 use crate::render::{ExecConfig, GroupConfig, ResourceConfig};
@@ -32,6 +39,8 @@ pub struct Config {
     pub base_dir: PathBuf,
     /// `[node]`.
     pub node: NodeConfig,
+    /// `[process]`.
+    pub process: ProcessConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[registry.NAME]`, by name.
@@ -46,12 +55,16 @@ pub struct Config {
     pub services: BTreeMap<String, ServiceConfig>,
     /// `[dns]`.
     pub dns: Option<DnsConfig>,
+    /// `[certificate.NAME]`, by name.
+    pub certificates: BTreeMap<String, CertificateConfig>,
     /// `[listener.NAME]`, by name.
     pub listeners: BTreeMap<String, ListenerConfig>,
     /// `[route.NAME]`, by name.
     pub routes: BTreeMap<String, RouteConfig>,
     /// `[access_log]`.
     pub access_log: Option<AccessLogConfig>,
+    /// `[labels]`.
+    pub labels: LabelsConfig,
     /// `[template.NAME]`, by name.
     pub templates: BTreeMap<String, ResourceConfig>,
     /// `[group.NAME]`, by name.
@@ -64,12 +77,16 @@ pub struct Config {
     pub exec: Option<ExecConfig>,
     /// `[metadata]`.
     pub metadata: Option<MetadataConfig>,
+    /// `[haproxy]`.
+    pub haproxy: Option<HaproxyConfig>,
     /// `[admin]`.
     pub admin: Option<AdminConfig>,
     /// `[operations]`.
     pub operations: OperationsConfig,
     /// `[sticky]`.
     pub sticky: StickyTable,
+    /// All of it as it may be shown: without secrets.
+    pub shown: Shown,
 }
 
 /// `[node]`: this process among others.
@@ -98,10 +115,15 @@ pub struct LimitsConfig {
     pub memory: Option<Size>,
     /// Idle connections to endpoints that each worker keeps.
     pub idle_endpoint_connections: usize,
+    /// How long the process says that it is not ready before a drain begins.
+    pub notice: Period,
     /// How long a drain waits for what runs before it is cut.
     pub drain: Period,
     /// Routes that have metrics of their own; the others are counted as `(other)`.
     pub metric_routes: usize,
+    /// Pipes through which the kernel moves bytes of TCP connections, two descriptors each; beyond
+    /// them bytes are copied. 0: always.
+    pub pipes: usize,
 }
 
 impl Default for LimitsConfig {
@@ -111,8 +133,10 @@ impl Default for LimitsConfig {
             requests: None,
             memory: None,
             idle_endpoint_connections: 1024,
+            notice: Period::from_secs(0),
             drain: Period::from_secs(30),
             metric_routes: 1000,
+            pipes: 256,
         }
     }
 }
@@ -139,6 +163,16 @@ pub struct ServiceConfig {
     pub retries: RetryConfig,
     /// How long what runs at an instance that leaves may go on.
     pub drain: Option<Period>,
+    /// What is spoken with its endpoints.
+    pub protocol: UpstreamProtocol,
+    /// TLS towards its endpoints.
+    pub tls: Option<ServiceTlsConfig>,
+    /// Limits of HTTP/2 connections to its endpoints.
+    pub h2: UpstreamH2Config,
+    /// What becomes of connections and tunnels to an instance that turns unhealthy.
+    pub on_unhealthy: OnUnhealthy,
+    /// With what header of the PROXY protocol connections to its endpoints begin.
+    pub proxy_protocol: Option<Version>,
     /// Who is eligible when nobody is healthy.
     pub when_none_healthy: WhenNoneHealthy,
     /// Replaces the registered ports.
@@ -154,9 +188,14 @@ pub struct ServiceConfig {
 }
 
 impl ServiceConfig {
-    /// What it says to the proxy.
+    /// What it says to the proxy, with paths from `base_dir` on.
     #[must_use]
-    pub fn balance(&self) -> ServiceBalance {
+    pub fn balance(&self, base_dir: &Path) -> ServiceBalance {
+        let mut tls = self.tls.clone();
+        if let Some(tls) = &mut tls {
+            let files = [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file];
+            files.into_iter().flatten().for_each(|file| *file = base_dir.join(&*file));
+        }
         ServiceBalance {
             policy: self.policy.clone(),
             hash_on: self.hash_on.clone(),
@@ -167,6 +206,11 @@ impl ServiceConfig {
             near: self.near,
             retries: self.retries.clone(),
             drain: self.drain,
+            protocol: self.protocol,
+            tls,
+            h2: self.h2.clone(),
+            on_unhealthy: self.on_unhealthy,
+            proxy_protocol: self.proxy_protocol,
         }
     }
 }
@@ -181,6 +225,7 @@ impl Config {
         Self {
             base_dir: base_dir.to_path_buf(),
             node: one(document, "node", problems).unwrap_or_default(),
+            process: one(document, "process", problems).unwrap_or_default(),
             limits: one(document, "limits", problems).unwrap_or_default(),
             registries: each(document, "registry", problems),
             guard: one(document, "guard", problems).unwrap_or_default(),
@@ -188,18 +233,22 @@ impl Config {
             health: one(document, "health", problems).unwrap_or_default(),
             services: each(document, "service", problems),
             dns: one(document, "dns", problems),
+            certificates: each(document, "certificate", problems),
             listeners: each(document, "listener", problems),
             routes: each(document, "route", problems),
             access_log: one(document, "access_log", problems),
+            labels: one(document, "labels", problems).unwrap_or_default(),
             templates: each(document, "template", problems),
             groups: each(document, "group", problems),
             confd: one(document, "confd", problems),
             installed: Installed::default(),
             exec: one(document, "exec", problems),
             metadata: one(document, "metadata", problems),
+            haproxy: one(document, "haproxy", problems),
             admin: one(document, "admin", problems),
             operations: one(document, "operations", problems).unwrap_or_default(),
             sticky: one(document, "sticky", problems).unwrap_or_default(),
+            shown: Shown::default(),
         }
     }
 }

@@ -62,6 +62,31 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
             "p.toml:2:1: there is no listener \"other\" (there are: web)",
         ),
         (
+            "the port of dns by udp",
+            "[dns]\nlisten = [\"127.0.0.1:53\"]\n[listener.a.udp]\nbind = [\"0.0.0.0:53\"]\n\
+             service = \"a\"\n",
+            "p.toml:2:1: 127.0.0.1:53 is taken by listener.a.udp.bind (0.0.0.0:53); choose another \
+             port",
+        ),
+        (
+            "route to udp",
+            "[listener.db.udp]\nbind = [\"127.0.0.1:1\"]\nservice = \"db\"\n[route.a]\n\
+             listener = \"db\"\nservice = \"db\"\n",
+            "p.toml:5:1: [listener.db] is a udp listener, which has a `service` instead of routes",
+        ),
+        (
+            "a udp listener without flows",
+            "[listener.a.udp]\nbind = [\"127.0.0.1:1\"]\nservice = \"a\"\nflows_max = 0\n",
+            "p.toml:1:11: flows_max = 0 lets nobody in; at least 1",
+        ),
+        (
+            "a udp listener with a cookie",
+            "[listener.a.udp]\nbind = [\"127.0.0.1:1\"]\nservice = \"a\"\n\
+             sticky = { cookie = \"a\" }\n",
+            "p.toml:1:11: sticky: `cookie` needs HTTP: a TCP or UDP listener sees no cookies; write \
+             sticky = { source = \"1h\" }",
+        ),
+        (
             "route to tcp",
             "[listener.db.tcp]\nbind = [\"127.0.0.1:1\"]\nservice = \"db\"\n[route.a]\n\
              listener = \"db\"\nservice = \"a\"\n",
@@ -108,7 +133,7 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
             "both paths",
             "[route.a]\nlistener = \"web\"\nservice = \"a\"\npath = \"/a\"\n\
              path_exact = \"/a\"\n",
-            "p.toml:5:1: there is one of `path`, `path_exact` and `path_regex`; keep one",
+            "p.toml:5:1: there is one of `path`, `path_exact`, `path_regex` and `path_begins`; keep one",
         ),
         (
             "service with a space",
@@ -120,12 +145,14 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
             "two kinds",
             "[listener.x.http]\nbind = [\"127.0.0.1:1\"]\n[listener.x.tcp]\n\
              bind = [\"127.0.0.1:2\"]\nservice = \"a\"\n",
-            "p.toml:1:11: has exactly one kind: [listener.NAME.http] or [listener.NAME.tcp]",
+            "p.toml:1:11: has exactly one kind: [listener.NAME.http], [listener.NAME.https], \
+             [listener.NAME.tcp], [listener.NAME.tls] or [listener.NAME.udp]",
         ),
         (
             "no kind",
             "[listener.x]\n",
-            "p.toml:1:11: has exactly one kind: [listener.NAME.http] or [listener.NAME.tcp]",
+            "p.toml:1:11: has exactly one kind: [listener.NAME.http], [listener.NAME.https], \
+             [listener.NAME.tcp], [listener.NAME.tls] or [listener.NAME.udp]",
         ),
         (
             "no address",
@@ -200,7 +227,7 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
             "unknown kind of registry",
             "[registry.local.fiel]\npath = \"s.toml\"\n",
             "p.toml:1:17: unknown key `fiel` in [registry.local]; did you mean `file`? Known \
-             keys: consul, environment, file, keyfile, rancher-answers",
+             keys: consul, environment, file, keyfile, marathon, rancher-answers",
         ),
         (
             "unknown dialect",
@@ -289,8 +316,8 @@ fn what_a_table_states_wrongly_is_told_at_its_place_with_what_to_write() {
         (
             "unknown table",
             "[rotue.a]\nlistener = \"web\"\n",
-            "p.toml:1:2: unknown table [rotue]; did you mean `route`? Known tables: node, \
-             limits, guard, registry, locality, health, service, dns, listener, route, access_log, template, group, confd, exec, metadata, admin, operations, sticky",
+            "p.toml:1:2: unknown table [rotue]; did you mean `route`? Known tables: node, process, \
+             limits, guard, registry, locality, health, service, dns, certificate, listener, route, access_log, labels, template, group, confd, exec, metadata, haproxy, admin, operations, sticky",
         ),
         (
             "a value for a table",

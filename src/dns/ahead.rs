@@ -8,11 +8,11 @@
 
 use std::hint::black_box;
 
-use super::mmsg::{BATCH, Datagrams};
 use super::node::Node;
 use super::wire::{Name, Question};
 use super::zone::ZoneTable;
 use crate::catalog::shards::Seek;
+use crate::net::mmsg::{BATCH, Datagrams};
 
 /// Smaller batches are answered as they are: there is nothing to wait for together.
 const LEAST: usize = 4;

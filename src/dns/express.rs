@@ -25,13 +25,13 @@ use super::ahead;
 use super::full::{DnsServer, Inner, stopped};
 use super::gather::Gather;
 use super::metrics::Way;
-use super::mmsg::{self, BATCH, Datagrams, Route};
 use super::respond::{Action, Asker, Outcome, Transport, failure, respond_to};
 use super::settings::{Settings, is_own};
 use super::wire::rcode;
+use crate::net::mmsg::{self, BATCH, Datagrams, Route};
 
 /// How long a thread waits for datagrams before it looks whether its socket is to be closed.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 /// Pause after an error of a socket that may pass: no memory left, an interface gone.
 const RETRY: Duration = Duration::from_millis(100);
 /// One batch in so many is timed.

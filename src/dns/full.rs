@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +14,9 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
 use super::cookie::Secret;
-use super::express::{Handed, now};
+use super::express::{Handed, LOOK, now};
 use super::forward::Forwarder;
 use super::metrics::Metrics;
-use super::mmsg::send_one;
 use super::rate::Rates;
 use super::respond::{Asker, Outcome, Transport, respond_to};
 use super::tcp::{Connection, Places};
@@ -24,6 +24,9 @@ use super::wire::{HEADER, Question};
 use super::zone::ZoneTable;
 use crate::catalog::publish::Current;
 use crate::lifecycle::{Phase, Phases};
+use crate::net::accept::shed;
+use crate::net::mmsg::send_one;
+use crate::net::spare::{Spare, is_exhausted};
 
 /// Pause after an error of a socket that may pass: no descriptors left, an interface gone.
 const RETRY: Duration = Duration::from_millis(100);
@@ -51,6 +54,10 @@ pub(super) struct Inner {
     /// Where the express lane puts what it does not answer.
     pub(super) queue: mpsc::Sender<Handed>,
     handed: Mutex<Option<mpsc::Receiver<Handed>>>,
+    /// Questions that were handed over and are being answered.
+    answering: AtomicUsize,
+    /// For the moment in which there is no descriptor for a connection.
+    spare: Spare,
 }
 
 impl DnsServer {
@@ -73,6 +80,8 @@ impl DnsServer {
             rates: Rates::default(),
             queue,
             handed: Mutex::new(Some(handed)),
+            answering: AtomicUsize::new(0),
+            spare: Spare::default(),
         }))
     }
 
@@ -80,6 +89,22 @@ impl DnsServer {
     #[must_use]
     pub fn forwarder(&self) -> Forwarder {
         self.0.forwarder.clone()
+    }
+
+    /// Returns once everything that came is answered, after the sockets were closed: questions that
+    /// wait for an upstream, and connections by TCP, which end by themselves when they are idle.
+    pub async fn answered(&self) {
+        // The threads of the express lane look at their word that often.
+        sleep(LOOK * 2).await;
+        let inner = &self.0;
+        let busy = || {
+            inner.answering.load(Ordering::Acquire) > 0
+                || inner.queue.capacity() < inner.queue.max_capacity()
+                || inner.places.open() > 0
+        };
+        while busy() {
+            sleep(RETRY).await;
+        }
     }
 
     pub(super) const fn inner(&self) -> &Arc<Inner> {
@@ -100,6 +125,7 @@ impl DnsServer {
                 Some(handed) = handed.recv() => match handed {
                     Handed::Forward { query, peer, route, socket } => {
                         let inner = Arc::clone(&self.0);
+                        inner.answering.fetch_add(1, Ordering::AcqRel);
                         tasks.spawn(async move {
                             let transport = Transport::Udp;
                             let mut reply = inner.forwarded(&query, peer, transport).await;
@@ -110,6 +136,7 @@ impl DnsServer {
                                     tracing::debug!(%peer, %error, "a DNS reply could not be sent");
                                 }
                             }
+                            inner.answering.fetch_sub(1, Ordering::AcqRel);
                         });
                     }
                     Handed::Log { query, peer, outcome } => log(&query, peer, outcome),
@@ -132,7 +159,7 @@ impl DnsServer {
     ) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
-        let mut tasks = JoinSet::new();
+        let (mut tasks, mut failed) = (JoinSet::new(), None);
         let stop = stopped(self.0.phases(), Some(close));
         tokio::pin!(stop);
         loop {
@@ -140,12 +167,20 @@ impl DnsServer {
                 () = &mut stop => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
+                        failed = None;
                         if let Some(connection) = Connection::open(&self.0, peer.ip()) {
                             tasks.spawn(connection.serve(stream, peer));
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "accepting a DNS connection failed; trying again");
+                        if failed != Some(error.kind()) {
+                            tracing::warn!(%error, "accepting a DNS connection failed; trying again");
+                            failed = Some(error.kind());
+                        }
+                        if is_exhausted(&error) {
+                            let shed = shed(&listener, &self.0.spare);
+                            self.0.metrics.tcp_refused.inc_by(shed);
+                        }
                         sleep(RETRY).await;
                     }
                 },

@@ -32,7 +32,6 @@ pub mod limits;
 mod lookup;
 pub mod mesos_api;
 pub mod metrics;
-mod mmsg;
 pub mod node;
 mod opt;
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use super::cookie;
 use super::edns::{Edns, option};
-use super::mmsg::QUERY_MAX;
 use super::wire::{put16, rtype};
+use crate::net::mmsg::QUERY_MAX;
 
 /// Bytes of an EDNS record without options (RFC 6891 §6.1.2).
 const OPT: usize = 11;

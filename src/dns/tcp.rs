@@ -45,6 +45,11 @@ impl Places {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Connections that are open.
+    pub(super) fn open(&self) -> usize {
+        self.lock().open
+    }
+
     /// Connections that wait for their client.
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::asked::Asking;
+use super::asked_config::FromRegistry;
 use super::check::{Check, ChecksConfig, Identity, too_short};
+use crate::net::proxy_protocol::Version;
 use crate::units::{Period, Share};
 
 /// `[health]`: what every check does that does not say otherwise.
@@ -29,6 +32,8 @@ pub struct HealthConfig {
     pub concurrency: usize,
     /// Most commands that run at a time; others wait and count as late.
     pub commands: usize,
+    /// Whether services may ask for checks in their registry, and for how much.
+    pub from_registry: FromRegistry,
 }
 
 impl Default for HealthConfig {
@@ -42,6 +47,7 @@ impl Default for HealthConfig {
             jitter: Share(0.1),
             concurrency: 500,
             commands: 16,
+            from_registry: FromRegistry::No,
         }
     }
 }
@@ -69,6 +75,8 @@ impl Unfit {
 pub struct Settings {
     /// The checks of each service that has some. Equal ones are one.
     pub(super) services: BTreeMap<Arc<str>, Vec<Arc<Check>>>,
+    /// How checks are made that services ask for themselves, if they may.
+    pub(super) asking: Option<Asking>,
     pub(super) jitter: f64,
     pub(super) concurrency: usize,
     pub(super) commands: usize,
@@ -80,6 +88,7 @@ impl Default for Settings {
         let health = HealthConfig::default();
         Self {
             services: BTreeMap::new(),
+            asking: None,
             jitter: health.jitter.0,
             concurrency: health.concurrency,
             commands: health.commands,
@@ -89,24 +98,28 @@ impl Default for Settings {
 
 impl Settings {
     /// Compiles the checks of all `services`; reads the files with certificates that they name,
-    /// relative ones below `base_dir`.
+    /// relative ones below `base_dir`. With each stands the header of the PROXY protocol that
+    /// connections to its instances begin with.
     ///
     /// # Errors
     /// Every problem, with the path of its key.
     pub fn compile<'a>(
         health: &HealthConfig,
-        services: impl IntoIterator<Item = (&'a str, &'a ChecksConfig)>,
+        services: impl IntoIterator<Item = (&'a str, &'a ChecksConfig, Option<Version>)>,
         base_dir: &Path,
     ) -> Result<Self, Vec<Unfit>> {
         let mut problems = health.problems();
         let mut known: BTreeMap<Identity, Arc<Check>> = BTreeMap::new();
         let mut compiled = BTreeMap::new();
-        for (name, checks) in services {
+        let mut announcing = BTreeMap::new();
+        for (name, checks, announces) in services {
+            announcing.extend(announces.map(|version| (Arc::from(name), version)));
             if checks.is_empty() {
                 continue;
             }
             let mut found = Vec::new();
-            let checks = checks.compile(health, base_dir, &mut found).into_iter().map(|check| {
+            let checks = checks.compile(health, base_dir, announces, &mut found);
+            let checks = checks.into_iter().map(|check| {
                 let same = known.entry(Arc::clone(&check.key));
                 Arc::clone(same.or_insert_with(|| Arc::new(check)))
             });
@@ -119,8 +132,14 @@ impl Settings {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let asking = health.from_registry.limits().map(|limits| Asking {
+            limits: *limits,
+            health: health.clone(),
+            announces: announcing,
+        });
         Ok(Self {
             services: compiled,
+            asking,
             jitter: health.jitter.0,
             concurrency: health.concurrency,
             commands: health.commands,
@@ -160,6 +179,17 @@ impl HealthConfig {
                 refuse(key, "0 would never decide anything; at least 1".to_owned());
             }
         }
+        if let Some(limits) = self.from_registry.limits() {
+            for (key, message) in [
+                ("max", (limits.max == 0).then(|| "0 lets nobody ask; write false".to_owned())),
+                ("interval_min", too_short(limits.interval_min)),
+                ("timeout_max", too_short(limits.timeout_max)),
+            ] {
+                if let Some(message) = message {
+                    refuse("from_registry", format!("{key}: {message}"));
+                }
+            }
+        }
         problems
     }
 }
@@ -171,7 +201,7 @@ mod tests {
     fn compile(health: &str, web: &str) -> Result<Settings, Vec<Unfit>> {
         let health: HealthConfig = toml::from_str(health).unwrap();
         let web: ChecksConfig = toml::from_str(web).unwrap();
-        Settings::compile(&health, [("web", &web), ("web2", &web)], Path::new(""))
+        Settings::compile(&health, [("web", &web, None), ("web2", &web, None)], Path::new(""))
     }
 
     #[test]

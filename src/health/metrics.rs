@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
+use super::asked::Reason;
 use super::check::KINDS;
 use super::tracker::Outcome;
 
@@ -14,6 +15,7 @@ pub struct Metrics {
     pub(super) running: IntGauge,
     pub(super) late: IntCounter,
     pub(super) transitions: BTreeMap<&'static str, IntCounter>,
+    refused: [IntGauge; Reason::ALL.len()],
 }
 
 /// Metrics of one kind of checks.
@@ -55,6 +57,14 @@ impl Metrics {
             "portolan_health_probes_late_total",
             "Probes that started more than 100 ms after their time, for want of a free place.",
         )?;
+        let refused = IntGaugeVec::new(
+            Opts::new(
+                "portolan_health_asked_refused",
+                "What services ask to be checked in their registry and do not get as they ask, by reason.",
+            ),
+            &["reason"],
+        )?;
+        registry.register(Box::new(refused.clone()))?;
         registry.register(Box::new(probes.clone()))?;
         registry.register(Box::new(targets.clone()))?;
         registry.register(Box::new(transitions.clone()))?;
@@ -78,7 +88,13 @@ impl Metrics {
             running,
             late,
             transitions: healths.into_iter().map(transition).collect(),
+            refused: Reason::ALL.map(|reason| refused.with_label_values(&[reason.word()])),
         })
+    }
+
+    /// What is refused of what services ask for, for this reason.
+    pub(super) const fn refused(&self, reason: Reason) -> &IntGauge {
+        &self.refused[reason as usize]
     }
 
     /// Those of the checks called `kind`, if there are any.

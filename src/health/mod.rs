@@ -3,13 +3,17 @@
 //! A snapshot says who is there, the settings say what is asked; [`Checks`] asks, and tells the
 //! verdicts by one channel, from which the catalog assembles the next snapshot. Everything that
 //! decides is pure: when to ask (`schedule`), what results come to (`tracker`), what follows for an
-//! instance (`judge`), who is asked by what (`roster`).
+//! instance (`judge`), who is asked by what (`roster`, `plan`), and what services ask for themselves in
+//! their registry (`wish`, `asked`).
 //!
 //! Outlier detection ([`outlier`], pure; [`outlier_task`] looks and tells) ejects instances by what
 //! the proxy saw of them; [`verdicts`] unites its word with that of the checks. [`strategy`] (pure)
 //! decides when an unhealthy instance is to be recreated, and [`recreate`] tells it by [`deliver`];
 //! what is not through stands in a [`ledger`].
 
+mod asked;
+mod asked_config;
+mod carried;
 mod check;
 mod config;
 pub mod deliver;
@@ -20,6 +24,7 @@ pub mod on_failure;
 pub mod outlier;
 pub mod outlier_config;
 pub mod outlier_task;
+mod plan;
 pub mod recreate;
 mod roster;
 mod rounds;
@@ -29,7 +34,9 @@ mod siblings;
 mod status;
 pub mod strategy;
 mod tracker;
+mod trust;
 pub mod verdicts;
+mod wish;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,6 +55,9 @@ use crate::catalog::Snapshot;
 use crate::catalog::verdict::Verdicts;
 use crate::lifecycle::{self, Phase, Phases};
 
+pub use asked::RefusedCheck;
+pub use asked_config::{AskedLimits, FromRegistry};
+pub use carried::Carried;
 pub use check::{ChecksConfig, Role, TlsConfig};
 pub use config::{HealthConfig, Settings, Unfit};
 pub use metrics::Metrics;
@@ -101,6 +111,8 @@ pub struct Checks {
 
 struct Shared {
     roster: Mutex<Roster>,
+    /// Told to while the roster is held, so that what is told last is what was found last.
+    verdicts: watch::Sender<Verdicts>,
     /// Something was changed from outside.
     wake: Notify,
 }
@@ -132,9 +144,10 @@ impl Checks {
         let random = Box::new(crate::random::bits);
         let roster = Roster::new(settings, restored, metrics.clone(), random);
         let (sender, verdicts) = watch::channel(roster.verdicts().clone());
-        let shared = Arc::new(Shared { roster: Mutex::new(roster), wake: Notify::new() });
+        let roster = Mutex::new(roster);
+        let shared = Arc::new(Shared { roster, verdicts: sender, wake: Notify::new() });
         let (alive, gone) = watch::channel(());
-        let task = Task { shared: Arc::clone(&shared), snapshots, verdicts: Arc::new(sender) };
+        let task = Task { shared: Arc::clone(&shared), snapshots };
         let phases = phases.clone();
         tokio::spawn(async move {
             let run = || task.clone().run_until(gone.clone(), phases.clone());
@@ -148,6 +161,19 @@ impl Checks {
     #[must_use]
     pub fn verdicts(&self) -> watch::Receiver<Verdicts> {
         self.verdicts.clone()
+    }
+
+    /// To be called before anybody goes by `settings`, which [`Self::replace`] puts in force. Of
+    /// services that are checked by them and were not before, instances stand as their registry has
+    /// them until there is a first result; returned are those services, of which the verdicts tell now.
+    #[must_use]
+    pub fn trust(&self, settings: &Settings) -> Vec<Arc<str>> {
+        let mut roster = self.shared.roster();
+        let trusted = roster.trust(settings, SystemTime::now());
+        if !trusted.is_empty() {
+            self.shared.verdicts.send_replace(roster.verdicts().clone());
+        }
+        trusted
     }
 
     /// Checks by other settings from now on. A check that did not change goes on with all that it
@@ -179,10 +205,29 @@ impl Checks {
         Ok(count)
     }
 
+    /// All targets with what is known of them and when each is asked next, for the process that takes
+    /// over from this one.
+    #[must_use]
+    pub fn carried(&self) -> Vec<Carried> {
+        self.shared.roster().carried(Instant::now())
+    }
+
+    /// Targets that the process before this one asked go on with what it knew, and on its beat. To be
+    /// called before a snapshot tells of them.
+    pub fn carry(&self, carried: Vec<Carried>) {
+        self.shared.roster().carry(carried, Instant::now());
+    }
+
     /// An overview of this moment.
     #[must_use]
     pub fn status(&self) -> Status {
         self.shared.roster().status()
+    }
+
+    /// What services, or one of them, ask to be checked in their registry and do not get as they ask.
+    #[must_use]
+    pub fn refused(&self, service: Option<&str>) -> Vec<RefusedCheck> {
+        self.shared.roster().refused(service)
     }
 
     /// Every target of one service; empty without checks.
@@ -197,7 +242,6 @@ impl Checks {
 struct Task {
     shared: Arc<Shared>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    verdicts: Arc<watch::Sender<Verdicts>>,
 }
 
 /// A probe's result on its way back. It comes back in any case, also when the probe is stopped.
@@ -258,7 +302,7 @@ impl Task {
                 () = self.shared.wake.notified() => {}
             }
             let (now, clock) = (Instant::now(), SystemTime::now());
-            let (starts, gone, told) = {
+            let (starts, gone) = {
                 let mut roster = self.shared.roster();
                 for Done { id, manner, started, asked } in results.drain(..) {
                     running.0.remove(&id);
@@ -266,11 +310,12 @@ impl Task {
                 }
                 let starts = roster.due(now, clock);
                 let told = if now >= quiet_from { roster.settle(clock) } else { None };
-                if told.is_some() {
+                if let Some(verdicts) = told {
                     let cost = Instant::now().duration_since(now);
                     quiet_from = Instant::now() + PAUSE.max(cost * PAUSE_FACTOR);
+                    self.shared.verdicts.send_replace(verdicts);
                 }
-                (starts, roster.take_gone(), told)
+                (starts, roster.take_gone())
             };
             for id in gone {
                 if let Some(probe) = running.0.remove(&id) {
@@ -279,9 +324,6 @@ impl Task {
             }
             for start in starts {
                 running.0.insert(start.id, ask(start, now, reply.clone()));
-            }
-            if let Some(verdicts) = told {
-                self.verdicts.send_replace(verdicts);
             }
         }
     }

@@ -8,17 +8,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::check::{Check, Identity, Manner, Target, Whom};
+use super::asked::{Listed, Reading, Refusal};
+use super::carried::{Known, fingerprint};
+use super::check::{Check, Identity, Manner, Target};
 use super::config::Settings;
 use super::judge::Key;
 use super::metrics::Metrics;
 use super::schedule::{Beat, Lane, share};
 use super::tracker::{Observation, Tracker};
 use crate::catalog::Snapshot;
-use crate::catalog::model::{Address, Instance};
+use crate::catalog::model::Address;
 use crate::catalog::verdict::Verdicts;
+
+/// Checks that are kept at least before those that nobody uses are looked for.
+const SWEEP_MIN: usize = 64;
 
 /// Everything that is checked, and what is known of it.
 pub(super) struct Roster {
@@ -27,13 +33,17 @@ pub(super) struct Roster {
     pub(super) services: HashMap<Arc<str>, Watched>,
     pub(super) probes: HashMap<u64, Probed>,
     pub(super) by_key: HashMap<(u32, Target), u64>,
-    /// Checks that are in use, by a number that stays over reloads.
+    /// Checks that are in use, by a number that stays over reloads; others are swept out when they
+    /// have become many.
     pub(super) checks: BTreeMap<Identity, (u32, Arc<Check>)>,
+    pub(super) sweep_at: usize,
     pub(super) sockets: Lane,
     pub(super) commands: Lane,
     /// When pushed results expire.
     pub(super) expiries: BTreeSet<(Instant, u64)>,
     pub(super) verdicts: Verdicts,
+    /// Whether verdicts from before may be of services that nobody asks to be checked any more.
+    pub(super) restored: bool,
     /// Services of which something is known that the verdicts don't say yet.
     pub(super) dirty: BTreeSet<Arc<str>>,
     /// Probes that were created and have no beat yet.
@@ -43,12 +53,21 @@ pub(super) struct Roster {
     pub(super) last_id: u64,
     pub(super) random: Box<dyn FnMut() -> u64 + Send>,
     pub(super) metrics: Metrics,
+    /// What the process before us knew of targets that we have not heard of yet.
+    pub(super) carried: HashMap<u64, Known>,
 }
 
 /// A service with checks.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
-    pub(super) checks: Vec<(u32, Arc<Check>)>,
+    /// Those that are configured; what it asks for itself stands with each instance.
+    pub(super) checks: Arc<[Listed]>,
+    /// Whether it asks for its checks itself.
+    pub(super) asked: bool,
+    /// What its texts came to.
+    pub(super) readings: Vec<Reading>,
+    /// What it does not get.
+    pub(super) refused: Vec<Refusal>,
     pub(super) instances: BTreeMap<Key, Entry>,
     /// Who was chosen, by the index of the check that chooses.
     pub(super) chosen: BTreeMap<usize, Key>,
@@ -58,11 +77,12 @@ pub(super) struct Watched {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) address: Address,
-    pub(super) port: Option<u16>,
+    /// The port that each check asks.
+    pub(super) ports: Box<[Option<u16>]>,
     /// The checks that it was entered for.
-    pub(super) checks: Vec<u32>,
+    pub(super) checks: Arc<[Listed]>,
     /// None: this check cannot be asked of it, for it has no port.
-    pub(super) probes: Vec<Option<u64>>,
+    pub(super) probes: Box<[Option<u64>]>,
 }
 
 /// A target that is probed.
@@ -81,6 +101,8 @@ pub(super) struct Probed {
     pub(super) beat: Option<Beat>,
     /// When it starts, or its result expires; none while it runs.
     pub(super) due: Option<Instant>,
+    /// When it starts first, where another process has asked it before.
+    pub(super) resumes: Option<Instant>,
 }
 
 impl Probed {
@@ -91,7 +113,7 @@ impl Probed {
 }
 
 /// The last result of a target.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Last {
     pub(super) seen: Observation,
     pub(super) took: Duration,
@@ -107,7 +129,8 @@ impl Roster {
         random: Box<dyn FnMut() -> u64 + Send>,
     ) -> Self {
         let mut verdicts = Verdicts::new();
-        for (name, told) in restored.iter().filter(|(name, _)| settings.checked(name)) {
+        let may = |name: &str| settings.asking.is_some() || settings.checked(name);
+        for (name, told) in restored.iter().filter(|(name, _)| may(name)) {
             // Ejections are another's to restore.
             let mut own = crate::catalog::verdict::ServiceVerdicts::clone(told);
             own.instances.values_mut().for_each(|verdict| verdict.ejected = None);
@@ -116,13 +139,15 @@ impl Roster {
         let mut roster = Self {
             sockets: Lane::new(settings.concurrency),
             commands: Lane::new(settings.commands),
-            settings: Arc::new(Settings::default()),
+            settings: Arc::default(),
             snapshot: Arc::default(),
             services: HashMap::new(),
             probes: HashMap::new(),
             by_key: HashMap::new(),
             checks: BTreeMap::new(),
+            sweep_at: SWEEP_MIN,
             expiries: BTreeSet::new(),
+            restored: settings.asking.is_some(),
             verdicts,
             dirty: BTreeSet::new(),
             fresh: Vec::new(),
@@ -130,6 +155,7 @@ impl Roster {
             last_id: 0,
             random,
             metrics,
+            carried: HashMap::new(),
         };
         roster.adopt(settings);
         roster
@@ -138,7 +164,10 @@ impl Roster {
     /// Checks by other settings from now on. Checks that did not change go on as they are.
     pub(super) fn replace(&mut self, settings: Arc<Settings>, now: Instant) {
         self.adopt(settings);
-        let names: Vec<_> = self.services.keys().cloned().collect();
+        let mut names: BTreeSet<_> = self.services.keys().cloned().collect();
+        if self.settings.asking.is_some() {
+            names.extend(self.snapshot.services.iter().map(|(name, _)| Arc::clone(name)));
+        }
         for name in names {
             self.plan(&name);
         }
@@ -148,29 +177,23 @@ impl Roster {
     fn adopt(&mut self, settings: Arc<Settings>) {
         self.sockets.limit = settings.concurrency;
         self.commands.limit = settings.commands;
-        let mut checks = BTreeMap::new();
-        for check in settings.services.values().flatten() {
-            let known = self.checks.get(&check.key).cloned();
-            let known = known.unwrap_or_else(|| {
-                self.last_id += 1;
-                (u32::try_from(self.last_id).unwrap_or(u32::MAX), Arc::clone(check))
-            });
-            checks.entry(Arc::clone(&check.key)).or_insert(known);
-        }
-        self.checks = checks;
         // Services without checks are planned once more, and let go of their targets.
-        let before = self.services.keys().filter(|name| !settings.checked(name)).cloned();
-        for name in before.collect::<Vec<_>>() {
+        let goes = |name: &&Arc<str>| !settings.checked(name) && settings.asking.is_none();
+        for name in self.services.keys().filter(goes).cloned().collect::<Vec<_>>() {
             self.forget(&name);
         }
+        for watched in self.services.values_mut() {
+            // They were read by the settings before.
+            watched.readings = Vec::new();
+        }
         for (name, wanted) in &settings.services {
-            let checks = wanted.iter().filter_map(|check| self.checks.get(&check.key).cloned());
-            let checks: Vec<_> = checks.collect();
+            let checks = wanted.iter().map(|check| {
+                let (id, check) = self.number(Arc::clone(check));
+                Listed { id, check, door: None }
+            });
+            let checks: Arc<[Listed]> = checks.collect();
             let watched = self.services.entry(Arc::clone(name)).or_default();
-            let same = |a: &(u32, _), b: &(u32, _)| a.0 == b.0;
-            if watched.checks.len() != checks.len()
-                || !watched.checks.iter().zip(&checks).all(|(a, b)| same(a, b))
-            {
+            if !Listed::same(&watched.checks, &checks) {
                 // Their places differ: every instance is planned anew, and shares what goes on.
                 watched.checks = checks;
                 watched.chosen.clear();
@@ -179,12 +202,27 @@ impl Roster {
         self.settings = settings;
     }
 
+    /// The number of a check, and the one of those that are equal which is asked.
+    pub(super) fn number(&mut self, check: Arc<Check>) -> (u32, Arc<Check>) {
+        if let Some(known) = self.checks.get(&check.key) {
+            return known.clone();
+        }
+        if self.checks.len() >= self.sweep_at {
+            self.checks.retain(|_, (_, check)| Arc::strong_count(check) > 1);
+            self.sweep_at = SWEEP_MIN.max(self.checks.len() * 2);
+        }
+        self.last_id += 1;
+        let id = u32::try_from(self.last_id).unwrap_or(u32::MAX);
+        self.checks.insert(Arc::clone(&check.key), (id, Arc::clone(&check)));
+        (id, check)
+    }
+
     /// Follows the catalog to `snapshot`.
     pub(super) fn follow(&mut self, snapshot: &Arc<Snapshot>, now: Instant) {
         let before = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
         let mut touched = Vec::new();
         snapshot.changes_since(&before, |(name, _, _)| {
-            if self.settings.checked(name) {
+            if self.settings.asking.is_some() || self.settings.checked(name) {
                 touched.push(Arc::clone(name));
             }
         });
@@ -192,76 +230,19 @@ impl Roster {
             self.plan(&name);
         }
         self.schedule(now);
-    }
-
-    /// Brings the instances of a service and their probes to what the snapshot and settings say.
-    fn plan(&mut self, name: &Arc<str>) {
-        let Some(mut watched) = self.services.remove(name) else { return };
-        let service = self.snapshot.service(name).map(Arc::clone);
-        let told: &[Arc<Instance>] = service.as_ref().map_or(&[], |service| &service.instances);
-        let mut before = std::mem::take(&mut watched.instances);
-        let mut changed = false;
-        for instance in told {
-            let key = (Arc::clone(&instance.registry), Arc::clone(&instance.id));
-            let port = instance.port("");
-            let known = before.remove(&key);
-            let entry = match known {
-                Some(entry)
-                    if entry.address == instance.address
-                        && entry.port == port
-                        && entry.checks.iter().eq(watched.checks.iter().map(|(id, _)| id)) =>
-                {
-                    entry
-                }
-                known => {
-                    changed = true;
-                    let entry = self.enter(name, &watched.checks, instance, port);
-                    // Released behind: what both share goes on.
-                    if let Some(known) = known {
-                        self.leave(name, &known);
-                    }
-                    entry
-                }
-            };
-            watched.instances.insert(key, entry);
-        }
-        changed |= !before.is_empty();
-        for entry in before.values() {
-            self.leave(name, entry);
-        }
-        self.services.insert(Arc::clone(name), watched);
-        if changed {
-            self.dirty.insert(Arc::clone(name));
+        if snapshot.generation > 0 {
+            // Whoever is not among them is gone; one that comes back begins anew.
+            self.carried = HashMap::new();
+            let heard = snapshot.registries.iter().all(|registry| registry.heard);
+            if heard && std::mem::take(&mut self.restored) {
+                let left = self.verdicts.iter().map(|(name, _)| name);
+                let left = left.filter(|name| !self.services.contains_key(*name));
+                self.dirty.extend(left.cloned());
+            }
         }
     }
 
-    fn enter(
-        &mut self,
-        service: &Arc<str>,
-        checks: &[(u32, Arc<Check>)],
-        instance: &Instance,
-        port: Option<u16>,
-    ) -> Entry {
-        let probes = checks.iter().map(|(check_id, check)| {
-            let port = check.port.or(port);
-            let target = match check.manner {
-                Manner::Connect => Target::Socket(instance.address.clone(), port?),
-                Manner::Command | Manner::Push(_) => Target::Instance(Arc::new(Whom {
-                    service: Arc::clone(service),
-                    registry: Arc::clone(&instance.registry),
-                    id: Arc::clone(&instance.id),
-                    address: instance.address.clone(),
-                    port,
-                })),
-            };
-            Some(self.acquire(service, *check_id, check, target))
-        });
-        let probes = probes.collect();
-        let checks = checks.iter().map(|(id, _)| *id).collect();
-        Entry { address: instance.address.clone(), port, checks, probes }
-    }
-
-    fn acquire(
+    pub(super) fn acquire(
         &mut self,
         service: &Arc<str>,
         check_id: u32,
@@ -273,18 +254,12 @@ impl Roster {
             *id
         } else {
             self.last_id += 1;
-            let probed = Probed {
-                check_id,
-                check: Arc::clone(check),
-                target: key.1.clone(),
-                tracker: Tracker::default(),
-                last: None,
-                candidate: None,
-                cause: Arc::from(""),
-                users: BTreeMap::new(),
-                beat: None,
-                due: None,
+            let known = if self.carried.is_empty() {
+                Known::default()
+            } else {
+                self.carried.remove(&fingerprint(check, &key.1)).unwrap_or_default()
             };
+            let probed = Probed::new(check_id, check, &key.1, known);
             self.probes.insert(self.last_id, probed);
             self.by_key.insert(key, self.last_id);
             self.fresh.push(self.last_id);
@@ -299,7 +274,7 @@ impl Roster {
         id
     }
 
-    fn leave(&mut self, service: &Arc<str>, entry: &Entry) {
+    pub(super) fn leave(&mut self, service: &Arc<str>, entry: &Entry) {
         for id in entry.probes.iter().flatten() {
             let Some(probed) = self.probes.get_mut(id) else { continue };
             if let Some(count) = probed.users.get_mut(service) {
@@ -325,16 +300,6 @@ impl Roster {
         }
     }
 
-    /// Nothing of this service is checked any more.
-    fn forget(&mut self, name: &Arc<str>) {
-        if let Some(watched) = self.services.remove(name) {
-            for entry in watched.instances.values() {
-                self.leave(name, entry);
-            }
-        }
-        self.dirty.insert(Arc::clone(name));
-    }
-
     /// Where probes of this check wait; pushed ones don't.
     pub(super) fn lane(&mut self, check: &Check) -> Option<&mut Lane> {
         match check.manner {
@@ -352,12 +317,18 @@ impl Roster {
             let place = share((self.random)());
             let Some(probed) = self.probes.get_mut(&id) else { continue };
             let check = Arc::clone(&probed.check);
+            let resumes = probed.resumes.take();
             if let Manner::Push(ttl) = check.manner {
-                probed.due = Some(now + ttl);
-                self.expiries.insert((now + ttl, id));
+                let due = resumes.unwrap_or(now + ttl);
+                probed.due = Some(due);
+                self.expiries.insert((due, id));
                 continue;
             }
-            let beat = Beat::new(now, check.times.interval, together, place);
+            let interval = check.times.interval;
+            let beat = match resumes {
+                Some(next) => Beat::resumed(next.clamp(now, now + interval), interval),
+                None => Beat::new(now, interval, together, place),
+            };
             let due = beat.due(0.0, 0.0);
             (probed.beat, probed.due) = (Some(beat), Some(due));
             if let Some(lane) = self.lane(&check) {
@@ -379,4 +350,4 @@ impl Roster {
 
 #[cfg(test)]
 #[path = "roster_tests.rs"]
-mod tests;
+pub(super) mod tests;

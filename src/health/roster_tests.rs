@@ -4,14 +4,14 @@ use super::super::config::HealthConfig;
 use super::super::rounds::Start;
 use super::super::tracker::Observation;
 use super::*;
-use crate::catalog::model::{Health, Port, Service};
+use crate::catalog::model::{Health, Instance, Port, Service};
 use crate::catalog::verdict::{InstanceVerdict, ServiceVerdicts, Verdict};
 
 /// A roster with a clock of its own, and everything that runs in it.
-struct Played {
-    roster: Roster,
-    now: Instant,
-    clock: SystemTime,
+pub(in crate::health) struct Played {
+    pub(in crate::health) roster: Roster,
+    pub(in crate::health) now: Instant,
+    pub(in crate::health) clock: SystemTime,
     running: Vec<Start>,
     generation: u64,
     services: BTreeMap<String, Vec<(String, String, u16)>>,
@@ -20,12 +20,12 @@ struct Played {
 fn settings(told: &[(&str, &str)]) -> Arc<Settings> {
     let parsed: Vec<(&str, ChecksConfig)> =
         told.iter().map(|(name, text)| (*name, toml::from_str(text).unwrap())).collect();
-    let services = parsed.iter().map(|(name, checks)| (*name, checks));
+    let services = parsed.iter().map(|(name, checks)| (*name, checks, None));
     let health = HealthConfig::default();
     Arc::new(Settings::compile(&health, services, std::path::Path::new("")).unwrap())
 }
 
-fn played(told: &[(&str, &str)]) -> Played {
+pub(in crate::health) fn played(told: &[(&str, &str)]) -> Played {
     with(told, &Verdicts::new())
 }
 
@@ -50,7 +50,7 @@ fn with(told: &[(&str, &str)], restored: &Verdicts) -> Played {
 
 impl Played {
     /// The catalog knows exactly these instances of `service`: id, address, port; 0: none.
-    fn tell(&mut self, service: &str, instances: &[(&str, &str, u16)]) {
+    pub(in crate::health) fn tell(&mut self, service: &str, instances: &[(&str, &str, u16)]) {
         let own = |(id, at, port): &(&str, &str, u16)| ((*id).into(), (*at).into(), *port);
         self.services.insert(service.into(), instances.iter().map(own).collect());
         self.generation += 1;
@@ -81,7 +81,11 @@ impl Played {
 
     /// Plays `length` in steps of a millisecond; every probe that starts ends as `answer` says,
     /// by the kind of its check and its target.
-    fn play(&mut self, length: Duration, answer: impl Fn(&str, &str) -> Observation) -> usize {
+    pub(in crate::health) fn play(
+        &mut self,
+        length: Duration,
+        answer: impl Fn(&str, &str) -> Observation,
+    ) -> usize {
         let mut starts = 0;
         let end = self.now + length;
         loop {
@@ -115,15 +119,15 @@ impl Played {
     }
 }
 
-fn ok(_: &str, _: &str) -> Observation {
+pub(in crate::health) fn ok(_: &str, _: &str) -> Observation {
     Observation::passed("ok")
 }
 
-fn no(_: &str, _: &str) -> Observation {
+pub(in crate::health) fn no(_: &str, _: &str) -> Observation {
     Observation::failed("no")
 }
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(in crate::health) const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn an_address_is_probed_once_however_many_services_and_instances_share_it() {
@@ -219,6 +223,41 @@ async fn a_reload_leaves_unchanged_checks_their_state_and_others_their_verdicts(
     played.roster.replace(settings(&[("web", "tcp = {}")]), played.now);
     assert_eq!(played.verdict("api", "a"), None);
     assert_eq!(played.roster.probes.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_had_work_before_it_was_checked_keeps_it_until_there_is_a_result() {
+    let mut played = played(&[("old", "tcp = {}")]);
+    let both = [("a", "10.0.0.1", 80), ("b", "10.0.0.2", 80)];
+    for service in ["web", "db", "old"] {
+        played.tell(service, &both);
+    }
+    let checks = [
+        ("old", "http = {}"),
+        ("web", "http = { interval = \"5s\" }"),
+        ("db", "mysql = { user = \"u\", role = \"writer\" }"),
+        ("gone", "tcp = {}"),
+    ];
+    let (wanted, unknown) =
+        (settings(&checks), Some((Health::Unknown, "not checked yet".to_owned())));
+    assert_eq!(played.roster.trust(&wanted, played.clock), ["web".into()]);
+    assert_eq!(played.verdict("web", "a"), unknown, "before the settings count");
+    played.roster.replace(Arc::clone(&wanted), played.now);
+    assert_eq!(played.verdict("web", "a"), unknown);
+    assert_eq!(played.verdict("db", "a"), None, "nobody knows who is to write");
+    played.tell("web", &[both[0], both[1], ("c", "10.0.0.3", 80)]);
+    assert_eq!(played.verdict("web", "a"), unknown);
+    assert_eq!(played.verdict("web", "c"), None, "a new one has to pass first");
+    played
+        .play(6 * SECOND, |_, at| if at.starts_with("10.0.0.1") { ok("", at) } else { no("", at) });
+    assert_eq!(played.health("web", "a"), Some(Health::Healthy));
+    assert_eq!(played.health("web", "b"), Some(Health::Unhealthy));
+    assert!(played.roster.trust(&wanted, played.clock).is_empty());
+
+    // Checks that are gone for a moment say nothing any more when they are back.
+    played.roster.replace(settings(&[]), played.now);
+    assert_eq!(played.roster.trust(&wanted, played.clock).len(), 2);
+    assert_eq!(played.verdict("web", "b"), unknown);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::asked::Listed;
 use super::check::{Asked, Check, Manner, Target};
 use super::roster::{Last, Roster};
 use super::schedule::{LATE, share};
@@ -151,7 +152,7 @@ impl Roster {
     ) -> Result<usize, PushError> {
         let no_check = || PushError::NoCheck(service.to_owned());
         let watched = self.services.get(service).ok_or_else(no_check)?;
-        let pushed = |(_, check): &&(u32, Arc<Check>)| matches!(check.manner, Manner::Push(_));
+        let pushed = |listed: &&Listed| matches!(listed.check.manner, Manner::Push(_));
         watched.checks.iter().find(pushed).ok_or_else(no_check)?;
         let named = watched.instances.iter().filter(|((_, own), _)| &**own == id);
         let probes = named.flat_map(|(_, entry)| entry.probes.iter().flatten().copied());

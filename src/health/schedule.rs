@@ -37,6 +37,11 @@ impl Beat {
         }
     }
 
+    /// The beat of a target that another process has asked before, which goes on with `next`.
+    pub(super) const fn resumed(next: Instant, interval: Duration) -> Self {
+        Self { interval, next, first: None }
+    }
+
     /// When it starts next; `share` is uniform in 0..1 and strays it by up to half of `jitter`,
     /// a share of the interval, to either side.
     pub(super) fn due(&self, jitter: f64, share: f64) -> Instant {

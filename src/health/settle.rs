@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::asked::Listed;
 use super::judge::{Finding, Key, Member, elect, judge, seat};
+use super::plan::no_port;
 use super::roster::{Entry, Probed, Roster, Watched};
 use crate::catalog::model::{Address, Health};
 use crate::catalog::verdict::{Verdict, Verdicts};
+use crate::catalog::wish;
 
 impl Roster {
     /// Whether there is something that the verdicts don't say yet.
@@ -26,8 +29,8 @@ impl Roster {
             };
             let before = self.verdicts.get(&name);
             let mut members = findings(watched, &self.probes);
-            for (index, (_, check)) in watched.checks.iter().enumerate() {
-                let Some(election) = check.elects else { continue };
+            for (index, Listed { check, .. }) in watched.checks.iter().enumerate() {
+                let Some(election) = check.elects.filter(|_| !watched.asked) else { continue };
                 let current = watched.chosen.get(&index).cloned().or_else(|| {
                     // After a restart the one that was well before is the one that was chosen.
                     let was = |key: &&Key| {
@@ -62,8 +65,12 @@ impl Roster {
 /// What the checks of a service found out about each instance.
 fn findings(watched: &Watched, probes: &HashMap<u64, Probed>) -> BTreeMap<Key, Member> {
     let member = |(key, entry): (&Key, &Entry)| {
-        let findings = entry.probes.iter().zip(&watched.checks).map(|(probe, (_, check))| {
+        let findings = entry.probes.iter().zip(&*entry.checks).map(|(probe, listed)| {
             let Some(probe) = probe else {
+                if watched.asked {
+                    return nothing(&no_port(listed));
+                }
+                let check = &listed.check;
                 let cause = format!("{}: the instance has no port; set check.{0} port", check.kind);
                 let health = Health::Unhealthy;
                 return Finding::Decided { health, cause: cause.into(), candidate: None };
@@ -78,9 +85,19 @@ fn findings(watched: &Watched, probes: &HashMap<u64, Probed>) -> BTreeMap<Key, M
                 },
             }
         });
-        (key.clone(), Member { address: entry.address.clone(), findings: findings.collect() })
+        let mut findings: Vec<Finding> = findings.collect();
+        if watched.asked && findings.is_empty() {
+            findings.push(nothing("nothing that can be asked"));
+        }
+        (key.clone(), Member { address: entry.address.clone(), findings })
     };
     watched.instances.iter().map(member).collect()
+}
+
+/// The word on an instance that asks for a check which cannot be: only its registry's counts.
+fn nothing(why: &str) -> Finding {
+    let cause = format!("{}: {why}", wish::CHECK).into();
+    Finding::Decided { health: Health::Unknown, cause, candidate: None }
 }
 
 /// Logs a transition; a first success is no news.
@@ -89,6 +106,7 @@ fn tell(service: &str, key: &Key, address: &Address, from: Option<&Verdict>, to:
     let (from, now) = (from.map_or("unknown", |from| from.health.word()), to.health);
     let message = "instance health changed";
     match (from, now) {
+        (_, Health::Unknown) => {}
         ("unknown", Health::Healthy) => {
             tracing::debug!(service, instance, registry, %address, from, to = now.word(), cause, "{message}");
         }

@@ -7,10 +7,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use crate::catalog::model::Health;
 
 /// What one probe found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Outcome {
     /// All is well.
     Passed,
@@ -41,7 +43,7 @@ impl Outcome {
 }
 
 /// One result with what is known about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Observation {
     /// How it went.
     pub(super) outcome: Outcome,
@@ -99,7 +101,7 @@ pub(super) struct Rules {
 }
 
 /// What the results so far come to.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tracker {
     decided: Option<Decided>,
     successes: u32,
@@ -107,7 +109,7 @@ pub(super) struct Tracker {
 }
 
 /// A health that was decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Decided {
     /// The health.
     pub(super) health: Health,

@@ -6,6 +6,8 @@
 
 pub mod confd;
 pub mod consul_template;
+pub mod keepalived;
+pub mod marathon_lb;
 pub mod text;
 
 use std::collections::BTreeMap;

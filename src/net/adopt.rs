@@ -3,33 +3,72 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use socket2::{Socket, Type};
+
+use super::handover::Label;
 
 /// First descriptor that systemd passes (`sd_listen_fds(3)`).
 const FIRST_PASSED: RawFd = 3;
 
-/// Sockets handed to us and not yet used, found by their address and protocol.
+/// Sockets handed to us and not yet used, found by what they are for, or by address and protocol.
 #[derive(Debug, Default)]
-pub struct Adopted(Vec<(SocketAddr, Socket)>);
+pub struct Adopted {
+    held: Vec<Held>,
+    /// Another process serves them still.
+    shared: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    place: Place,
+    label: Option<Label>,
+    socket: Socket,
+}
+
+/// Where a socket listens.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Net(SocketAddr),
+    Path(PathBuf),
+}
 
 impl Adopted {
     /// No socket was handed over.
     #[must_use]
     pub const fn none() -> Self {
-        Self(Vec::new())
+        Self { held: Vec::new(), shared: false }
     }
 
-    /// Takes over the given descriptors; those that are no TCP or UDP sockets are closed.
+    /// Takes over the given descriptors; those that are no sockets with an address are closed.
     #[must_use]
     pub fn of(descriptors: Vec<OwnedFd>) -> Self {
         let sockets = descriptors.into_iter().filter_map(|descriptor| {
             let socket = Socket::from(descriptor);
             socket.set_nonblocking(true).ok()?;
-            socket.set_cloexec(true).ok()?;
-            Some((socket.local_addr().ok()?.as_socket()?, socket))
+            held(socket, None)
         });
-        Self(sockets.collect())
+        Self { held: sockets.collect(), shared: false }
+    }
+
+    /// None yet, of a process that serves them still: what both share, as whether a socket blocks, stays
+    /// as it is, and no group gets another member that nobody would read while it is undecided who serves.
+    #[must_use]
+    pub const fn shared() -> Self {
+        Self { held: Vec::new(), shared: true }
+    }
+
+    /// Whether another process serves them still.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Takes one over that is for `label`. One that is no socket with an address is closed.
+    pub fn add(&mut self, label: Label, descriptor: OwnedFd) {
+        self.held.extend(held(Socket::from(descriptor), Some(label)));
     }
 
     /// What systemd passes by `LISTEN_PID` and `LISTEN_FDS`, given the values of both.
@@ -58,23 +97,51 @@ impl Adopted {
     /// How many sockets nobody has asked for yet.
     #[must_use]
     pub const fn left(&self) -> usize {
-        self.0.len()
+        self.held.len()
     }
 
-    pub(super) fn take_tcp(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        self.take(address, Type::STREAM).map(Into::into)
+    /// The socket that was for `setting` and `address`, or else one on `address`.
+    pub(super) fn take_tcp(&mut self, address: SocketAddr, setting: &str) -> Option<TcpListener> {
+        self.take(address, Some(setting), Type::STREAM).map(Into::into)
     }
 
-    pub(super) fn take_udp(&mut self, address: SocketAddr) -> Option<UdpSocket> {
-        self.take(address, Type::DGRAM).map(Into::into)
+    /// As [`Self::take_tcp`]; without a setting only by the address.
+    pub(super) fn take_udp(
+        &mut self,
+        address: SocketAddr,
+        setting: Option<&str>,
+    ) -> Option<UdpSocket> {
+        self.take(address, setting, Type::DGRAM).map(Into::into)
     }
 
-    fn take(&mut self, address: SocketAddr, kind: Type) -> Option<Socket> {
-        let index = self.0.iter().position(|(local, socket)| {
-            *local == address && socket.r#type().is_ok_and(|found| found == kind)
-        })?;
-        Some(self.0.swap_remove(index).1)
+    /// The unix socket that listens at `path`.
+    pub fn take_unix(&mut self, path: &Path) -> Option<UnixListener> {
+        let there = |held: &Held| matches!(&held.place, Place::Path(held) if held == path);
+        let index = self.held.iter().position(there)?;
+        Some(self.held.swap_remove(index).socket.into())
     }
+
+    fn take(&mut self, address: SocketAddr, setting: Option<&str>, kind: Type) -> Option<Socket> {
+        let fits = |held: &Held| held.socket.r#type().is_ok_and(|found| found == kind);
+        let named = |label: &Label| {
+            label.asked == Some(address) && setting.is_some_and(|setting| setting == label.setting)
+        };
+        let by_name =
+            self.held.iter().position(|held| held.label.as_ref().is_some_and(named) && fits(held));
+        let there = |held: &Held| held.place == Place::Net(address) && fits(held);
+        let index = by_name.or_else(|| self.held.iter().position(there))?;
+        Some(self.held.swap_remove(index).socket)
+    }
+}
+
+fn held(socket: Socket, label: Option<Label>) -> Option<Held> {
+    socket.set_cloexec(true).ok()?;
+    let local = socket.local_addr().ok()?;
+    let place = match local.as_socket() {
+        Some(address) => Place::Net(address),
+        None => Place::Path(local.as_pathname()?.to_path_buf()),
+    };
+    Some(Held { place, label, socket })
 }
 
 /// Owns a descriptor that was passed to this process by number.

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::adopt::Adopted;
+use super::mmsg::tell_asked;
 
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -59,7 +60,7 @@ pub fn tcp(
     setting: &str,
     adopted: &mut Adopted,
 ) -> Result<TcpListener, ListenError> {
-    if let Some(listener) = adopted.take_tcp(address) {
+    if let Some(listener) = adopted.take_tcp(address, setting) {
         return Ok(listener);
     }
     let open = || {
@@ -81,13 +82,12 @@ pub fn udp(
     setting: &str,
     adopted: &mut Adopted,
 ) -> Result<UdpSocket, ListenError> {
-    if let Some(socket) = adopted.take_udp(address) {
+    if let Some(socket) = adopted.take_udp(address, Some(setting)) {
         return Ok(socket);
     }
     let open = || {
         let socket = open(address, Type::DGRAM, Protocol::UDP)?;
-        // A smaller buffer than asked for is no reason not to serve.
-        let _ = socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER);
+        datagrams(&socket, address)?;
         socket.bind(&address.into())?;
         Ok(socket.into())
     };
@@ -99,24 +99,25 @@ pub fn udp(
 /// datagrams among them by their sender (`SO_REUSEPORT`).
 ///
 /// `first` was bound alone, so that a port that another process holds is never shared with it by
-/// accident. Where the kernel refuses, as it does beside a socket that another user bound, the group
+/// accident. Beside one that another process serves still, none is bound: it would get its share of the
+/// datagrams from that moment on, and nobody may ever read them. Where the kernel refuses, as it does beside a socket that another user bound, the group
 /// stays smaller.
 pub fn group(first: UdpSocket, size: usize, adopted: &mut Adopted) -> Vec<UdpSocket> {
     let mut group = vec![first];
     let Some(address) = group.first().and_then(|first| first.local_addr().ok()) else {
         return group;
     };
-    while let Some(socket) = adopted.take_udp(address) {
+    while let Some(socket) = adopted.take_udp(address, None) {
         group.push(socket);
     }
-    while group.len() < size {
+    while group.len() < size && !adopted.is_shared() {
         let join = || {
             for socket in &group {
                 socket2::SockRef::from(socket).set_reuse_port(true)?;
             }
             let socket = open(address, Type::DGRAM, Protocol::UDP)?;
             socket.set_reuse_port(true)?;
-            let _ = socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER);
+            datagrams(&socket, address)?;
             socket.bind(&address.into())?;
             Ok::<UdpSocket, io::Error>(socket.into())
         };
@@ -130,6 +131,16 @@ pub fn group(first: UdpSocket, size: usize, adopted: &mut Adopted) -> Vec<UdpSoc
         }
     }
     group
+}
+
+/// What has to be said of a UDP socket before the first datagram can come.
+fn datagrams(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    // A smaller buffer than asked for is no reason not to serve.
+    let _ = socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER);
+    if address.ip().is_unspecified() {
+        tell_asked(socket, address.is_ipv6())?;
+    }
+    Ok(())
 }
 
 fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
@@ -160,6 +171,7 @@ fn refused(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::handover::Label;
 
     fn localhost() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 0))
@@ -196,6 +208,33 @@ mod tests {
         let first = udp(address, "test", &mut adopted).unwrap();
         assert_eq!(group(first, 2, &mut adopted).len(), 3);
         assert_eq!(adopted.left(), 0);
+    }
+
+    #[test]
+    fn beside_a_group_that_another_process_reads_nothing_is_bound() {
+        let first = udp(localhost(), "[dns] listen", &mut Adopted::none()).unwrap();
+        let address = first.local_addr().unwrap();
+        let mut adopted = Adopted::shared();
+        for socket in group(first, 2, &mut Adopted::none()) {
+            let label = Label { setting: "[dns] listen".to_owned(), asked: Some(localhost()) };
+            adopted.add(label, socket.into());
+        }
+        // Port 0 is the port that it became.
+        let first = udp(localhost(), "[dns] listen", &mut adopted).unwrap();
+        assert_eq!(first.local_addr().unwrap(), address);
+        assert_eq!(group(first, 4, &mut adopted).len(), 2);
+    }
+
+    #[test]
+    fn a_wildcard_knows_the_address_that_was_asked_from_its_first_datagram_on() {
+        let wildcard = SocketAddr::from(([0, 0, 0, 0], 0));
+        let first = udp(wildcard, "test", &mut Adopted::none()).unwrap();
+        let port = first.local_addr().unwrap().port();
+        let client = UdpSocket::bind(localhost()).unwrap();
+        client.send_to(b"hello", SocketAddr::from(([127, 0, 0, 2], port))).unwrap();
+        let mut slots = crate::net::mmsg::Slots::default();
+        assert_eq!(slots.receive(&first).unwrap().0, 1);
+        assert_eq!(slots.route(0).asked(), Some([127, 0, 0, 2].into()));
     }
 
     #[test]

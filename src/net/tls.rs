@@ -1,7 +1,18 @@
-//! TLS towards servers: whom to trust, and who we are, from PEM files.
+//! TLS: towards servers, whom to trust and who we are, from PEM files; towards clients, which
+//! certificate is shown for which name, followed while its files change.
+
+mod certificate;
+mod config;
+mod facts;
+mod handshake;
+pub mod hello;
+mod kept;
+mod metrics;
+mod names;
+mod server;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,8 +22,34 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use thiserror::Error;
 
+pub use certificate::{Certificate, CertificateError, CertificateFiles};
+pub use config::{
+    CertificateConfig, ClientCertificate, Protocol, TlsConfig, TlsVersion, UnknownName,
+};
+pub use facts::{Client, Facts};
+pub use handshake::{Handshakes, say_alert, say_plainly};
+pub use kept::{Certificates, ListenerWanted, Wanted};
+pub use metrics::Metrics;
+pub use names::{Names, Shown};
+pub use server::{Authorities, Secured};
+
+/// The cryptography of this process, for every connection in either direction: that of aws-lc-rs,
+/// see docs/decisions/. The first call installs it as the process's default, which libraries take
+/// that ask for none.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    static OURS: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    let ours = OURS.get_or_init(|| {
+        let ours = rustls::crypto::aws_lc_rs::default_provider();
+        // Whoever embeds us may have installed another one: then that is the process's.
+        let _ = ours.clone().install_default();
+        CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ours))
+    });
+    Arc::clone(ours)
+}
+
 /// Files of one client. The default trusts what the system trusts and shows no certificate.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct TlsFiles {
     /// PEM file with the authorities to trust, or a directory of such files, instead of those of
     /// the system.
@@ -24,6 +61,8 @@ pub struct TlsFiles {
     /// Whether any certificate of the server will do. Whoever is on the way can then read and
     /// answer all.
     pub unverified: bool,
+    /// Whether TLS 1.2 is refused.
+    pub only_13: bool,
 }
 
 /// Why there can be no TLS with these files.
@@ -55,6 +94,8 @@ pub enum TlsError {
     Refused(String),
 }
 
+const ONLY_13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
 /// The configuration of a TLS client that offers `alpn`, best first.
 ///
 /// Reads files, so that it blocks: call it where that is allowed.
@@ -62,10 +103,10 @@ pub enum TlsError {
 /// # Errors
 /// When a file cannot be used; the message names its key and path, never its content.
 pub fn client(files: &TlsFiles, alpn: &[&[u8]]) -> Result<ClientConfig, TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = provider();
     let refused = |error: &dyn std::fmt::Display| TlsError::Refused(error.to_string());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(if files.only_13 { ONLY_13 } else { rustls::DEFAULT_VERSIONS })
         .map_err(|error| refused(&error))?;
     let builder = if files.unverified {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))

@@ -25,11 +25,13 @@ pub enum Reason {
     Left,
     /// The deadline that an operator gave is over.
     Deadline,
+    /// Its instance turned unhealthy, and its service says that connections end then.
+    Unhealthy,
 }
 
 impl Reason {
     /// Every reason, for metrics.
-    pub const ALL: [Self; 2] = [Self::Left, Self::Deadline];
+    pub const ALL: [Self; 3] = [Self::Left, Self::Deadline, Self::Unhealthy];
 
     /// Lower-case word, as metrics and logs write it.
     #[must_use]
@@ -37,7 +39,13 @@ impl Reason {
         match self {
             Self::Left => "left",
             Self::Deadline => "deadline",
+            Self::Unhealthy => "unhealthy",
         }
+    }
+
+    /// Whether it ends what is of this kind: a request ends soon, or its instance fails it.
+    const fn ends(self, kind: Kind) -> bool {
+        !matches!((self, kind), (Self::Unhealthy, Kind::Request))
     }
 }
 
@@ -48,7 +56,7 @@ pub enum Kind {
     Request,
     /// A request that asks for another protocol, and the tunnel that it becomes.
     Tunnel,
-    /// A connection of a TCP listener.
+    /// A connection of a TCP listener, or a flow of a UDP listener.
     Connection,
 }
 
@@ -61,11 +69,12 @@ impl Mark {
         self.0.store(reason.map_or(0, |reason| reason as u8 + 1), Relaxed);
     }
 
-    fn reason(&self) -> Option<Reason> {
+    pub(super) fn reason(&self) -> Option<Reason> {
         match self.0.load(Relaxed) {
             0 => None,
             1 => Some(Reason::Left),
-            _ => Some(Reason::Deadline),
+            2 => Some(Reason::Deadline),
+            _ => Some(Reason::Unhealthy),
         }
     }
 }
@@ -79,6 +88,16 @@ pub struct Cut {
 }
 
 impl Cut {
+    /// Whether it is meant for work at the endpoint with this `load`; why.
+    pub(super) fn concerns(&self, load: &Arc<Load>) -> Option<Reason> {
+        Arc::ptr_eq(&self.load, load).then_some(self.reason)
+    }
+
+    /// Counts so many more pieces of work that were cut by it.
+    pub(super) fn counted(&self, kind: Kind, pieces: u32) {
+        self.counts[kind as usize].fetch_add(pieces, Relaxed);
+    }
+
     /// How many requests, tunnels and connections were cut by it so far.
     #[must_use]
     pub fn counts(&self) -> [u32; 3] {
@@ -118,12 +137,22 @@ pub fn spare(load: &Load) {
     load.cut.set(None);
 }
 
+/// What this thread is told to cut, for a task of its own that carries many pieces of work at once and
+/// looks through them itself.
+pub(super) fn told() -> mpsc::UnboundedReceiver<Arc<Cut>> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    TOLD.with_borrow_mut(|told| told.push(sender));
+    receiver
+}
+
 /// Cuts what this thread carries, as it is told. Never returns.
 pub async fn deliver(mut cuts: mpsc::UnboundedReceiver<Arc<Cut>>) {
     while let Some(cut) = cuts.recv().await {
         for waker in CARRIED.with(|carried| carried.places.borrow_mut().cut(&cut)) {
             waker.wake();
         }
+        // One that has ended carries nothing any more.
+        TOLD.with_borrow_mut(|told| told.retain(|told| told.send(Arc::clone(&cut)).is_ok()));
     }
     std::future::pending::<()>().await;
 }
@@ -131,17 +160,22 @@ pub async fn deliver(mut cuts: mpsc::UnboundedReceiver<Arc<Cut>>) {
 thread_local! {
     static CARRIED: Carried = const { Carried {
         current: Cell::new(None),
-        breaking: Cell::new(false),
+        breaking: Cell::new(None),
         places: RefCell::new(Places { all: Vec::new(), free: Vec::new() }),
     } };
+}
+
+thread_local! {
+    /// Who looks through its own list.
+    static TOLD: RefCell<Vec<mpsc::UnboundedSender<Arc<Cut>>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What this thread carries.
 struct Carried {
     /// The place of the work that is being polled.
     current: Cell<Option<usize>>,
-    /// Whether work is being dropped because it was cut.
-    breaking: Cell<bool>,
+    /// Why work is being dropped, when it was cut.
+    breaking: Cell<Option<Reason>>,
     places: RefCell<Places>,
 }
 
@@ -167,14 +201,15 @@ impl Places {
             let load_of = Arc::as_ptr(load);
             slot.ties = if std::ptr::eq(slot.load, load_of) { slot.ties + 1 } else { 1 };
             slot.load = load_of;
-            slot.cut = load.cut.reason();
+            slot.cut = load.cut.reason().filter(|reason| reason.ends(slot.kind));
         }
     }
 
     /// Marks all that is tied to the load; gives back whom to wake.
     fn cut(&mut self, cut: &Cut) -> Vec<Waker> {
         let load = Arc::as_ptr(&cut.load);
-        let tied = self.all.iter_mut().filter(|slot| std::ptr::eq(slot.load, load));
+        let ends = |slot: &&mut Slot| std::ptr::eq(slot.load, load) && cut.reason.ends(slot.kind);
+        let tied = self.all.iter_mut().filter(ends);
         let told = tied.filter_map(|slot| {
             slot.cut = Some(cut.reason);
             cut.counts[slot.kind as usize].fetch_add(1, Relaxed);
@@ -269,16 +304,16 @@ impl Drop for Polling {
 struct Breaking(bool);
 
 impl Breaking {
-    fn begin(&mut self) {
+    fn begin(&mut self, reason: Reason) {
         self.0 = true;
-        CARRIED.with(|carried| carried.breaking.set(true));
+        CARRIED.with(|carried| carried.breaking.set(Some(reason)));
     }
 }
 
 impl Drop for Breaking {
     fn drop(&mut self) {
         if self.0 {
-            CARRIED.with(|carried| carried.breaking.set(false));
+            CARRIED.with(|carried| carried.breaking.set(None));
         }
     }
 }
@@ -304,16 +339,16 @@ pub async fn unless_cut<T>(
     let mut broken = Breaking(false);
     let mut work = pin!(work);
     let ended = poll_fn(|cx| place.poll(work.as_mut(), cx)).await;
-    if ended.is_err() {
-        broken.begin();
+    if let Err(reason) = &ended {
+        broken.begin(*reason);
     }
     ended
 }
 
-/// Whether what is being dropped on this thread was cut: whoever holds a connection then breaks it
-/// visibly, for an orderly close could be taken for the end of a whole answer.
+/// Why what is being dropped on this thread was cut, if it was: whoever holds a connection then breaks
+/// it visibly, for an orderly close could be taken for the end of a whole answer.
 #[must_use]
-pub fn breaking() -> bool {
+pub fn breaking() -> Option<Reason> {
     CARRIED.with(|carried| carried.breaking.get())
 }
 

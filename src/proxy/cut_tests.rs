@@ -113,7 +113,7 @@ async fn only_what_was_cut_learns_that_it_breaks() {
     struct Holder(Arc<Mutex<Vec<bool>>>);
     impl Drop for Holder {
         fn drop(&mut self) {
-            self.0.lock().unwrap().push(breaking());
+            self.0.lock().unwrap().push(breaking().is_some());
         }
     }
     let all = endpoints(&[1]);
@@ -133,5 +133,41 @@ async fn only_what_was_cut_learns_that_it_breaks() {
     cutter.cut(all[0].load(), Reason::Left);
     unless_cut(Kind::Request, None, holding(false)).await.unwrap_err();
     assert_eq!(*seen.lock().unwrap(), [false, true]);
-    assert!(!breaking());
+    assert_eq!(breaking(), None);
+}
+
+#[tokio::test]
+async fn an_unhealthy_endpoint_loses_its_connections_and_tunnels_and_keeps_its_requests() {
+    let all = endpoints(&[1]);
+    let cutter = Cutter::default();
+    let delivering = tokio::spawn(deliver(cutter.worker()));
+    let run = |kind| {
+        let endpoint = Arc::clone(&all[0]);
+        tokio::spawn(unless_cut(kind, None, async move {
+            let _work = endpoint.begin();
+            pending::<()>().await;
+        }))
+    };
+    let (tunnel, connection) = (run(Kind::Tunnel), run(Kind::Connection));
+    let request = run(Kind::Request);
+    settle().await;
+    let cut = cutter.cut(all[0].load(), Reason::Unhealthy);
+    assert_eq!(tunnel.await.unwrap(), Err(Reason::Unhealthy));
+    assert_eq!(connection.await.unwrap(), Err(Reason::Unhealthy));
+    settle().await;
+    assert!(!request.is_finished());
+    assert_eq!(cut.counts(), [0, 1, 1]);
+    assert_eq!(
+        run(Kind::Connection).await.unwrap(),
+        Err(Reason::Unhealthy),
+        "what begins there too"
+    );
+    let later = run(Kind::Request);
+    settle().await;
+    assert!(!later.is_finished());
+    for task in [request, later] {
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+    delivering.abort();
 }

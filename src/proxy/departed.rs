@@ -15,20 +15,20 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::cut::{self, Cut, Reason};
+use super::downed::Down;
 use super::route::ServiceRef;
+use super::standing::{Standing, chain, standing};
 use super::table::ProxyTable;
 use super::upstream::{Endpoint, Load};
 use crate::catalog::assemble::Settings;
 use crate::catalog::operations::Operations;
-use crate::catalog::{Instance, Presence, Service, Snapshot};
+use crate::catalog::{Instance, Service, Snapshot};
 
 /// How long an endpoint is kept in mind when nothing runs there: somebody may have picked it from a
 /// table of a moment ago.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long what was cut may take to end before it is told how much that was.
-const TELL_AFTER: Duration = Duration::from_secs(1);
-/// Services that stand behind each other at most.
-const BACKUPS_MAX: usize = 16;
+pub(super) const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// What decides who has left, at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -65,16 +65,7 @@ struct Entry {
     out_since: Instant,
     standing: Standing,
     left: Option<Left>,
-}
-
-/// How an endpoint stands in the catalog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    NotLooked,
-    Here,
-    Left,
-    /// Its registry does not tell at the moment.
-    Unsure,
+    down: Option<Down>,
 }
 
 #[derive(Debug)]
@@ -154,6 +145,7 @@ impl Departed {
                     out_since: around.now,
                     standing: Standing::NotLooked,
                     left: None,
+                    down: None,
                 });
             }
         });
@@ -171,7 +163,10 @@ impl Departed {
     ) -> Vec<Severed> {
         let mut severed = Vec::new();
         for (service, group) in &mut self.services {
-            for Entry { endpoint, left, .. } in &mut group.entries {
+            for Entry { endpoint, left, down, .. } in &mut group.entries {
+                if let Some(down) = down {
+                    severed.extend(down.pass((service, endpoint), now, &mut cut));
+                }
                 let Some(left) = left else { continue };
                 let running = endpoint.in_flight() > 0;
                 if running && left.deadline <= now && left.order.is_none() {
@@ -295,7 +290,8 @@ impl Group {
             let known = Arc::clone(&entry.endpoint.instance);
             let found = instances.get(&(&*known.registry, &*known.id)).copied();
             let standing = standing(&entry.endpoint, found, around.snapshot);
-            entry.stands(standing, || {
+            let closes = table.closes_unhealthy(name);
+            entry.stands(standing, closes.then_some(around.now), || {
                 let drain = table.settings().drain(name);
                 let told = around.operations.deadline(name, &known);
                 let left = told.map(|end| end.duration_since(around.wall).unwrap_or_default());
@@ -319,51 +315,32 @@ impl Group {
 }
 
 impl Entry {
-    fn stands(&mut self, standing: Standing, leave: impl FnOnce() -> Left) {
+    /// Takes note of how it stands; with `down`, one that is down is cut from that moment on.
+    fn stands(&mut self, standing: Standing, down: Option<Instant>, leave: impl FnOnce() -> Left) {
         self.standing = standing;
-        match standing {
-            Standing::Left => {
+        match (standing, down) {
+            (Standing::Left, _) => {
                 self.left.get_or_insert_with(leave);
             }
-            Standing::Here => {
-                if self.left.take().is_some_and(|left| left.order.is_some()) {
+            (Standing::Down, Some(now)) => {
+                self.left = None;
+                self.down.get_or_insert_with(|| Down::new(now));
+            }
+            (Standing::Here | Standing::Down, _) => {
+                if self.ordered() {
                     cut::spare(self.endpoint.load());
                 }
+                (self.left, self.down) = (None, None);
             }
-            Standing::NotLooked | Standing::Unsure => {}
+            (Standing::NotLooked | Standing::Unsure, _) => {}
         }
     }
-}
 
-/// How `endpoint` stands, `found` being the instance of its identity.
-fn standing(endpoint: &Endpoint, found: Option<&Arc<Instance>>, snapshot: &Snapshot) -> Standing {
-    let at = endpoint.address;
-    let there = |instance: &&Arc<Instance>| {
-        instance.address.ip() == Some(at.ip())
-            && instance.ports.iter().any(|port| port.number == at.port())
-    };
-    match found.filter(there) {
-        Some(instance) if instance.presence == Presence::Leaving => Standing::Left,
-        Some(_) => Standing::Here,
-        None => {
-            let registry = &endpoint.instance.registry;
-            let silent = snapshot.registries.iter().any(|r| r.name == *registry && !r.heard);
-            if silent { Standing::Unsure } else { Standing::Left }
-        }
+    /// Whether anything was ordered to be cut there.
+    fn ordered(&self) -> bool {
+        let left = self.left.as_ref().is_some_and(|left| left.order.is_some());
+        left || self.down.as_ref().is_some_and(Down::ordered)
     }
-}
-
-/// The service called `name`, the one that stands in for it, and so on.
-fn chain(name: &str, settings: &Settings) -> Vec<Arc<str>> {
-    let mut names = vec![Arc::from(name)];
-    let mut at = name;
-    while let Some(backup) = &settings.of(at).backup
-        && names.len() <= BACKUPS_MAX
-    {
-        names.push(Arc::clone(backup));
-        at = backup;
-    }
-    names
 }
 
 #[cfg(test)]

@@ -2,27 +2,46 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::catalog::assemble::ServiceSettings;
+use crate::catalog::operations::MAINTENANCE;
 use crate::catalog::operations::{Does, Operation, Target};
-use crate::catalog::{Health, RegistryStatus};
-use crate::proxy::config::{ListenerConfig, ServiceBalance, TcpListenerConfig, TcpTimeouts};
+use crate::catalog::{Health, Presence, RegistryStatus};
+use crate::proxy::config::{
+    ListenerConfig, OnUnhealthy, RegistryPorts, ServiceBalance, TcpListenerConfig, TcpTimeouts,
+};
 use crate::proxy::table::Settings as ProxySettings;
 use crate::proxy::upstream::Work;
 use crate::proxy::upstream::tests::{instance, service};
 
 /// A proxy before `services`; those of `web` that leave have 10 seconds.
 fn proxy(services: &[&str]) -> Arc<ProxySettings> {
+    proxy_that(services, OnUnhealthy::Keep)
+}
+
+/// The same, of which connections to unhealthy instances of `web` are kept or closed.
+fn proxy_that(services: &[&str], on_unhealthy: OnUnhealthy) -> Arc<ProxySettings> {
     let tcp = |service: &&str| ListenerConfig {
         http: None,
+        https: None,
+        tls: None,
+        udp: None,
         tcp: Some(TcpListenerConfig {
+            ports: None,
+            from_registry: RegistryPorts::default(),
+            connections_per_client: None,
+            proxy_protocol: None,
             bind: vec!["127.0.0.1:0".parse().unwrap()],
             service: (*service).to_owned(),
             timeouts: TcpTimeouts::default(),
             sticky: None,
+            certificates: None,
+            unknown_name: None,
+            protocols: None,
+            tls: None,
         }),
     };
     let listeners = services.iter().map(|s| ((*s).to_owned(), tcp(s))).collect();
     let drain = Some(crate::units::Period::from_secs(10));
-    let balance = ServiceBalance { drain, ..ServiceBalance::default() };
+    let balance = ServiceBalance { drain, on_unhealthy, ..ServiceBalance::default() };
     let balances = BTreeMap::from([("web".to_owned(), balance)]);
     Arc::new(ProxySettings::compile(&listeners, &BTreeMap::new(), &balances).unwrap())
 }
@@ -261,4 +280,73 @@ fn an_endpoint_where_nothing_runs_is_forgotten_only_when_nobody_can_begin_there_
     play.cut(22);
     assert_eq!(play.departed.leaving(play.start).len(), 1);
     assert_eq!(play.cut(30), [(at(1), Reason::Left)]);
+}
+
+#[test]
+fn where_it_is_said_what_runs_at_an_instance_that_turns_unhealthy_is_cut_at_once_and_never_twice() {
+    let unhealthy = |presence| with(presence, Health::Unhealthy);
+    for (case, on_unhealthy, now, want) in [
+        ("kept", OnUnhealthy::Keep, unhealthy(Presence::Active), &[][..]),
+        ("closed", OnUnhealthy::Close, unhealthy(Presence::Active), &[(at(1), Reason::Unhealthy)]),
+        (
+            "closed while it drains",
+            OnUnhealthy::Close,
+            unhealthy(Presence::Draining),
+            &[(at(1), Reason::Unhealthy)],
+        ),
+        ("draining", OnUnhealthy::Close, with(Presence::Draining, Health::Healthy), &[]),
+        (
+            "taken out",
+            OnUnhealthy::Close,
+            Arc::new(Instance {
+                cause: format!("{MAINTENANCE}: disk").into(),
+                ..Instance::clone(&unhealthy(Presence::Active))
+            }),
+            &[],
+        ),
+    ] {
+        let mut play = Play::new(&[a()]);
+        play.settings = proxy_that(&["web"], on_unhealthy);
+        play.say(0, &[a()]);
+        let work = play.work();
+        play.say(5, &[now]);
+        assert_eq!(play.cut(5), want, "{case}");
+        assert_eq!(play.cut(6), [], "{case}");
+        assert_eq!(play.departed.totals(), (0, 0), "it has not left: {case}");
+        drop(work);
+    }
+}
+
+#[test]
+fn an_instance_that_was_unhealthy_and_is_back_keeps_what_begins_there() {
+    let mut play = Play::new(&[a()]);
+    play.settings = proxy_that(&["web"], OnUnhealthy::Close);
+    play.say(0, &[a()]);
+    for (case, passes) in [("at once", 0), ("later, when it was forgotten", 5)] {
+        let endpoint = Arc::clone(play.table.endpoints("web").next().unwrap());
+        let work = play.work();
+        play.say(5, &[with(Presence::Active, Health::Unhealthy)]);
+        assert_eq!(play.cut(5), [(at(1), Reason::Unhealthy)], "{case}");
+        assert!(endpoint.is_cut(), "{case}");
+        drop(work);
+        for second in 0..passes {
+            play.cut(6 + second);
+        }
+        play.say(20, &[a()]);
+        assert!(!play.table.endpoints("web").next().unwrap().is_cut(), "{case}");
+    }
+}
+
+#[test]
+fn one_that_is_unhealthy_and_then_leaves_has_its_time_for_what_was_not_closed() {
+    let mut play = Play::new(&[a()]);
+    play.settings = proxy_that(&["web"], OnUnhealthy::Close);
+    play.say(0, &[a()]);
+    let request = play.work();
+    play.say(5, &[with(Presence::Active, Health::Unhealthy)]);
+    assert_eq!(play.cut(5), [(at(1), Reason::Unhealthy)]);
+    play.say(6, &[]);
+    assert_eq!(play.cut(15), []);
+    assert_eq!(play.cut(16), [(at(1), Reason::Left)]);
+    drop(request);
 }

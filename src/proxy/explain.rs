@@ -4,13 +4,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, Uri};
+use http::HeaderMap;
 use ipnet::IpNet;
 use serde::Serialize;
 
 use super::balance::POLICIES;
 use super::config::{HttpListenerConfig, RespondWhen, RouteConfig};
-use super::route::{RequestView, RouteTable, ServiceRef, normalise};
+use super::explain_asked::{Asked, AskedHello};
+use super::explain_sni;
+use super::explain_tls::{CertificateWhy, certificate, speaks_tls};
+use super::route::{RequestView, Routes, ServiceRef, normalise};
 use super::table::{Listener, ProxyTable};
 use super::upstream::Endpoint;
 
@@ -35,62 +38,70 @@ pub struct Inquiry<'a> {
 /// What would become of it.
 #[derive(Debug, Serialize)]
 pub struct UrlWhy {
-    url: String,
-    method: String,
-    client: IpAddr,
-    generation: u64,
+    pub(super) url: String,
+    pub(super) method: String,
+    pub(super) client: IpAddr,
+    pub(super) generation: u64,
     /// Whether a route takes it.
-    known: bool,
+    pub(super) known: bool,
     /// At each listener that it may reach.
-    listeners: Vec<ListenerWhy>,
-    notes: Vec<String>,
+    pub(super) listeners: Vec<ListenerWhy>,
+    pub(super) notes: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct ListenerWhy {
-    listener: Arc<str>,
-    bind: Vec<String>,
+pub(super) struct ListenerWhy {
+    pub(super) listener: Arc<str>,
+    pub(super) bind: Vec<String>,
+    /// What a client is shown that asks by https; none where there is no TLS, or it is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<CertificateWhy>,
     /// The status of the answer when it is given here; none when the request is carried.
-    status: Option<u16>,
+    pub(super) status: Option<u16>,
     /// What would be answered.
-    answer: String,
-    route: Option<RouteWhy>,
+    pub(super) answer: String,
+    pub(super) route: Option<RouteWhy>,
     /// Why that route, or why none.
-    why: String,
-    passed_over: Vec<PassedOver>,
+    pub(super) why: String,
+    pub(super) passed_over: Vec<PassedOver>,
     /// Routes that are alike, when none takes it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    nearest: Vec<String>,
+    pub(super) nearest: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct PassedOver {
-    route: Arc<str>,
-    why: String,
+pub(super) struct PassedOver {
+    pub(super) route: Arc<str>,
+    pub(super) why: String,
 }
 
 #[derive(Debug, Serialize)]
-struct RouteWhy {
-    name: Arc<str>,
+pub(super) struct RouteWhy {
+    pub(super) name: Arc<str>,
+    /// The service whose labels ask for it; none: it is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) labels_of: Option<Arc<str>>,
     /// Its timeouts and limits, by the keys of the configuration.
-    limits: Vec<(&'static str, String)>,
-    upstreams: Vec<UpstreamWhy>,
+    pub(super) limits: Vec<(&'static str, String)>,
+    pub(super) upstreams: Vec<UpstreamWhy>,
 }
 
 #[derive(Debug, Serialize)]
-struct UpstreamWhy {
+pub(super) struct UpstreamWhy {
     /// As it is written in the route: `web` or `web:metrics`.
-    to: Arc<str>,
-    service: Arc<str>,
+    pub(super) to: Arc<str>,
+    pub(super) service: Arc<str>,
     /// Its part of the requests, where they are split.
     #[serde(skip_serializing_if = "Option::is_none")]
-    share: Option<String>,
-    policy: String,
-    endpoints: Vec<EndpointWhy>,
+    pub(super) share: Option<String>,
+    pub(super) policy: String,
+    /// What is spoken with its endpoints, and whether by TLS.
+    pub(super) by: String,
+    pub(super) endpoints: Vec<EndpointWhy>,
 }
 
 #[derive(Debug, Serialize)]
-struct EndpointWhy {
+pub(super) struct EndpointWhy {
     registry: Arc<str>,
     id: Arc<str>,
     address: String,
@@ -103,34 +114,32 @@ struct EndpointWhy {
     staying: bool,
 }
 
-/// The URL in its parts.
-struct Asked {
-    host: String,
-    port: Option<u16>,
-    secure: bool,
-    path: String,
-    query: String,
-}
-
 /// Why a request is treated as `table` treats it.
 ///
 /// # Errors
 /// The URL is none, and how to write one.
 pub fn explain(table: &ProxyTable, inquiry: &Inquiry<'_>) -> Result<UrlWhy, String> {
+    if let Some(hello) = AskedHello::read(inquiry.url)? {
+        return Ok(explain_sni::explain(table, inquiry, &hello));
+    }
     let asked = Asked::read(inquiry.url)?;
-    let mut all: Vec<_> = table.settings().listeners().collect();
+    let mut all: Vec<_> = table.listeners().collect();
     all.sort_by_key(|(name, _)| Arc::clone(name));
     let http = all.into_iter().filter_map(|(name, listener)| match &**listener {
         Listener::Http { config, routes, .. } => Some((name, &**config, routes)),
-        Listener::Tcp { .. } => None,
+        Listener::Tcp { .. } | Listener::Tls { .. } | Listener::Udp { .. } => None,
     });
-    let http: Vec<_> = http.collect();
+    let mut http: Vec<_> = http.collect();
+    let spoken = http.iter().any(|(name, _, _)| speaks_tls(table, name) == asked.secure);
+    http.retain(|(name, _, _)| !spoken || speaks_tls(table, name) == asked.secure);
     let port = asked.port.unwrap_or(if asked.secure { 443 } else { 80 });
     let at_port = |config: &HttpListenerConfig| config.bind.iter().any(|at| at.port() == port);
     let exact = http.iter().any(|(_, config, _)| at_port(config));
     let mut notes = Vec::new();
-    if asked.secure {
+    if asked.secure && !spoken {
         notes.push("no listener speaks TLS: this is what plain HTTP would get".to_owned());
+    } else if !spoken && !http.is_empty() {
+        notes.push("every HTTP listener speaks TLS: this is what https would get".to_owned());
     }
     if http.is_empty() {
         notes.push("there is no HTTP listener".to_owned());
@@ -156,41 +165,18 @@ pub fn explain(table: &ProxyTable, inquiry: &Inquiry<'_>) -> Result<UrlWhy, Stri
     })
 }
 
-impl Asked {
-    fn read(url: &str) -> Result<Self, String> {
-        let refuse = || format!("{url:?} is no URL; write it as http://host/path");
-        let plain = &url[..url.find('#').unwrap_or(url.len())];
-        let uri: Uri = plain.parse().map_err(|_| refuse())?;
-        let secure = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(refuse()),
-        };
-        let authority = uri.authority().ok_or_else(refuse)?;
-        if authority.as_str().contains('@') || authority.host().is_empty() {
-            return Err(refuse());
-        }
-        Ok(Self {
-            host: authority.as_str().to_owned(),
-            port: uri.port_u16(),
-            secure,
-            path: uri.path().to_owned(),
-            query: uri.query().unwrap_or_default().to_owned(),
-        })
-    }
-}
-
 fn at_listener(
     table: &ProxyTable,
     name: &Arc<str>,
     config: &HttpListenerConfig,
-    routes: &RouteTable,
+    routes: &Routes,
     asked: &Asked,
     inquiry: &Inquiry<'_>,
 ) -> ListenerWhy {
     let mut told = ListenerWhy {
         listener: Arc::clone(name),
         bind: config.bind.iter().map(ToString::to_string).collect(),
+        certificate: None,
         status: Some(400),
         answer: "400: the path can be read in two ways".to_owned(),
         route: None,
@@ -199,6 +185,14 @@ fn at_listener(
         passed_over: Vec::new(),
         nearest: Vec::new(),
     };
+    match certificate(table, name, asked.name()) {
+        Ok(certificate) => told.certificate = certificate,
+        Err(why) => {
+            told.status = None;
+            (told.answer, told.why) = ("the TLS alert unrecognized_name".to_owned(), why);
+            return told;
+        }
+    }
     let Some(path) = normalise(&asked.path) else { return told };
     let explained = routes.explain(&RequestView {
         host: &asked.host,
@@ -218,17 +212,23 @@ fn at_listener(
         (told.status, told.answer) = (Some(404), "404: no route leads there".to_owned());
         return told;
     };
-    let to = targets(&route.config);
+    let upstreams = upstreams(table, &route.config);
+    (told.status, told.answer) = answer(&route.config, inquiry.client, &upstreams);
+    let limits = limits(table, config, &route.config, &upstreams);
+    let (name, labels_of) = (Arc::clone(&route.name), route.by.clone());
+    told.route = Some(RouteWhy { name, labels_of, limits, upstreams });
+    told
+}
+
+/// Where a route leads, with what is known of the endpoints there.
+pub(super) fn upstreams(table: &ProxyTable, route: &RouteConfig) -> Vec<UpstreamWhy> {
+    let to = targets(route);
     let all: u32 = to.iter().filter_map(|(_, share)| *share).sum();
-    let upstreams = to.iter().map(|(to, share)| {
+    let of = to.iter().map(|(to, share)| {
         let share = share.map(|share| format!("{share} of {all}"));
         upstream(table, to, share)
     });
-    let upstreams: Vec<UpstreamWhy> = upstreams.collect();
-    (told.status, told.answer) = answer(&route.config, inquiry.client, &upstreams);
-    let limits = limits(table, config, &route.config, &upstreams);
-    told.route = Some(RouteWhy { name: Arc::clone(&route.name), limits, upstreams });
-    told
+    of.collect()
 }
 
 /// The services that a route leads to, each with its share if there is one.
@@ -243,12 +243,13 @@ fn upstream(table: &ProxyTable, to: &ServiceRef, share: Option<String>) -> Upstr
     let endpoints = upstream.iter().flat_map(|upstream| upstream.endpoints.iter());
     let staying = upstream.iter().flat_map(|upstream| upstream.staying.iter());
     let endpoints = endpoints.map(|endpoint| (endpoint, false));
-    let policy = table.settings().balance(&to.service).and_then(|said| said.policy.clone());
+    let policy = table.balance(to).and_then(|said| said.policy.clone());
     UpstreamWhy {
         to: Arc::clone(&to.key),
         service: Arc::clone(&to.service),
         share,
         policy: policy.unwrap_or_else(|| POLICIES[0].0.to_owned()),
+        by: table.way(to),
         endpoints: endpoints
             .chain(staying.map(|endpoint| (endpoint, true)))
             .map(|(endpoint, staying)| of_endpoint(endpoint, staying))
@@ -297,9 +298,17 @@ fn answer(route: &RouteConfig, client: IpAddr, upstreams: &[UpstreamWhy]) -> (Op
             format!("{status}: sent on, {}", parts.collect::<Vec<_>>().join(", ")),
         );
     }
+    match carried(upstreams) {
+        Some(carried) => (None, carried),
+        None => (Some(503), "503: no instance of the service is eligible".to_owned()),
+    }
+}
+
+/// To whom it is carried, in words; none when nobody is eligible.
+pub(super) fn carried(upstreams: &[UpstreamWhy]) -> Option<String> {
     let open = |upstream: &UpstreamWhy| upstream.endpoints.iter().filter(|e| !e.staying).count();
     if upstreams.iter().all(|upstream| open(upstream) == 0) {
-        return (Some(503), "503: no instance of the service is eligible".to_owned());
+        return None;
     }
     let to = upstreams.iter().map(|upstream| {
         let count = open(upstream);
@@ -307,7 +316,7 @@ fn answer(route: &RouteConfig, client: IpAddr, upstreams: &[UpstreamWhy]) -> (Op
         let plural = if count == 1 { "" } else { "s" };
         format!("service/{} ({count} endpoint{plural}{})", upstream.to, share.unwrap_or_default())
     });
-    (None, format!("carried to {}", to.collect::<Vec<_>>().join(" or ")))
+    Some(format!("carried to {}", to.collect::<Vec<_>>().join(" or ")))
 }
 
 /// Whether `client` is let in: the narrower network of `allow` and `deny` counts.
@@ -348,9 +357,10 @@ fn limits(
             format!("{} in {} by {by}, burst {}", rate.requests, rate.per, rate.burst)
         }),
     );
+    limit("basic_auth", route.basic_auth.as_ref().map(|auth| auth.realm.clone()));
     limit("requests_max", route.requests_max.map(|most| most.to_string()));
     for upstream in upstreams {
-        let Some(balance) = table.settings().balance(&upstream.service) else { continue };
+        let Some(balance) = table.balance(&ServiceRef::parse(&upstream.to)) else { continue };
         let most =
             balance.max_connections.map(|most| format!("{most} at service/{}", upstream.service));
         limit("max_connections", most);
@@ -359,7 +369,7 @@ fn limits(
 }
 
 /// Routes that are like what was asked for: by host first, then by path.
-fn nearest(routes: &RouteTable, host: &str, path: &str) -> Vec<String> {
+fn nearest(routes: &Routes, host: &str, path: &str) -> Vec<String> {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).to_ascii_lowercase();
     let mut near: Vec<(usize, String)> = routes
         .routes()
@@ -371,7 +381,7 @@ fn nearest(routes: &RouteTable, host: &str, path: &str) -> Vec<String> {
             let own_path = own_path.or(config.path_regex.as_deref()).unwrap_or("/");
             let by_path = strsim::damerau_levenshtein(own_path, path);
             let place = format!("{}{own_path}", own.unwrap_or("any host, "));
-            (by_host * 100 + by_path, format!("[route.{}] {place}", route.name))
+            (by_host * 100 + by_path, format!("{} {place}", route.shown()))
         })
         .collect();
     near.sort();

@@ -17,6 +17,15 @@ pub const PORT: &str = "x-forwarded-port";
 pub const HOST: &str = "x-forwarded-host";
 /// The same facts in the form of RFC 7239; from strangers it is removed.
 pub const FORWARDED: &str = "forwarded";
+/// Whether the client's certificate was verified: `SUCCESS`, or `NONE` when it showed none (nginx's
+/// `$ssl_client_verify`). It and the three below are removed from what strangers send.
+pub const CLIENT_VERIFY: &str = "x-ssl-client-verify";
+/// Its subject (nginx's `$ssl_client_s_dn`).
+pub const CLIENT_SUBJECT: &str = "x-ssl-client-s-dn";
+/// The common name in it.
+pub const CLIENT_NAME: &str = "x-ssl-client-cn";
+/// SHA-256 of it, in hexadecimal digits.
+pub const CLIENT_SHA256: &str = "x-ssl-client-sha256";
 
 /// Whether `peer` is one of `networks`; an IPv4 address mapped into IPv6 counts as IPv4.
 #[must_use]
@@ -61,6 +70,14 @@ pub fn client<'a>(
         client = told;
     }
     client
+}
+
+/// Whether the first client came by https, as `X-Forwarded-Proto` says; none when it says nothing.
+#[must_use]
+pub fn secure(headers: &http::HeaderMap) -> Option<bool> {
+    let told = headers.get(PROTO)?.to_str().ok()?;
+    let first = told.split(',').next().unwrap_or_default();
+    Some(first.trim().eq_ignore_ascii_case("https"))
 }
 
 /// An address with or without a port, in brackets or not.
@@ -113,6 +130,24 @@ mod tests {
         ] {
             let got = client(peer.parse().unwrap(), lines.iter().copied(), &trusted);
             assert_eq!(got, want.parse::<IpAddr>().unwrap(), "{case}");
+        }
+    }
+
+    #[test]
+    fn the_first_hop_says_whether_the_client_came_by_https() {
+        for (told, want) in [
+            (None, None),
+            (Some("https"), Some(true)),
+            (Some("HTTPS, http"), Some(true)),
+            (Some("http"), Some(false)),
+            (Some("http, https"), Some(false)),
+            (Some(""), Some(false)),
+        ] {
+            let mut headers = http::HeaderMap::new();
+            headers.extend(
+                told.map(|told| (http::HeaderName::from_static(PROTO), told.parse().unwrap())),
+            );
+            assert_eq!(secure(&headers), want, "{told:?}");
         }
     }
 

@@ -14,6 +14,8 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct Queue {
     waiting: AtomicU32,
+    /// Most that waited at once.
+    most: AtomicU32,
     line: Mutex<Line>,
 }
 
@@ -45,6 +47,12 @@ impl Queue {
     #[must_use]
     pub fn waiting(&self) -> u32 {
         self.waiting.load(SeqCst)
+    }
+
+    /// Most that waited at once so far.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        self.most.load(SeqCst)
     }
 
     /// A place may be free, or there may be more of them than before. Cheap while nobody waits.
@@ -87,7 +95,8 @@ impl Queue {
         let ticket = line.next;
         line.next += 1;
         line.waiters.push_back(Waiter { ticket, waker: None });
-        self.waiting.fetch_add(1, SeqCst);
+        let waiting = self.waiting.fetch_add(1, SeqCst) + 1;
+        self.most.fetch_max(waiting, SeqCst);
         Some(Turn { queue: self, ticket })
     }
 

@@ -4,34 +4,39 @@
 //! counters once. There are as many routes with counters of their own as `[limits] metric_routes`
 //! says; all others share the route `(other)`.
 
+mod collect;
+mod sums;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::core::Desc;
+
+use super::added_metrics::{Added, Told};
+pub use sums::Sums;
 
 /// Requests that no route takes.
 const NONE: &str = "(none)";
 /// Requests of routes beyond the limit.
 const OTHER: &str = "(other)";
 /// Threads that have counters of their own; more share them.
-const SHARDS: usize = 16;
+pub(super) const SHARDS: usize = 16;
 /// Status classes, by the first digit; without an answer the first.
 pub(super) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Buckets of a histogram, without the last one.
 const BUCKETS: usize = 16;
 /// Upper bound of the first bucket in microseconds; each further one is twice as high.
 const FROM_MICROS: u64 = 250;
-/// The same for the time that we add.
-const ADDED_FROM_MICROS: u64 = 10;
 
 /// Why a request failed, or was not carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// No endpoint could be connected to.
     Connect,
+    /// No TLS with the endpoint came about: it is somebody else, or does not take us.
+    Tls,
     /// The endpoint took too long.
     Timeout,
     /// The endpoint broke off, or what it sent was no answer.
@@ -42,22 +47,34 @@ pub enum Fault {
     Internal,
     /// We did not carry it.
     Refused,
+    /// It was cut: its endpoint or the process has had its time.
+    Cut,
 }
 
 impl Fault {
-    const ALL: [Self; 6] =
-        [Self::Connect, Self::Timeout, Self::Reset, Self::Client, Self::Internal, Self::Refused];
+    const ALL: [Self; 8] = [
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Reset,
+        Self::Client,
+        Self::Internal,
+        Self::Refused,
+        Self::Cut,
+    ];
 
     /// For labels and logs.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::Reset => "reset",
             Self::Client => "client",
             Self::Internal => "internal",
             Self::Refused => "refused",
+            Self::Cut => "cut",
         }
     }
 }
@@ -75,12 +92,15 @@ pub struct Outcome {
     pub response: Option<u64>,
     /// From the end of its head to being sent to an endpoint.
     pub added: Option<u64>,
+    /// Bytes of the bodies that came, and that went to the client.
+    pub bytes: [u64; 2],
 }
 
-/// The counters of one route.
-#[derive(Debug, Default)]
+/// The counters of one route, and the way to those of its listener.
+#[derive(Debug)]
 pub struct RouteMetrics {
     shards: [OnceLock<Box<Shard>>; SHARDS],
+    added: Arc<Added>,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +110,8 @@ struct Shard {
     faults: [AtomicU64; Fault::ALL.len()],
     duration: Spread,
     response: Spread,
-    added: Spread,
+    bytes: [AtomicU64; 2],
+    denied: AtomicU64,
 }
 
 /// A histogram with buckets that double.
@@ -101,9 +122,9 @@ struct Spread {
 }
 
 impl Spread {
-    fn observe(&self, micros: u64, from: u64) {
-        // Bucket n holds what is above from·2^(n-1), up to from·2^n.
-        let doubled = micros.saturating_sub(1) / from;
+    fn observe(&self, micros: u64) {
+        // Bucket n holds what is above 250·2^(n-1), up to 250·2^n.
+        let doubled = micros.saturating_sub(1) / FROM_MICROS;
         let bucket = (u64::BITS - doubled.leading_zeros()) as usize;
         self.buckets[bucket.min(BUCKETS)].fetch_add(1, Relaxed);
         self.sum_micros.fetch_add(micros, Relaxed);
@@ -111,7 +132,7 @@ impl Spread {
 }
 
 /// The counters of this thread, as a number below [`SHARDS`].
-fn shard() -> usize {
+pub(super) fn shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -125,24 +146,48 @@ fn shard() -> usize {
 }
 
 impl RouteMetrics {
+    fn of(added: &Arc<Added>) -> Arc<Self> {
+        Arc::new(Self { shards: Default::default(), added: Arc::clone(added) })
+    }
+
     /// Counts the end of a request. Allocates with the first one of a thread only.
     pub fn count(&self, outcome: &Outcome) {
         let shard = self.shards[shard()].get_or_init(Box::default);
         shard.classes[usize::from(outcome.status / 100).min(5)].fetch_add(1, Relaxed);
         if let Some(fault) = outcome.fault {
             shard.faults[fault as usize].fetch_add(1, Relaxed);
+            if fault == Fault::Refused && matches!(outcome.status, 401 | 403 | 429) {
+                shard.denied.fetch_add(1, Relaxed);
+            }
         }
-        shard.duration.observe(outcome.duration, FROM_MICROS);
+        for (counter, bytes) in shard.bytes.iter().zip(outcome.bytes) {
+            if bytes > 0 {
+                counter.fetch_add(bytes, Relaxed);
+            }
+        }
+        shard.duration.observe(outcome.duration);
         if let Some(response) = outcome.response {
-            shard.response.observe(response, FROM_MICROS);
+            shard.response.observe(response);
         }
         if let Some(added) = outcome.added {
-            shard.added.observe(added, ADDED_FROM_MICROS);
+            self.added.observe(added);
         }
     }
 
     fn sum(&self, part: impl Fn(&Shard) -> &AtomicU64) -> u64 {
         self.shards.iter().filter_map(OnceLock::get).map(|shard| part(shard).load(Relaxed)).sum()
+    }
+
+    fn told(&self, part: impl Fn(&Shard) -> &Spread) -> Told {
+        let mut count = 0;
+        let mut buckets = Vec::with_capacity(BUCKETS);
+        for at in 0..BUCKETS {
+            count += self.sum(|shard| &part(shard).buckets[at]);
+            buckets.push(((FROM_MICROS << at) as f64 / 1e6, count));
+        }
+        count += self.sum(|shard| &part(shard).buckets[BUCKETS]);
+        let micros = self.sum(|shard| &part(shard).sum_micros);
+        Told { buckets, count, sum_seconds: micros as f64 / 1e6 }
     }
 }
 
@@ -161,10 +206,24 @@ impl PartialEq for RouteHandle {
 #[derive(Debug, Clone)]
 pub struct Routes(Arc<Known>);
 
+#[derive(Debug, Default)]
+struct Counters {
+    /// By listener and route.
+    routes: HashMap<[Arc<str>; 2], Arc<RouteMetrics>>,
+    /// By listener.
+    added: HashMap<Arc<str>, Arc<Added>>,
+}
+
+impl Counters {
+    fn get(&mut self, key: [Arc<str>; 2]) -> Arc<RouteMetrics> {
+        let added = self.added.entry(Arc::clone(&key[0])).or_default();
+        Arc::clone(self.routes.entry(key).or_insert_with(|| RouteMetrics::of(added)))
+    }
+}
+
 #[derive(Debug)]
 struct Known {
-    /// By listener and route.
-    counters: Mutex<HashMap<[Arc<str>; 2], Arc<RouteMetrics>>>,
+    counters: Mutex<Counters>,
     /// Routes that have counters of their own.
     most: AtomicUsize,
     descriptions: Vec<Desc>,
@@ -226,7 +285,7 @@ impl Routes {
     #[must_use]
     pub fn none(&self, listener: &Arc<str>) -> Arc<RouteMetrics> {
         let mut counters = self.0.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(counters.entry([Arc::clone(listener), NONE.into()]).or_default())
+        counters.get([Arc::clone(listener), NONE.into()])
     }
 
     /// The counters of the route called `name`, whose way to them is `handle`. Blocks for the
@@ -244,121 +303,21 @@ impl Routes {
     fn find(&self, listener: &Arc<str>, name: &Arc<str>) -> Arc<RouteMetrics> {
         let mut counters = self.0.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let own = [Arc::clone(listener), Arc::clone(name)];
-        if let Some(known) = counters.get(&own) {
+        if let Some(known) = counters.routes.get(&own) {
             return Arc::clone(known);
         }
         let most = self.0.most.load(Relaxed);
         let single = |key: &[Arc<str>; 2]| !matches!(&*key[1], NONE | OTHER);
-        if counters.keys().filter(|key| single(key)).count() >= most {
+        let singles =
+            |counters: &Counters| counters.routes.keys().filter(|key| single(key)).count();
+        if singles(&counters) >= most {
             // Those of routes that are gone make room.
-            counters.retain(|key, counters| !single(key) || Arc::strong_count(counters) > 1);
+            counters.routes.retain(|key, counters| !single(key) || Arc::strong_count(counters) > 1);
         }
-        let room = counters.keys().filter(|key| single(key)).count() < most;
-        let key = if room { own } else { [Arc::clone(listener), OTHER.into()] };
-        Arc::clone(counters.entry(key).or_default())
+        let key =
+            if singles(&counters) < most { own } else { [Arc::clone(listener), OTHER.into()] };
+        counters.get(key)
     }
-}
-
-impl Collector for Routes {
-    fn desc(&self) -> Vec<&Desc> {
-        self.0.descriptions.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let counters = self.0.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut metrics: [Vec<Metric>; FAMILIES.len()] = Default::default();
-        let mut added: HashMap<Arc<str>, Vec<Arc<RouteMetrics>>> = HashMap::new();
-        for ([listener, route], counted) in &*counters {
-            let labels = [("listener", &**listener), ("route", &**route)];
-            for (at, class) in CLASSES.iter().enumerate() {
-                let count = counted.sum(|shard| &shard.classes[at]);
-                metrics[0].extend(counter(&labels, ("class", class), count));
-            }
-            for fault in Fault::ALL {
-                let count = counted.sum(|shard| &shard.faults[fault as usize]);
-                metrics[1].extend(counter(&labels, ("reason", fault.word()), count));
-            }
-            let one = std::slice::from_ref(counted);
-            metrics[2].extend(histogram(&labels, one, FROM_MICROS, |shard| &shard.duration));
-            metrics[3].extend(histogram(&labels, one, FROM_MICROS, |shard| &shard.response));
-            added.entry(Arc::clone(listener)).or_default().push(Arc::clone(counted));
-        }
-        for (listener, all) in &added {
-            let labels = [("listener", &**listener)];
-            metrics[4].extend(histogram(&labels, all, ADDED_FROM_MICROS, |shard| &shard.added));
-        }
-        let families = FAMILIES.iter().zip(metrics).enumerate();
-        let families = families.filter(|(_, (_, metrics))| !metrics.is_empty());
-        families
-            .map(|(at, ((name, help, _), metrics))| {
-                let mut family = MetricFamily::default();
-                family.set_name((*name).to_owned());
-                family.set_help((*help).to_owned());
-                let counts = at < 2;
-                let kind = if counts { MetricType::COUNTER } else { MetricType::HISTOGRAM };
-                family.set_field_type(kind);
-                family.set_metric(metrics);
-                family
-            })
-            .collect()
-    }
-}
-
-fn labels(labels: &[(&str, &str)], more: Option<(&str, &str)>) -> Vec<LabelPair> {
-    let mut pairs: Vec<LabelPair> = labels
-        .iter()
-        .copied()
-        .chain(more)
-        .map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name(name.to_owned());
-            pair.set_value(value.to_owned());
-            pair
-        })
-        .collect();
-    pairs.sort_by(|a, b| a.name().cmp(b.name()));
-    pairs
-}
-
-/// None for what never happened: most routes have few of all these.
-fn counter(known: &[(&str, &str)], more: (&str, &str), count: u64) -> Option<Metric> {
-    (count > 0).then(|| {
-        let mut value = Counter::default();
-        value.set_value(count as f64);
-        let mut metric = Metric::from_label(labels(known, Some(more)));
-        metric.set_counter(value);
-        metric
-    })
-}
-
-fn histogram(
-    known: &[(&str, &str)],
-    all: &[Arc<RouteMetrics>],
-    from: u64,
-    part: impl Fn(&Shard) -> &Spread,
-) -> Option<Metric> {
-    let sum = |of: &dyn Fn(&Spread) -> &AtomicU64| -> u64 {
-        all.iter().map(|counted| counted.sum(|shard| of(part(shard)))).sum()
-    };
-    let mut count = 0;
-    let mut buckets = Vec::with_capacity(BUCKETS);
-    for at in 0..BUCKETS {
-        count += sum(&|spread| &spread.buckets[at]);
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound((from << at) as f64 / 1e6);
-        bucket.set_cumulative_count(count);
-        buckets.push(bucket);
-    }
-    count += sum(&|spread| &spread.buckets[BUCKETS]);
-    (count > 0).then(|| {
-        let mut value = Histogram::default();
-        value.set_sample_count(count);
-        value.set_sample_sum(sum(&|spread| &spread.sum_micros) as f64 / 1e6);
-        value.set_bucket(buckets);
-        let mut metric = Metric::from_label(labels(known, None));
-        metric.set_histogram(value);
-        metric
-    })
 }
 
 #[cfg(test)]
@@ -366,7 +325,8 @@ mod tests {
     use super::*;
 
     fn outcome(status: u16, duration: u64) -> Outcome {
-        Outcome { status, fault: None, duration, response: Some(300), added: Some(20) }
+        let (response, added) = (Some(300), Some(20));
+        Outcome { status, fault: None, duration, response, added, bytes: [0, 0] }
     }
 
     fn page(registry: &prometheus::Registry) -> String {
@@ -387,7 +347,7 @@ mod tests {
             (u64::MAX, 16),
         ] {
             let spread = Spread::default();
-            spread.observe(micros, FROM_MICROS);
+            spread.observe(micros);
             let at = spread.buckets.iter().position(|count| count.load(Relaxed) == 1);
             assert_eq!(at, Some(bucket), "{micros}");
         }
@@ -409,6 +369,10 @@ mod tests {
             }
         });
         routes.none(&listener).count(&Outcome { response: None, ..outcome(404, 1) });
+        let (own, other) = (Arc::from("shop"), Arc::from("other"));
+        let sums = routes.of_routes(&listener, [&own, &other].into_iter());
+        assert_eq!(sums.classes, [0, 0, 3, 0, 0, 3], "of these routes and no others");
+        assert_eq!(routes.of_routes(&other, [&own].into_iter()), Sums::default());
         let page = page(&registry);
         for line in [
             "portolan_proxy_route_requests_total{class=\"2xx\",listener=\"web\",route=\"shop\"} 3",
@@ -419,6 +383,8 @@ mod tests {
             "portolan_proxy_request_duration_seconds_bucket{listener=\"web\",route=\"shop\",le=\"+Inf\"} 6",
             "portolan_proxy_request_duration_seconds_sum{listener=\"web\",route=\"shop\"} 0.0021",
             "portolan_proxy_endpoint_response_seconds_count{listener=\"web\",route=\"shop\"} 6",
+            "portolan_proxy_recv_to_send_seconds_bucket{listener=\"web\",le=\"0.0000175\"} 0",
+            "portolan_proxy_recv_to_send_seconds_bucket{listener=\"web\",le=\"0.00002\"} 7",
             "portolan_proxy_recv_to_send_seconds_count{listener=\"web\"} 7",
         ] {
             assert!(page.contains(&format!("{line}\n")), "{line} in\n{page}");

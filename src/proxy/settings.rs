@@ -1,20 +1,23 @@
 //! What the configuration says about the proxy, compiled once per configuration.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod compile;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::config::{
-    AccessLogConfig, HttpListenerConfig, ListenerConfig, RouteConfig, ServiceBalance,
-    TcpListenerConfig,
-};
+use super::config::{AccessLogConfig, OnUnhealthy, ServiceBalance};
+use super::labels::LabelsConfig;
 use super::limit::{self, ProcessRules};
+use super::listener::Listener;
 use super::log::Rule;
-use super::route::{RouteTable, ServiceRef};
-use super::sticky::{self, Sticking};
+use super::ports::{self, Opening};
+use super::route::ServiceRef;
+use super::sticky::Sticking;
 use super::upstream::Rules;
-use crate::catalog::model::parse_name;
+use crate::catalog::model::Service;
 use crate::catalog::observed::FailureStatus;
+use crate::net::tls::Secured;
 
 /// Everything that the configuration says about the proxy, compiled once per configuration.
 #[derive(Debug, Default)]
@@ -22,6 +25,8 @@ pub struct Settings {
     pub(super) listeners: HashMap<Arc<str>, Arc<Listener>>,
     /// What routes and listeners want: the ports of each service.
     pub(super) wanted: HashMap<Arc<str>, Vec<ServiceRef>>,
+    /// Listeners whose ports the registry tells.
+    pub(super) openings: Vec<Opening>,
     /// As it was configured, for those who ask.
     pub(super) balances: HashMap<Arc<str>, ServiceBalance>,
     /// Limits that are counted.
@@ -31,6 +36,10 @@ pub struct Settings {
     /// Upstreams that something sticky leads to, by their key.
     pub(super) sticky: HashSet<Arc<str>>,
     pub(super) sticking: OnceLock<Arc<Sticking>>,
+    pub(super) secured: OnceLock<HashMap<Arc<str>, Arc<Secured>>>,
+    pub(super) announces: bool,
+    /// Whose labels are read; none: nobody's.
+    pub(super) labels: Option<LabelsConfig>,
     /// How work is spread, for services of which something is said.
     pub(super) rules: HashMap<Arc<str>, Arc<Rules>>,
     /// How it is for all others.
@@ -39,27 +48,6 @@ pub struct Settings {
 
 /// How long that is where nothing is said.
 const DRAIN: Duration = Duration::from_secs(30);
-
-/// One listener as its connections see it.
-#[derive(Debug)]
-pub enum Listener {
-    /// HTTP, by routes.
-    Http {
-        /// As it was configured.
-        config: Box<HttpListenerConfig>,
-        /// Its routes.
-        routes: RouteTable,
-        /// Its access log.
-        log: Option<Rule>,
-    },
-    /// TCP, to one service.
-    Tcp {
-        /// As it was configured.
-        config: TcpListenerConfig,
-        /// The service.
-        target: ServiceRef,
-    },
-}
 
 /// A part of the proxy's configuration that can't be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,75 +61,24 @@ pub struct Unfit {
 }
 
 impl Settings {
-    /// Compiles listeners and routes; `services` says how work is spread where anything is said.
-    ///
-    /// # Errors
-    /// Everything that can't be, all at once.
-    pub fn compile(
-        listeners: &BTreeMap<String, ListenerConfig>,
-        routes: &BTreeMap<String, RouteConfig>,
-        services: &BTreeMap<String, ServiceBalance>,
-    ) -> Result<Self, Vec<Unfit>> {
-        let mut problems = Vec::new();
-        let mut settings = Self { limits: limit::Rules::new(routes, services), ..Self::default() };
-        for (name, route) in routes {
-            if let Some((key, message)) = limit::problem(route) {
-                let path = ["route".into(), name.clone()];
-                problems.push(Unfit { path, key: Some(key), message });
-            }
-            let unfit = match listeners.get(&route.listener) {
-                Some(listener) if listener.http.is_some() => continue,
-                Some(_) => format!(
-                    "[listener.{}] is a tcp listener, which has a `service` instead of routes",
-                    route.listener
-                ),
-                None if route.listener.is_empty() => {
-                    format!("missing key `listener` in [route.{name}]; add it")
-                }
-                None => no_listener(&route.listener, listeners),
-            };
-            problems.push(Unfit {
-                path: ["route".into(), name.clone()],
-                key: Some("listener"),
-                message: unfit,
-            });
-        }
-        for (name, listener) in listeners {
-            match Self::listener_of(name, listener, routes) {
-                Ok(listener) => {
-                    settings.want(&listener);
-                    settings.listeners.insert(name.as_str().into(), Arc::new(listener));
-                }
-                Err(unfit) => problems.extend(unfit),
-            }
-        }
-        let drains = services.iter();
-        settings.drains = drains
-            .filter_map(|(service, balance)| Some((service.as_str().into(), balance.drain?.0)))
-            .collect();
-        for (service, balance) in services {
-            settings.balances.insert(service.as_str().into(), balance.clone());
-            match Rules::compile(balance) {
-                Ok(rules) => {
-                    settings.rules.insert(service.as_str().into(), Arc::new(rules));
-                }
-                Err(unfit) => problems.extend(unfit.into_iter().map(|(key, message)| Unfit {
-                    path: ["service".into(), service.clone()],
-                    key: Some(key),
-                    message,
-                })),
-            }
-        }
-        problems.extend(sticky::unfit(listeners, routes));
-        settings.sticky = sticky::wanted(listeners, routes);
-        if problems.is_empty() { Ok(settings) } else { Err(problems) }
-    }
-
     /// What stickiness works with: keys and clients, which no configuration holds. Told once, before
     /// anybody is served; without it nothing is sticky.
     pub fn stick(&self, sticking: Arc<Sticking>) {
         // A second one would be told of the same configuration: the first counts.
         let _ = self.sticking.set(sticking);
+    }
+
+    /// How listeners speak TLS, by name: certificates, which no configuration holds. Told once, before
+    /// anybody is served.
+    pub fn secure(&self, secured: HashMap<Arc<str>, Arc<Secured>>) {
+        // A second one would be told of the same configuration: the first counts.
+        let _ = self.secured.set(secured);
+    }
+
+    /// How the listener called `name` speaks TLS, if it does.
+    #[must_use]
+    pub fn secured(&self, name: &str) -> Option<&Arc<Secured>> {
+        self.secured.get()?.get(name)
     }
 
     /// The same, with the endpoints of these services watched for outliers.
@@ -172,7 +109,7 @@ impl Settings {
     pub fn logging(mut self, all: Option<&AccessLogConfig>) -> Self {
         for listener in self.listeners.values_mut().filter_map(Arc::get_mut) {
             if let Listener::Http { config, log, .. } = listener {
-                *log = config.access_log.as_ref().or(all).and_then(Rule::compile);
+                *log = config.access_log.as_ref().or(all).and_then(Rule::compile).map(Arc::new);
             }
         }
         self
@@ -189,9 +126,37 @@ impl Settings {
         self.balances.get(service)
     }
 
+    /// Services whose endpoints need not show who they are, in order.
+    #[must_use]
+    pub fn unverified(&self) -> Vec<&str> {
+        let tls = |rules: &Rules| rules.way().tls.as_ref().is_some_and(|tls| !tls.verifies());
+        let found = self.rules.iter().filter(|(_, rules)| tls(rules));
+        let mut found: Vec<&str> = found.map(|(service, _)| &**service).collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// How the endpoints of `service` are reached, in words.
+    #[must_use]
+    pub fn way(&self, service: &str) -> String {
+        self.rules.get(service).unwrap_or(&self.usual).way().told()
+    }
+
     /// The access logs of all listeners.
     pub fn logs(&self) -> impl Iterator<Item = &Rule> {
         self.listeners.values().filter_map(|listener| listener.log())
+    }
+
+    /// The same, with labels of services obeyed by what `labels` says.
+    #[must_use]
+    pub fn labelled(mut self, labels: &LabelsConfig) -> Self {
+        self.labels = labels.marathon_lb.is_some().then(|| labels.clone());
+        self
+    }
+
+    /// Whether what services say may ask for more than is configured.
+    pub(super) fn listens(&self) -> bool {
+        !self.openings.is_empty() || self.labels.is_some()
     }
 
     /// The same, with limits of the process as a whole.
@@ -207,63 +172,40 @@ impl Settings {
         self.drains.get(service).copied().unwrap_or(DRAIN)
     }
 
-    fn listener_of(
-        name: &str,
-        listener: &ListenerConfig,
-        routes: &BTreeMap<String, RouteConfig>,
-    ) -> Result<Listener, Vec<Unfit>> {
-        let own = |key, message: &str| {
-            vec![Unfit {
-                path: ["listener".into(), name.to_owned()],
-                key,
-                message: message.to_owned(),
-            }]
-        };
-        if listener.bind().is_empty() && (listener.http.is_some() || listener.tcp.is_some()) {
-            return Err(own(None, "`bind` is empty; write it as bind = [\"0.0.0.0:8080\"]"));
-        }
-        match (&listener.http, &listener.tcp) {
-            (Some(config), None) => {
-                let routes = routes.iter().filter(|(_, route)| route.listener == name);
-                let routes = RouteTable::compile(routes.map(|(name, route)| (&**name, route)));
-                Ok(Listener::Http { config: Box::new(config.clone()), routes: routes?, log: None })
-            }
-            (None, Some(config)) => {
-                parse_name("service", &config.service).map_err(|message| own(None, &message))?;
-                let target = ServiceRef::parse(&config.service);
-                Ok(Listener::Tcp { target, config: config.clone() })
-            }
-            _ => {
-                Err(own(None, "has exactly one kind: [listener.NAME.http] or [listener.NAME.tcp]"))
-            }
-        }
+    /// Whether any service has its endpoints told who connects, by the PROXY protocol.
+    #[must_use]
+    pub const fn announces(&self) -> bool {
+        self.announces
     }
 
-    fn want(&mut self, listener: &Listener) {
-        let mut want = |wanted: &ServiceRef| {
-            let ports = self.wanted.entry(Arc::clone(&wanted.service)).or_default();
-            if !ports.contains(wanted) {
-                ports.push(wanted.clone());
-            }
-        };
-        match listener {
-            Listener::Tcp { target, .. } => want(target),
-            Listener::Http { routes, .. } => {
-                for route in routes.routes() {
-                    route.target.services().for_each(&mut want);
+    /// Whether connections to an instance of `service` end when it turns unhealthy.
+    #[must_use]
+    pub fn closes_unhealthy(&self, service: &str) -> bool {
+        self.balance(service).is_some_and(|balance| balance.on_unhealthy == OnUnhealthy::Close)
+    }
+
+    /// Listeners whose ports the registry tells.
+    #[must_use]
+    pub fn openings(&self) -> &[Opening] {
+        &self.openings
+    }
+
+    /// What `service` asks for ports for, beyond those `known`, and whether any of it is sticky.
+    pub(super) fn asked(
+        &self,
+        service: Option<&Service>,
+        known: &[ServiceRef],
+    ) -> (Vec<ServiceRef>, bool) {
+        let (mut found, mut sticky) = (Vec::new(), false);
+        let Some(service) = service else { return (found, sticky) };
+        for opening in &self.openings {
+            for ask in ports::asked(service, &opening.rule).0 {
+                sticky |= opening.sticky;
+                if !known.contains(&ask.target) && !found.contains(&ask.target) {
+                    found.push(ask.target);
                 }
             }
         }
+        (found, sticky)
     }
-}
-
-fn no_listener(name: &str, listeners: &BTreeMap<String, ListenerConfig>) -> String {
-    let near = listeners
-        .keys()
-        .map(|known| (strsim::damerau_levenshtein(known, name), known))
-        .min()
-        .filter(|(distance, _)| *distance <= 2)
-        .map(|(_, known)| format!("; did you mean {known:?}?"));
-    let known = listeners.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-    format!("there is no listener {name:?}{} (there are: {known})", near.unwrap_or_default())
 }

@@ -6,13 +6,20 @@
 use std::sync::Arc;
 
 use super::clock;
-use super::limit::Limits;
+use super::config::ServiceBalance;
+use super::limit::{Limits, Retries};
+pub use super::listener::Listener;
+use super::overlay::Overlay;
 use super::queue::Queue;
 use super::route::ServiceRef;
-pub use super::settings::{Listener, Settings, Unfit};
+pub use super::settings::{Settings, Unfit};
 use super::sticky::{Index, Sticking};
 use super::upstream::{Endpoint, Upstream};
 use crate::catalog::{Shards, Snapshot};
+use crate::net::tls::Secured;
+
+/// What a service may ask for in all, for what it asked for before to be kept while it is there.
+const FORMER_MAX: usize = 8;
 
 /// What the data workers read.
 #[derive(Debug, Default)]
@@ -20,12 +27,16 @@ pub struct ProxyTable {
     /// Generation of the snapshot that it was compiled from.
     pub generation: u64,
     settings: Arc<Settings>,
+    /// What labels ask for beside it.
+    overlay: Arc<Overlay>,
     limits: Arc<Limits>,
     upstreams: Shards<Arc<str>, Upstream>,
     /// The endpoints by identity, of those upstreams that something sticky leads to.
     indexes: Shards<Arc<str>, Index>,
     /// Who waits for places of upstreams that were compiled for this generation.
     queues: Vec<Arc<Queue>>,
+    /// What services asked for beyond what the configuration wants.
+    asked: Shards<Arc<str>, Vec<ServiceRef>>,
 }
 
 impl ProxyTable {
@@ -43,27 +54,60 @@ impl ProxyTable {
             Some((table, _)) => (table.upstreams.clone(), table.indexes.clone()),
             None => (Shards::new(), Shards::new()),
         };
+        let mut asked = unchanged.map_or_else(Shards::new, |(table, _)| table.asked.clone());
+        let since = unchanged.map(|(table, since)| (&table.overlay, since));
+        let overlay =
+            Overlay::compile(settings, since, table.map(|table| &*table.overlay), snapshot);
         let mut queues = Vec::new();
         let mut refresh = |service: &Arc<str>| {
-            let Some(ports) = settings.wanted.get(service) else { return };
-            let rules = settings.rules.get(service).unwrap_or(&settings.usual);
-            for wanted in ports {
+            let found = snapshot.service(service).map(|service| &**service);
+            let ports = settings.wanted.get(service).map_or(&[][..], |ports| ports);
+            let (mut asks, sticky) = settings.asked(found, ports);
+            for wanted in overlay.wants(service) {
+                if !ports.contains(wanted) && !asks.contains(wanted) {
+                    asks.push(wanted.clone());
+                }
+            }
+            for former in asked.get(service).iter().flat_map(|before| before.iter()) {
+                // Whoever accepts for it hears a moment later that its port leads elsewhere.
+                if found.is_some() && asks.len() < FORMER_MAX && !asks.contains(former) {
+                    asks.push(former.clone());
+                }
+                if !asks.contains(former) {
+                    upstreams.remove(&*former.key);
+                    indexes.remove(&*former.key);
+                }
+            }
+            let usual = settings.rules.get(service).unwrap_or(&settings.usual);
+            for wanted in ports.iter().chain(&asks) {
+                let rules = overlay.rules(wanted).unwrap_or(usual);
                 let previous = table.and_then(|table| table.upstreams.get(&*wanted.key));
-                let found = snapshot.service(service).map(|service| &**service);
                 let previous = previous.map(|known| &**known);
                 let upstream =
                     Upstream::compile_by(rules, found, &wanted.port, previous, clock::micros());
-                if settings.sticky.contains(&wanted.key) {
+                if settings.sticky.contains(&wanted.key) || sticky || overlay.sticks(wanted) {
                     let index = Arc::new(Index::compile(wanted, &upstream));
                     indexes.insert(Arc::clone(&wanted.key), index);
+                } else {
+                    indexes.remove(&*wanted.key);
                 }
                 queues.extend(upstream.queue().cloned());
                 upstreams.insert(Arc::clone(&wanted.key), Arc::new(upstream));
             }
+            if asks.is_empty() {
+                asked.remove(service);
+            } else {
+                asked.insert(Arc::clone(service), Arc::new(asks));
+            }
         };
         match unchanged {
             Some((_, since)) => snapshot.changes_since(since, |(name, _, _)| refresh(name)),
-            None => settings.wanted.keys().for_each(refresh),
+            None if !settings.listens() => settings.wanted.keys().for_each(refresh),
+            None => {
+                let unknown = settings.wanted.keys();
+                unknown.filter(|name| snapshot.service(name).is_none()).for_each(&mut refresh);
+                snapshot.services.iter().for_each(|(name, _)| refresh(name));
+            }
         }
         let limits = match (unchanged, table) {
             (Some((table, _)), _) => Arc::clone(&table.limits),
@@ -73,7 +117,8 @@ impl ProxyTable {
             }
         };
         let settings = Arc::clone(settings);
-        Self { generation: snapshot.generation, settings, limits, upstreams, indexes, queues }
+        let generation = snapshot.generation;
+        Self { generation, settings, overlay, limits, upstreams, indexes, queues, asked }
     }
 
     /// The limits in force, with what they have counted.
@@ -87,29 +132,110 @@ impl ProxyTable {
         self.queues.iter().for_each(|queue| queue.call());
     }
 
-    /// The listener called `name`; none when a reload took it away.
+    /// The listener called `name`, with what labels ask for; none when a reload took it away, or
+    /// nobody asks for it any more.
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
-        self.settings.listeners.get(name)
+        self.overlay.listener(name).or_else(|| self.settings.listeners.get(name))
+    }
+
+    /// The listener called `name` by which `port` is accepted at, or whose that port is now by labels,
+    /// with its name: whoever accepts hears a moment later that it leads elsewhere.
+    #[must_use]
+    pub fn listener_at<'a>(
+        &'a self,
+        name: &'a str,
+        port: u16,
+    ) -> Option<(&'a str, &'a Arc<Listener>)> {
+        let heir = || {
+            let mut all = self.overlay.ports().iter();
+            all.find(|(_, own)| own.asked.port == port).map(|(name, own)| (&**name, &own.listener))
+        };
+        self.listener(name).map(|listener| (name, listener)).or_else(heir)
+    }
+
+    /// Every listener by its name, those that labels ask for too, in no order that means anything.
+    pub fn listeners(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Listener>)> {
+        let configured = self.settings.listeners();
+        let configured =
+            configured.map(|(name, own)| (name, self.overlay.listener(name).unwrap_or(own)));
+        configured.chain(self.overlay.ports().iter().map(|(name, own)| (name, &own.listener)))
+    }
+
+    /// What labels ask for.
+    #[must_use]
+    pub const fn overlay(&self) -> &Arc<Overlay> {
+        &self.overlay
+    }
+
+    /// How the listener called `name` speaks TLS, if it does.
+    #[must_use]
+    pub fn secured(&self, name: &str) -> Option<&Arc<Secured>> {
+        let own = self.overlay.ports().get(name).and_then(|own| own.secured_by.as_deref());
+        self.settings.secured(own.unwrap_or(name))
+    }
+
+    /// Whether any service has its endpoints told who connects, by the PROXY protocol.
+    #[must_use]
+    pub fn announces(&self) -> bool {
+        self.settings.announces() || self.overlay.announces()
+    }
+
+    /// How requests to `service` are sent again; none of one that no route leads to.
+    #[must_use]
+    pub fn retries(&self, service: &str) -> Option<&Arc<Retries>> {
+        self.limits.retries(service).or_else(|| self.overlay.retries(service))
+    }
+
+    /// What is said about spreading the work of the upstream of `wanted`, by the configuration and by
+    /// labels.
+    #[must_use]
+    pub fn balance(&self, wanted: &ServiceRef) -> Option<&ServiceBalance> {
+        self.overlay.balance(wanted).or_else(|| self.settings.balance(&wanted.service))
+    }
+
+    /// Whether connections to an instance of `service` end when it turns unhealthy.
+    #[must_use]
+    pub fn closes_unhealthy(&self, service: &str) -> bool {
+        self.settings.closes_unhealthy(service) || self.overlay.closes_unhealthy(service)
+    }
+
+    /// How the endpoints of `wanted` are reached, in words.
+    #[must_use]
+    pub fn way(&self, wanted: &ServiceRef) -> String {
+        let labels = self.overlay.rules(wanted).map(|rules| rules.way().told());
+        labels.unwrap_or_else(|| self.settings.way(&wanted.service))
+    }
+
+    /// The ports of `service` that are used.
+    fn ports(&self, service: &str) -> impl Iterator<Item = &ServiceRef> {
+        let asked = self.asked.get(service).into_iter().flat_map(|asked| asked.iter());
+        self.settings.wanted.get(service).into_iter().flatten().chain(asked)
+    }
+
+    /// Every port of a service that is used, in no order that means anything.
+    pub fn wanted(&self) -> impl Iterator<Item = &ServiceRef> {
+        let asked = self.asked.values().flat_map(|asked| asked.iter());
+        self.settings.wanted.values().flatten().chain(asked)
     }
 
     /// Every endpoint that work for `service` can go to, once per port that is used.
     pub fn endpoints(&self, service: &str) -> impl Iterator<Item = &Arc<Endpoint>> {
-        let ports = self.settings.wanted.get(service).into_iter().flatten();
+        let ports = self.ports(service);
         ports.filter_map(|wanted| self.upstream(wanted)).flat_map(|upstream| &upstream.endpoints)
     }
 
     /// As [`Self::endpoints`], with those that only their own clients still go to.
     pub fn all_endpoints(&self, service: &str) -> impl Iterator<Item = &Arc<Endpoint>> {
-        let ports = self.settings.wanted.get(service).into_iter().flatten();
+        let ports = self.ports(service);
         let upstreams = ports.filter_map(|wanted| self.upstream(wanted));
         upstreams.flat_map(|upstream| upstream.endpoints.iter().chain(&upstream.staying))
     }
 
-    /// Whether a route or a listener leads to `service`.
+    /// Whether a route or a listener leads to `service`, or a port that it asked for.
     #[must_use]
     pub fn wants(&self, service: &str) -> bool {
-        self.settings.wanted.contains_key(service)
+        self.ports(service).next().is_some()
     }
 
     /// What it was compiled by.
@@ -155,18 +281,29 @@ mod tests {
 
     use super::*;
     use crate::proxy::config::{
-        ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig, TcpTimeouts,
+        ListenerConfig, RegistryPorts, RouteConfig, ServiceBalance, TcpListenerConfig, TcpTimeouts,
     };
     use crate::proxy::upstream::tests::{instance, service};
 
     fn settings(services: &[&str]) -> Arc<Settings> {
         let tcp = |service: &&str| ListenerConfig {
             http: None,
+            https: None,
+            tls: None,
+            udp: None,
             tcp: Some(TcpListenerConfig {
+                ports: None,
+                from_registry: RegistryPorts::default(),
+                connections_per_client: None,
+                proxy_protocol: None,
                 bind: vec!["127.0.0.1:0".parse().unwrap()],
                 service: (*service).to_owned(),
                 timeouts: TcpTimeouts::default(),
                 sticky: None,
+                certificates: None,
+                unknown_name: None,
+                protocols: None,
+                tls: None,
             }),
         };
         let listeners = services.iter().map(|s| ((*s).to_owned(), tcp(s))).collect();
@@ -219,11 +356,22 @@ mod tests {
         };
         let config = ListenerConfig {
             http: None,
+            https: None,
+            tls: None,
+            udp: None,
             tcp: Some(TcpListenerConfig {
+                ports: None,
+                from_registry: RegistryPorts::default(),
+                connections_per_client: None,
+                proxy_protocol: None,
                 bind: vec!["127.0.0.1:0".parse().unwrap()],
                 service: "web".into(),
                 timeouts: TcpTimeouts::default(),
                 sticky: None,
+                certificates: None,
+                unknown_name: None,
+                protocols: None,
+                tls: None,
             }),
         };
         let listeners = BTreeMap::from([("web".to_owned(), config)]);

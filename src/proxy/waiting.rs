@@ -156,6 +156,16 @@ pub async fn left(client: &TcpStream, half: bool) {
     }
 }
 
+/// Returns when the connection to `client` broke. One that has ended its own side still waits.
+pub async fn broken(client: &TcpStream) {
+    while let Ok(ready) = client.ready(Interest::READABLE).await {
+        if ready.is_read_closed() && client.peek(&mut [0]).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// What is counted of waiting, over all listeners.
 #[derive(Debug, Clone)]
 pub struct Metrics {

@@ -28,10 +28,14 @@ impl Backoff {
 
     /// Something failed once more: how long to wait. `random` is any 64 bits.
     pub(super) fn failed(&mut self, random: u64) -> Duration {
+        share(self.next(), random)
+    }
+
+    /// The same, not spread yet.
+    pub(super) fn next(&mut self) -> Duration {
         let factor = 1_u32.checked_shl(self.failures.min(31)).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);
-        let span = self.first.saturating_mul(factor).min(self.longest);
-        share(span, random)
+        self.first.saturating_mul(factor).min(self.longest)
     }
 }
 

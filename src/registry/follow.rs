@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tokio::time::MissedTickBehavior;
 
-use super::file_read::{self, Look, SETTLE, Seen, Watching};
 use super::outlet::Outlet;
+use super::read::{self, Look, SETTLE, Seen};
 use crate::catalog::RegistryView;
 use crate::units::{Period, Size};
+use crate::watching::Watching;
 
 /// Makes a view of a file: name of the registry, name of the file, its text, and the view before.
 pub(super) type Decode =
@@ -53,7 +54,7 @@ impl Followed {
 
     /// Looks at the file and tells what it finds; returns what is now known of its content.
     async fn look(&self, seen: Option<Seen>, outlet: &mut Outlet) -> Option<Seen> {
-        match file_read::settled(&self.path, self.max_size, seen).await {
+        match read::settled(&self.path, self.max_size, seen).await {
             Ok(Look::Unchanged(seen)) => Some(seen),
             Ok(Look::Changed(seen, text)) => {
                 match decoded(&self.path, &self.decode, text, outlet).await {

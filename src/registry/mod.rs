@@ -6,35 +6,16 @@
 
 mod backoff;
 mod consul;
-mod consul_agent;
-mod consul_assign;
-mod consul_checks;
-mod consul_config;
-mod consul_decode;
-mod consul_doubt;
-mod consul_known;
-mod consul_link;
-mod consul_members;
-mod consul_nodes;
-mod consul_pace;
-mod consul_roster;
-mod consul_task;
-mod consul_view;
-mod consul_watch;
 mod environment;
 mod file;
-mod file_format;
-mod file_read;
-mod file_tree;
-mod file_value;
 mod follow;
 mod keyfile;
-mod keyfile_find;
-mod keyfile_flat;
+mod marathon;
 mod outlet;
-mod rancher_answers;
-mod rancher_metadata;
+mod rancher;
+mod read;
 mod secret;
+mod tree;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -50,14 +31,14 @@ use crate::catalog::store::StoredView;
 use crate::catalog::{Interest, RegistryState};
 use crate::lifecycle;
 
-pub use consul_config::ConsulConfig;
+pub use consul::ConsulConfig;
 pub use environment::EnvironmentConfig;
 pub use file::{FileConfig, ServicesPath};
-pub use keyfile::KeyfileConfig;
-pub use keyfile_find::NameFilter;
+pub use keyfile::{KeyfileConfig, NameFilter};
+pub use marathon::{MarathonConfig, Masters, ZkUrl};
 pub use outlet::Metrics;
 use outlet::{Meters, Mouth, Outlet};
-pub use rancher_answers::{AnswersKind, RancherAnswersConfig};
+pub use rancher::{AnswersKind, RancherAnswersConfig};
 pub use secret::Secret;
 
 /// What a kind of registry does: speak, until the process ends.
@@ -148,6 +129,8 @@ kinds! {
     File(FileConfig),
     /// Files whose values are keys.
     Keyfile(KeyfileConfig),
+    /// A Marathon on Mesos.
+    Marathon(MarathonConfig),
     /// The answers file of Rancher's DNS, or of its metadata service.
     RancherAnswers(RancherAnswersConfig),
 }

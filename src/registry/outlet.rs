@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use tokio::sync::watch;
 
-use super::Report;
+use super::{Report, marathon};
 use crate::catalog::{Interest, RegistryState, RegistryView, SourceService};
 
 /// Metrics of all registries.
@@ -14,6 +14,7 @@ use crate::catalog::{Interest, RegistryState, RegistryView, SourceService};
 pub struct Metrics {
     reads: IntCounterVec,
     refused: IntGaugeVec,
+    marathon: marathon::Metrics,
 }
 
 /// Metrics of one registry.
@@ -22,6 +23,7 @@ pub(super) struct Meters {
     read: IntCounter,
     failed: IntCounter,
     refused: IntGauge,
+    marathon: marathon::Metrics,
 }
 
 impl Metrics {
@@ -46,7 +48,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(reads.clone()))?;
         registry.register(Box::new(refused.clone()))?;
-        Ok(Self { reads, refused })
+        Ok(Self { reads, refused, marathon: marathon::Metrics::register(registry)? })
     }
 
     pub(super) fn meters(&self, name: &str) -> Meters {
@@ -54,6 +56,7 @@ impl Metrics {
             read: self.reads.with_label_values(&[name, "ok"]),
             failed: self.reads.with_label_values(&[name, "failed"]),
             refused: self.refused.with_label_values(&[name]),
+            marathon: self.marathon.clone(),
         }
     }
 }
@@ -124,6 +127,11 @@ impl Outlet {
         self.mouth.hold
     }
 
+    /// The metrics of registries that are a Marathon.
+    pub(super) const fn marathon(&self) -> &marathon::Metrics {
+        &self.meters.marathon
+    }
+
     /// Tells how the work goes; wakes nobody.
     pub(super) fn note(&self, report: Report) {
         self.mouth.report.send_replace(report);
@@ -173,6 +181,17 @@ impl Outlet {
             }
             *state = RegistryState::Live(view);
             true
+        });
+    }
+
+    /// What the registry said last, with single facts that it added to it before all was read anew:
+    /// they count at once, and the rest is as old as it was.
+    pub(super) fn amended(&self, view: RegistryView) {
+        self.mouth.states.send_if_modified(|state| {
+            let RegistryState::Stale { last, .. } = state else { return false };
+            let new = !last.services.same(&view.services);
+            *last = view;
+            new
         });
     }
 
@@ -228,6 +247,30 @@ mod tests {
         assert!(matches!(*states.borrow(), RegistryState::Stale { .. }));
         outlet.live(RegistryView::default());
         assert!(matches!(*states.borrow(), RegistryState::Live(_)));
+    }
+
+    #[test]
+    fn a_fact_that_comes_before_all_is_read_anew_changes_what_is_stale_and_nothing_else() {
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let (mouth, mut states) = mouth();
+        let mut outlet = Outlet::new("r".into(), mouth, metrics.meters("r"));
+        let service = |name: &str| SourceService {
+            name: name.into(),
+            tags: Arc::new([]),
+            meta: Arc::default(),
+            instances: Vec::new(),
+            problems: Vec::new(),
+            suspect: None,
+        };
+        outlet.amended(RegistryView::default().with(service("early")));
+        assert!(matches!(*states.borrow(), RegistryState::Syncing), "nothing was read yet");
+        outlet.live(RegistryView::default().with(service("a")));
+        outlet.failed("gone");
+        outlet.amended(outlet.last().with(service("b")));
+        let state = states.borrow_and_update().clone();
+        assert!(matches!(&state, RegistryState::Stale { last, .. } if last.services.len() == 2));
+        outlet.amended(outlet.last());
+        assert!(!states.has_changed().unwrap());
     }
 
     #[test]

@@ -30,11 +30,12 @@ fn the_environment_is_what_allow_and_deny_leave_with_custom_on_top() {
     assert!(broken.problem().unwrap().contains("\"NAME=value\""));
 }
 
-/// A child that writes what happens to it into `log`.
+/// A child that writes what happens to it into `log`. It starts nothing once it has said that it is
+/// there: dash loses a signal that comes while it does.
 fn telling(log: &std::path::Path, more: &str) -> ExecConfig {
     let script = format!(
         "say() {{ echo $1 >> {log}; }}; trap 'say hup' HUP; trap 'say usr1' USR1; \
-         trap 'say term; exit 7' TERM; say start; while :; do sleep 0.02; done",
+         trap 'say term; kill $!; exit 7' TERM; sleep 60 & say start; while :; do wait; done",
         log = log.display()
     );
     config(&format!("command = {script:?}\n{more}"))

@@ -62,13 +62,13 @@ p.toml:2:1: unknown key `worker` in [node]; did you mean `workers`? Known keys: 
 p.toml:6:1: there is no [registry.locl]; there are: local
 p.toml:8:8: `path` in [registry.local.file]: services.txt does not tell how it is written; call it *.toml, *.yaml or *.json
 p.toml:10:1: 0.0.0.0:8080 is taken by listener.api.http.bind (127.0.0.1:8080); choose another port
-p.toml:14:1: unknown key `bnid` in [listener.bad.http]; did you mean `bind`? Known keys: bind, timeouts, trusted_proxies, show_generation, head_max, headers_max, access_log, trace, request_id
+p.toml:14:1: unknown key `bnid` in [listener.bad.http]; did you mean `bind`? Known keys: bind, timeouts, trusted_proxies, show_generation, head_max, headers_max, strictness, half_close, min_rates, connections_per_client, proxy_protocol, streams_max, access_log, trace, request_id, certificates, unknown_name, protocols, tls
 p.toml:16:1: there is no listener \"wbe\"; did you mean \"web\"? (there are: api, web)
 p.toml:22:1: unknown policy \"fastest\"; known are p2c, round-robin, least-connections, random, maglev, ring-hash
 p.toml:24:1: list.j2:2:15: syntax error: unexpected end of block
 p.toml:27:1: cannot read the template gone.j2 of [template.gone]: No such file or directory (os error 2); correct `source`
 p.toml:30:1: 0.0.0.0:8611 is reachable from outside: set `token_file`, or listen on 127.0.0.1
-p.toml:31:2: unknown table [lissener]; did you mean `listener`? Known tables: node, limits, guard, registry, locality, health, service, dns, listener, route, access_log, template, group, confd, exec, metadata, admin, operations, sticky
+p.toml:31:2: unknown table [lissener]; did you mean `listener`? Known tables: node, process, limits, guard, registry, locality, health, service, dns, certificate, listener, route, access_log, labels, template, group, confd, exec, metadata, haproxy, admin, operations, sticky
 11 problems in the configuration
 ";
     assert_eq!(told, want);

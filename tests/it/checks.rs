@@ -33,7 +33,7 @@ fn settings(health: &str, told: &[(&str, &str)], base_dir: &Path) -> Arc<Setting
     let health: HealthConfig = toml::from_str(health).unwrap();
     let parsed: Vec<(&str, ChecksConfig)> =
         told.iter().map(|(name, text)| (*name, toml::from_str(text).unwrap())).collect();
-    let services = parsed.iter().map(|(name, checks)| (*name, checks));
+    let services = parsed.iter().map(|(name, checks)| (*name, checks, None));
     Arc::new(Settings::compile(&health, services, base_dir).unwrap())
 }
 
@@ -292,11 +292,11 @@ async fn certificate(dir: &Path, name: &str, days: &str) {
 fn acceptor(dir: &Path, name: &str, alpn: &[&[u8]]) -> tokio_rustls::TlsAcceptor {
     use tokio_rustls::rustls::pki_types::pem::PemObject as _;
     use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    use tokio_rustls::rustls::{ServerConfig, crypto::ring};
+    use tokio_rustls::rustls::{ServerConfig, crypto::aws_lc_rs};
     let file = |what: &str| dir.join(format!("{name}.{what}"));
     let certificate = CertificateDer::from_pem_file(file("pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(file("key")).unwrap();
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()

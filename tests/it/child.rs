@@ -133,6 +133,11 @@ impl Running {
         kill_process(pid, signal).unwrap();
     }
 
+    /// Waits for its end, by itself; what it started may write on.
+    pub(crate) async fn exited(&mut self) -> ExitStatus {
+        within("the end of the process", self.child.wait()).await.unwrap()
+    }
+
     /// Waits for its end, by itself, and for its last line.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let status = within("the end of the process", self.child.wait()).await.unwrap();

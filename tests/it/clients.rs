@@ -141,6 +141,13 @@ impl Http {
         self.stream.write_all(request.as_bytes()).await.unwrap();
     }
 
+    /// Asks `host` for its first page; an error when the other side has closed meanwhile.
+    pub(crate) async fn ask(&mut self, host: &str) -> io::Result<Response> {
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        self.stream.write_all(request.as_bytes()).await?;
+        self.receive().await
+    }
+
     /// The next response, or what is there of one when the connection ends.
     pub(crate) async fn receive(&mut self) -> io::Result<Response> {
         loop {

@@ -28,6 +28,7 @@ async fn filled(services: usize) -> (Fake, Truth) {
             status: Status::Passing,
             tags: Vec::new(),
             weights: (1, 1),
+            meta: std::collections::BTreeMap::new(),
             output: String::new(),
         };
         let name = format!("s{service}");
@@ -85,6 +86,7 @@ async fn wrong_for_a_while(fault: Fault) {
         status: Status::Passing,
         tags: Vec::new(),
         weights: (1, 1),
+        meta: std::collections::BTreeMap::new(),
         output: String::new(),
     };
     fake.set("s0", "new", member.clone());
@@ -231,6 +233,7 @@ async fn the_scripted_consul_tells_what_the_real_one_tells() {
         status: Status::Passing,
         tags: vec!["t".into()],
         weights: (3, 1),
+        meta: std::collections::BTreeMap::new(),
         output: String::new(),
     };
     fake.set("web", "i", member);

@@ -55,7 +55,7 @@ socket = "admin.sock"
 }
 
 /// The same numbers from the same seed (splitmix64).
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     fn bits(&mut self) -> u64 {
@@ -66,11 +66,11 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.bits() % end as u64) as usize
     }
 
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub(crate) fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
 }
@@ -173,6 +173,7 @@ impl Storm {
             status: Status::Passing,
             tags: Vec::new(),
             weights: (1, 1),
+            meta: BTreeMap::new(),
             output: String::new(),
         };
         self.becomes(service, id, Some(member));

@@ -189,7 +189,7 @@ async fn a_group_of_sockets_that_was_handed_over_is_served_as_a_whole() {
         ..Options::default()
     };
     let loaded = load(&text, directory.path()).unwrap();
-    let app = within("start", App::start(loaded, options)).await.unwrap();
+    let app = within("start", Box::pin(App::start(loaded, options))).await.unwrap();
     assert_eq!(address(&app, "dns").await, at);
     for client in early {
         let mut reply = [0; 512];

@@ -89,6 +89,7 @@ fn every_configuration_in_the_documents_is_accepted() {
             if block.starts_with("# services.toml") || block.starts_with("# conf.d/") {
                 continue;
             }
+            certificates(&block, dir.path());
             seen += 1;
             if let Err(problems) = parse(&block, dir.path()) {
                 panic!("{path}:{line}: is refused:\n{problems}");
@@ -96,6 +97,32 @@ fn every_configuration_in_the_documents_is_accepted() {
         }
     }
     assert!(seen >= 6, "only {seen} samples were found");
+}
+
+/// Makes the certificates that a configuration names: each `cert_file` with the `key_file` below it,
+/// and authorities.
+fn certificates(text: &str, dir: &Path) {
+    let value = |line: &str, key: &str| {
+        let value = line.split_once(&format!("{key} = \""))?.1.split('"').next()?;
+        Some(dir.join(value))
+    };
+    let mut made = None;
+    for line in text.lines() {
+        let new = || rcgen::generate_simple_self_signed(vec!["sample.example".into()]).unwrap();
+        if let Some(path) = value(line, "client_ca_file") {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, new().cert.pem()).unwrap();
+        } else if let Some(path) = value(line, "cert_file").filter(|path| path.starts_with(dir)) {
+            let certificate = new();
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, certificate.cert.pem()).unwrap();
+            made = Some(certificate);
+        } else if let Some(path) = value(line, "key_file").filter(|path| path.starts_with(dir))
+            && let Some(certificate) = made.take()
+        {
+            fs::write(path, certificate.signing_key.serialize_pem()).unwrap();
+        }
+    }
 }
 
 /// The block of `language` in `page` that begins with this name, without the line that says so.
@@ -255,7 +282,32 @@ fn accepted() -> BTreeMap<String, Vec<String>> {
         tables(&mut vec![kind.clone()], &mut found);
     }
     found.insert("The tables".into(), kinds);
+    told_once(&mut found);
     found
+}
+
+/// Keys of http listeners that are about TLS.
+const ABOUT_TLS: [&str; 4] = ["certificates", "unknown_name", "protocols", "tls"];
+
+/// `http` and `https` take the same keys, of which those about TLS are told below `https` and all
+/// others below `http`.
+fn told_once(found: &mut BTreeMap<String, Vec<String>>) {
+    let https = "[listener.NAME.https";
+    let tables: Vec<String> =
+        found.keys().filter(|table| table.starts_with(https)).cloned().collect();
+    for table in tables {
+        let plain = table.replace(https, "[listener.NAME.http");
+        assert_eq!(found[&table], found[&plain], "{table} (left), {plain} (right)");
+        let about = |key: &String| ABOUT_TLS.contains(&&**key);
+        if table == "[listener.NAME.https]" {
+            found.get_mut(&table).unwrap().retain(about);
+            found.get_mut(&plain).unwrap().retain(|key| !about(key));
+        } else if table == "[listener.NAME.https.tls]" {
+            found.remove(&plain);
+        } else {
+            found.remove(&table);
+        }
+    }
 }
 
 #[test]
@@ -301,6 +353,7 @@ fn every_value_that_is_known_by_name_is_documented() {
 /// The smallest configuration in which each table stands; `@` is where one more key goes.
 const SMALLEST: &[(&str, &str)] = &[
     ("[node]", "[node]\n@"),
+    ("[process]", "[process]\n@"),
     ("[limits]", "[limits]\n@"),
     ("[operations]", "[operations]\n@"),
     ("[operations.webhook]", "[operations.webhook]\nurl = \"http://a/\"\n@"),
@@ -327,11 +380,46 @@ const SMALLEST: &[(&str, &str)] = &[
         "[listener.NAME.http.timeouts]",
         "[listener.NAME.http]\nbind = [\"127.0.0.1:1\"]\n[listener.NAME.http.timeouts]\n@",
     ),
+    ("[certificate.NAME]", "[certificate.NAME]\ncert_file = \"a.crt\"\nkey_file = \"a.key\"\n@"),
+    (
+        "[listener.NAME.https]",
+        "[certificate.a]\ncert_file = \"a.crt\"\nkey_file = \"a.key\"\n\
+         [listener.NAME.https]\nbind = [\"127.0.0.1:1\"]\n@",
+    ),
+    (
+        "[listener.NAME.https.tls]",
+        "[certificate.a]\ncert_file = \"a.crt\"\nkey_file = \"a.key\"\n\
+         [listener.NAME.https]\nbind = [\"127.0.0.1:1\"]\n[listener.NAME.https.tls]\n@",
+    ),
     ("[listener.NAME.tcp]", "[listener.NAME.tcp]\nbind = [\"127.0.0.1:1\"]\nservice = \"a\"\n@"),
     (
         "[listener.NAME.tcp.timeouts]",
         "[listener.NAME.tcp]\nbind = [\"127.0.0.1:1\"]\nservice = \"a\"\n\
          [listener.NAME.tcp.timeouts]\n@",
+    ),
+    ("[listener.NAME.tls]", "[listener.NAME.tls]\nbind = [\"127.0.0.1:1\"]\n@"),
+    (
+        "[listener.NAME.tls.timeouts]",
+        "[listener.NAME.tls]\nbind = [\"127.0.0.1:1\"]\n[listener.NAME.tls.timeouts]\n@",
+    ),
+    (
+        "[listener.NAME.tcp.tls]",
+        "[certificate.a]\ncert_file = \"a.crt\"\nkey_file = \"a.key\"\n\
+         [listener.NAME.tcp]\nbind = [\"127.0.0.1:1\"]\nservice = \"a\"\n\
+         [listener.NAME.tcp.tls]\n@",
+    ),
+    (
+        "[listener.NAME.tls.tls]",
+        "[certificate.a]\ncert_file = \"a.crt\"\nkey_file = \"a.key\"\n\
+         [listener.NAME.tls]\nbind = [\"127.0.0.1:1\"]\n\
+         [route.a]\nlistener = \"NAME\"\nservice = \"a\"\nterminate = true\n\
+         [listener.NAME.tls.tls]\n@",
+    ),
+    ("[listener.NAME.udp]", "[listener.NAME.udp]\nbind = [\"127.0.0.1:1\"]\nservice = \"a\"\n@"),
+    (
+        "[listener.NAME.udp.timeouts]",
+        "[listener.NAME.udp]\nbind = [\"127.0.0.1:1\"]\nservice = \"a\"\n\
+         [listener.NAME.udp.timeouts]\n@",
     ),
     (
         "[route.NAME]",
@@ -350,6 +438,19 @@ const SMALLEST: &[(&str, &str)] = &[
          [route.NAME]\nlistener = \"a\"\nservice = \"a\"\n[route.NAME.rate_limit]\nrequests = 1\n@",
     ),
     ("[sticky]", "[sticky]\n@"),
+    ("[labels.marathon-lb]", "[labels.marathon-lb]\ngroup = [\"a\"]\n@"),
+    (
+        "[labels.marathon-lb.ports]",
+        "[labels.marathon-lb]\ngroup = [\"a\"]\n[labels.marathon-lb.ports]\n@",
+    ),
+    (
+        "[labels.marathon-lb.http_timeouts]",
+        "[labels.marathon-lb]\ngroup = [\"a\"]\n[labels.marathon-lb.http_timeouts]\n@",
+    ),
+    (
+        "[labels.marathon-lb.tcp_timeouts]",
+        "[labels.marathon-lb]\ngroup = [\"a\"]\n[labels.marathon-lb.tcp_timeouts]\n@",
+    ),
     ("[registry.NAME.environment]", "[registry.NAME.environment]\n@"),
     ("[registry.NAME.keyfile]", "[registry.NAME.keyfile]\npaths = [\"a\"]\n@"),
     ("[confd]", "[confd]\ndir = \"confd\"\n@"),
@@ -373,6 +474,7 @@ const SMALLEST: &[(&str, &str)] = &[
         "[template.a]\nsource = \"a.j2\"\ndestination = \"a\"\ngroup = \"NAME\"\n[group.NAME]\n@",
     ),
     ("[registry.NAME.consul]", "[registry.NAME.consul]\n@"),
+    ("[registry.NAME.marathon]", "[registry.NAME.marathon]\nurls = [\"http://a\"]\n@"),
     ("[exec]", "[exec]\ncommand = \"x\"\n@"),
     ("[exec.env]", "[exec]\ncommand = \"x\"\n[exec.env]\n@"),
     ("[metadata]", "[metadata]\nlisten = \"127.0.0.1:1\"\n@"),
@@ -413,6 +515,7 @@ fn every_default_that_is_documented_as_a_value_is_the_one_in_force() {
     let documented = documented();
     let mut checked = 0;
     for &(table, smallest) in SMALLEST {
+        certificates(smallest, dir.path());
         let without = parse(&smallest.replace('@', ""), dir.path()).unwrap();
         for (key, row) in &documented[table] {
             if row.default == "required" {
@@ -478,7 +581,7 @@ fn metrics_in_code() -> BTreeSet<String> {
             let text = fs::read_to_string(path).unwrap();
             for (at, _) in text.match_indices("\"portolan_") {
                 let name: String = text[at + 1..].chars().take_while(|c| *c != '"').collect();
-                if name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+                if name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
                     found.insert(name);
                 }
             }

@@ -52,7 +52,8 @@ async fn answer(mut exchange: Exchange, mut go: tokio::sync::watch::Receiver<usi
             }
             "/chunked" => (CHUNKED, true),
             "/close" => (TO_THE_END, false),
-            "/long" => (LONG, false),
+            "/long" | "/long?a=b" => (LONG, false),
+            "/mute" => return exchange.rest().await,
             _ => {
                 exchange.send(OK).await?;
                 continue;
@@ -280,7 +281,99 @@ async fn at_the_deadline_what_still_runs_is_cut_visibly_and_counted() {
         rig.metric_is("portolan_proxy_cut_total{listener=\"raw\",reason=\"left\"}", 1.0).await;
         rig.metric_is("portolan_proxy_leaving_endpoints", 0.0).await;
         assert_eq!(rig.ask(GET).await.status, 200, "others go on");
+        // One that is back at the same address, as a container that was started anew, starts anew.
+        rig.tell(vec![of(vec![instance("old", old.address)])]).await;
+        assert_eq!(rig.ask(GET).await.status, 200, "what was cut is over");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_cut_has_its_line_in_the_access_log_with_what_was_sent_and_why() {
+    let (old, go) = slow().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("access.log");
+    let config = format!(
+        "[node]\nworkers = 1\n[service.web]\ndrain = \"300ms\"\n\
+         [route.all]\nlistener = \"web\"\nservice = \"web\"\n\
+         [listener.web.http]\nbind = [\"127.0.0.1:0\"]\n\
+         access_log = {{ to = {file:?}, sample = \"0%\" }}\n"
+    );
+    let rig = Rig::start(&config, vec![of(vec![instance("old", old.address)])]).await;
+    let mut clients = Vec::new();
+    for path in ["/chunked", "/long?a=b"] {
+        let mut client = rig.client().await;
+        let lines = "User-Agent: t/1\r\nReferer: http://b/\r\nContent-Length: 2\r\n";
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{lines}\r\nhi")).await;
+        client.until("\r\n\r\n").await;
+        clients.push(client);
+    }
+    // Seven bytes of each body, which the chunked one has as chunks.
+    go.send(7).unwrap();
+    for _ in 0..7 {
+        clients[0].until("x").await;
+    }
+    clients[1].bytes(7).await;
+    let mut chat = tunnel(&rig).await;
+    shouts(&mut chat, "hello").await;
+    clients.push(chat);
+    // One that has no answer yet.
+    let mut mute = rig.client().await;
+    mute.send("GET /mute HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    old.seen("the request", |_| old.text().contains("/mute")).await;
+    clients.push(mute);
+
+    let new = Origin::answering(OK).await;
+    rig.tell(vec![of(vec![instance("new", new.address)])]).await;
+    for client in &mut clients {
+        assert!(client.is_reset().await);
+    }
+    let lines = until("four lines", async || {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let lines: Vec<Value> =
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        (lines.len() >= 4).then_some(lines)
+    })
+    .await;
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    for (path, query, status, bytes, agent) in [
+        ("/chunked", None, Some(200), (2, 7), Some("t/1")),
+        ("/long", Some("a=b"), Some(200), (2, 7), Some("t/1")),
+        ("/chat", None, Some(101), (5, 5), None),
+        ("/mute", None, None, (0, 0), None),
+    ] {
+        let line = lines.iter().find(|line| line["path"] == path).unwrap();
+        assert_eq!(line["error"], "cut-left", "{line}");
+        assert_eq!(line["status"].as_u64(), status, "{line}");
+        assert_eq!(line["query"].as_str(), query, "{line}");
+        assert_eq!(line["user_agent"].as_str(), agent, "{line}");
+        assert_eq!((&line["host"], &line["route"]), (&json!("a"), &json!("all")), "{line}");
+        assert_eq!((&line["instance"], &line["attempts"]), (&json!("old"), &json!(1)), "{line}");
+        let got = (line["bytes_in"].as_u64().unwrap(), line["bytes_out"].as_u64().unwrap());
+        assert_eq!(got, bytes, "{line}");
+        assert!(line["duration_ms"].as_f64().unwrap() >= 300.0, "{line}");
+    }
+    let errors =
+        "portolan_proxy_request_errors_total{listener=\"web\",reason=\"cut\",route=\"all\"}";
+    rig.metric_is(errors, 4.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_cut_with_the_end_of_the_process_has_its_line_too() {
+    let (origin, _go) = slow().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("access.log");
+    let config = format!(
+        "[node]\nworkers = 1\n[route.all]\nlistener = \"web\"\nservice = \"web\"\n\
+         [listener.web.http]\nbind = [\"127.0.0.1:0\"]\naccess_log = {{ to = {file:?} }}\n"
+    );
+    let rig = Rig::start(&config, vec![of(vec![instance("old", origin.address)])]).await;
+    let mut client = begun(&rig, "/long").await;
+    client.bytes(1).await;
+    within("the end", rig.app.stop()).await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    let line: Value = serde_json::from_str(text.trim_end()).unwrap();
+    assert_eq!((&line["error"], &line["path"]), (&json!("cut-stopped"), &json!("/long")), "{line}");
+    assert_eq!((&line["status"], &line["bytes_out"]), (&json!(200), &json!(1)), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,7 +20,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::peers::own_ip;
+use crate::secure::Authority;
 use crate::support::consul::{Consul, Entry};
+use crate::support::marathon::{self, Era, Fake, Net, State};
 use crate::support::says;
 
 /// Longer than anything here takes on a slow machine.
@@ -169,7 +172,7 @@ async fn the_ingress_carries_requests_by_host_and_path() {
         &[
             ("/var/lib/portolan", "HERE/state"),
             ("\"0.0.0.0:80\"", "\"127.0.0.1:0\""),
-            ("\"0.0.0.0:5432\"", "\"127.0.0.1:0\""),
+            ("\"192.0.2.10:5432\"", "\"127.0.0.1:0\""),
             ("\"127.0.0.1:8611\"", "\"127.0.0.1:0\""),
             ("10.0.1.11", "127.0.0.1"),
             ("10.0.1.12", "127.0.0.1"),
@@ -284,6 +287,65 @@ async fn the_renderer_writes_what_templates_of_both_programs_say_of_a_consul() {
     let upstreams = "upstream shop {\n    server 10.0.1.31:8080 weight=3; # agent\n}\n";
     says(&dir.path().join("loaded.conf"), upstreams).await;
     says(&dir.path().join("settings.env"), "TITLE=Harbour\nLANGUAGE=en\nBASKET=50\n").await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_balancer_and_the_names_of_a_marathon_follow_its_apps() {
+    let fake = Fake::start(Era::V1_11, 2).await;
+    let mut web = marathon::App::new(Net::Host);
+    web.service_ports = vec![10_001];
+    web.labels = [("HAPROXY_GROUP", "external"), ("HAPROXY_0_VHOST", "web.example")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    fake.act(|world| world.post("/shop/web", web));
+    let backend = backend().await;
+    fake.act(|world| {
+        let (task, mut said) = world.stage("/shop/web", backend);
+        said.extend(world.becomes("/shop/web", &task, State::Running));
+        said
+    });
+    let authority = Authority::new();
+    authority.server("site", &["web.example"]);
+    let urls: Vec<String> = fake.urls().iter().map(|url| format!("{url:?}")).collect();
+    let ip = own_ip();
+    let dir = copy(
+        "config/marathon",
+        &[
+            ("/var/lib/portolan", "HERE/state"),
+            ("\"http://m1.example:8080\", \"http://m2.example:8080\"", &urls.join(", ")),
+            ("\"0.0.0.0\"", &format!("\"{ip}\"")),
+            ("0.0.0.0:80\"", "127.0.0.1:0\""),
+            ("0.0.0.0:443", "127.0.0.1:0"),
+            ("0.0.0.0:9091", "127.0.0.1:0"),
+            ("10.0.0.5:9090", "127.0.0.1:0"),
+            ("10.0.0.5:53", "127.0.0.1:0"),
+            ("127.0.0.1:8611", "127.0.0.1:0"),
+            ("/etc/portolan/tls", authority.directory.path().to_str().unwrap()),
+            // The machine's own resolver may be missing here.
+            ("\"system\"", "\"127.0.0.53\""),
+        ],
+    );
+    let app = start(&dir, "web.shop").await;
+    let dns = address(&app, "dns").await;
+    assert_eq!(dig(dns, "web-shop.marathon.mesos", "A").await, ["127.0.0.1"]);
+    assert_eq!(dig(dns, "leader.mesos", "A").await, ["127.0.0.1"]);
+    assert_eq!(dig(dns, "marathon-lb.marathon.mesos", "A").await, ["10.0.0.5"]);
+    let ok = "HTTP/1.1 200 OK".to_owned();
+    let web = address(&app, "web").await;
+    assert_eq!(get(web, "web.example", "/cart").await, (ok.clone(), "/cart".into()));
+    let secure = address(&app, "secure").await;
+    let mut client = authority.trusting().connect(secure, "web.example").await.unwrap();
+    client.send("GET /safe HTTP/1.1\r\nHost: web.example\r\n\r\n").await;
+    assert_eq!(client.answer().await.body, "/safe");
+    let service_port = SocketAddr::new(ip, 10_001);
+    assert_eq!(get(service_port, "anybody", "/by-port").await, (ok.clone(), "/by-port".into()));
+    let apps = address(&app, "apps").await;
+    let host = "anybody\r\nX-Marathon-App-Id: /shop/web";
+    assert_eq!(get(apps, host, "/by-id").await, (ok, "/by-id".into()));
+    let face = address(&app, "haproxy").await;
+    let (_, map) = get(face, "a", "/_haproxy_getvhostmap").await;
+    assert_eq!(map, "web.example shop_web_10001\n");
     app.stop().await;
 }
 

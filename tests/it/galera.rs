@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 
 use crate::peers::{self, own_ip};
 use crate::support::consul::certify;
-use crate::support::{Memory, address, start_with, until, within};
+use crate::support::{Memory, address, load, start_with, until, within};
 
 /// Longer than a server takes to start, to copy its state and to join, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -477,5 +477,68 @@ async fn a_server_that_wants_tls_is_asked_by_tls_and_believed_by_its_certificate
         .await;
         assert!(cause.contains(why), "{service}: {cause}");
     }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_lives_through_50_reloads_while_instances_come_and_go() {
+    const RELOADS: u32 = 50;
+    let place = Place::make().await;
+    let mut server = Server::new(&place, "one", vec!["--server-id=1".to_owned()]).await;
+    server.start(&[]);
+    server.run("CREATE USER watch@'%' IDENTIFIED BY 'pw'").await;
+    server.run("CREATE DATABASE shop").await;
+    server.run("GRANT ALL ON shop.* TO watch@'%'").await;
+    let memory = Memory::new("mem");
+    memory.tell("db", &[server.at]);
+    let text = |reload: u32| {
+        let policy = ["p2c", "round-robin", "maglev"][reload as usize % 3];
+        format!(
+            "[node]\nworkers = 2\n[listener.db.tcp]\nbind = [\"127.0.0.1:0\"]\nservice = \"db\"\n\
+             timeouts = {{ idle = \"{}m\" }}\n[service.db]\npolicy = \"{policy}\"\n",
+            10 + reload
+        )
+    };
+    let app = start_with(&text(0), place.dir.path(), &[&memory]).await;
+    let listener = address(&app, "db").await;
+    let options = OptsBuilder::default()
+        .ip_or_hostname(listener.ip().to_string())
+        .tcp_port(listener.port())
+        .prefer_socket(false)
+        .user(Some("watch"))
+        .pass(Some("pw"));
+    let mut conn = within("connect", Conn::new(options)).await.unwrap();
+    // What ends with the session: a table, a variable, and a transaction that is not committed.
+    for statement in [
+        "CREATE TABLE shop.orders (a INT) ENGINE = InnoDB",
+        "CREATE TEMPORARY TABLE shop.cart (a INT)",
+        "SET @course = 0",
+        "START TRANSACTION",
+    ] {
+        within(statement, conn.query_drop(statement)).await.unwrap();
+    }
+    let id = conn.id();
+    for reload in 1..=RELOADS {
+        for statement in [
+            "SET @course = @course + 1",
+            "INSERT INTO shop.cart VALUES (1)",
+            "INSERT INTO shop.orders VALUES (1)",
+        ] {
+            within(statement, conn.query_drop(statement)).await.unwrap();
+        }
+        let loaded = load(&text(reload), place.dir.path()).unwrap();
+        within("reload", app.reload(loaded)).await.unwrap();
+        // Another one comes, and goes.
+        let other = SocketAddr::new(server.at.ip(), 1);
+        let all = [server.at, other];
+        memory.tell("db", &all[..=(reload as usize % 2)]);
+    }
+    within("commit", conn.query_drop("COMMIT")).await.unwrap();
+    let question = "SELECT CONNECTION_ID(), @course, (SELECT COUNT(*) FROM shop.cart), \
+                    (SELECT COUNT(*) FROM shop.orders)";
+    let row: Option<(u32, u32, u32, u32)> =
+        within("the session", conn.query_first(question)).await.unwrap();
+    assert_eq!(row, Some((id, RELOADS, RELOADS, RELOADS)));
+    within("goodbye", conn.disconnect()).await.unwrap();
     app.stop().await;
 }

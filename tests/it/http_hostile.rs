@@ -51,6 +51,11 @@ async fn a_request_with_two_meanings_is_refused_and_the_origin_never_hears_of_it
             format!("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{smuggled}"),
             400,
         ),
+        (
+            "row 10: trailers are announced",
+            post("Transfer-Encoding: chunked\r\nTrailer: X\r\n") + smuggled,
+            400,
+        ),
         ("row 11: a folded line", get("X: 1\r\n 2\r\n"), 400),
         ("row 11: nul", get("X: a\0b\r\n"), 400),
         ("row 11: a bare CR", get("X: a\rb\r\n"), 400),
@@ -82,12 +87,23 @@ async fn a_request_with_two_meanings_is_refused_and_the_origin_never_hears_of_it
         ("row 23: eight bits in a name", get("X\u{e4}: 1\r\n"), 400),
         ("row 24: an underscore twin", post("Content_Length: 2\r\n"), 400),
         ("row 24: another one", post("Transfer_Encoding: chunked\r\n"), 400),
+        ("row 24: a twin of what proxies tell", get("X_Forwarded_For: 1.2.3.4\r\n"), 400),
         ("row 25: 300 header lines", get(&"X: 1\r\n".repeat(300)), 431),
         ("row 25: 70 kB in one line", get(&format!("X: {}\r\n", "x".repeat(70_000))), 431),
         ("row 26: Host for this hop only", get("Connection: close, Host\r\n"), 400),
         (
             "row 26: X-Forwarded-For for this hop only",
             get("Connection: X-Forwarded-For\r\nX-Forwarded-For: 1.2.3.4\r\n"),
+            400,
+        ),
+        (
+            "row 26: the framing for this hop only",
+            post("Content-Length: 2\r\nConnection: close, Content-Length\r\n"),
+            400,
+        ),
+        (
+            "row 26: the encoding for this hop only",
+            post("Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n") + smuggled,
             400,
         ),
         ("another version", "GET / HTTP/3.0\r\nHost: a\r\n\r\n".into(), 505),
@@ -129,9 +145,9 @@ async fn what_is_carried_reaches_the_origin_with_one_meaning() {
             "POST / HTTP/1.1\r\nHost: a\r\ncontent-length: 2\r\n+\r\nhi",
         ),
         (
-            "row 10: trailers are dropped, framing among them",
+            "row 9: extensions of chunks stay here",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
-             2;x=y\r\nhi\r\n0\r\nContent-Length: 9\r\nX: 1\r\n\r\n",
+             2;x=y\r\nhi\r\n0\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\n+Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
         ),
         (
@@ -218,6 +234,8 @@ async fn a_malformed_chunked_body_never_becomes_a_complete_request() {
         ("row 9: CR in an extension", "2;a\rb\r\nhi\r\n"),
         ("row 10: a trailer line that ends with LF", "0\r\nX: 1\n\r\n"),
         ("row 10: a folded trailer", "0\r\n X: 1\r\n\r\n"),
+        ("row 10: a trailer", "2\r\nhi\r\n0\r\nX: 1\r\n\r\n"),
+        ("row 10: framing in a trailer", "0\r\nContent-Length: 9\r\n\r\n"),
     ] {
         // In one piece with the head, or after what was well-formed has gone on already.
         for good in ["", "3\r\nabc\r\n"] {
@@ -243,6 +261,194 @@ async fn a_malformed_chunked_body_never_becomes_a_complete_request() {
                 wrong.push(format!("{case}, {good:?}: {answer:?}; {:?}", origin.text()));
             }
             within("stop", rig.app.stop()).await;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// `request`, then what looks like another one, in the same breath.
+async fn pipelined(rig: &Rig, request: &str) -> String {
+    let mut client = rig.client().await;
+    client.send(format!("{request}GET /behind HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+    String::from_utf8_lossy(&client.finish().await).into_owned()
+}
+
+#[tokio::test]
+async fn row_28_bytes_behind_an_upgrade_are_no_request_and_no_tunnel_before_101() {
+    let origin = Origin::answering(OK).await;
+    let rig = Rig::http("", &[origin.address]).await;
+    for (case, lines) in [
+        ("h2c", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"),
+        ("a protocol that nobody knows", "Connection: Upgrade\r\nUpgrade: foo\r\n"),
+        (
+            "a WebSocket that the origin does not take",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        ),
+        ("without the word in Connection", "Upgrade: websocket\r\n"),
+    ] {
+        let before = origin.text().len();
+        let answer = pipelined(&rig, &format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).await;
+        // At most the first one has an answer; what came behind it reached nobody.
+        assert!(answer.matches("HTTP/1.1").count() <= 1, "{case}: {answer:?}");
+        assert!(!answer.starts_with("HTTP/1.1 101"), "{case}: {answer:?}");
+        let received = received_since(&rig, &origin, before).await;
+        assert!(!received.contains("/behind"), "{case}: {received:?}");
+    }
+}
+
+/// Requests that a lenient listener mends, with what reaches the origin (`+` stands for what the
+/// proxy adds), and what may follow on the same connection.
+const MENDED: [(&str, &str, &str, &str, bool); 9] = [
+    (
+        "row 3: a list of equal lengths",
+        "content-length",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2, 2\r\n\r\nhi",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n+\r\nhi",
+        true,
+    ),
+    (
+        "row 10: trailers",
+        "trailers",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+         2\r\nhi\r\n0\r\nContent-Length: 9\r\nX: 1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\n+Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        false,
+    ),
+    (
+        "row 10: announced ones, that do not come",
+        "trailers",
+        "POST / HTTP/1.1\r\nHost: a\r\nTrailer: X\r\nTransfer-Encoding: chunked\r\n\r\n\
+         2\r\nhi\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\n+Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        false,
+    ),
+    (
+        "row 12: lines that end with LF",
+        "line-end",
+        "GET /x HTTP/1.1\nHost: a\nX: 1\n\n",
+        "GET /x HTTP/1.1\r\nHost: a\r\nX: 1\r\n+\r\n",
+        true,
+    ),
+    (
+        "row 12: the same with a body",
+        "line-end",
+        "POST /x HTTP/1.1\nHost: a\nContent-Length: 2\n\nhi",
+        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n+\r\nhi",
+        true,
+    ),
+    (
+        "row 17: the port that goes without saying",
+        "host",
+        "GET http://A:80/x HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /x HTTP/1.1\r\nHost: A:80\r\n+\r\n",
+        false,
+    ),
+    (
+        "row 24: an underscore twin",
+        "header-name",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent_Length: 9\r\n\r\nhi",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n+\r\nhi",
+        true,
+    ),
+    (
+        "row 24: a twin of an encoding",
+        "header-name",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: chunked\r\nContent-Length: 2\r\n\r\nhi",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n+\r\nhi",
+        true,
+    ),
+    (
+        "row 24: a twin of what proxies tell",
+        "header-name",
+        "GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 1.2.3.4\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n+\r\n",
+        true,
+    ),
+];
+
+#[tokio::test]
+async fn a_lenient_listener_mends_what_has_one_meaning_and_counts_it() {
+    let mut wrong = Vec::new();
+    for (case, reason, request, wanted, last) in MENDED {
+        let origin = Origin::answering(OK).await;
+        let rig = Rig::http("strictness = \"lenient\"", &[origin.address]).await;
+        let port = rig.address("web").await.port();
+        let own = added(port).replace(
+            "host: a\r\n",
+            if case.contains("port") { "host: A:80\r\n" } else { "host: a\r\n" },
+        );
+        let answer = pipelined(&rig, request).await;
+        let received = origin.text();
+        let behind = received.find("GET /behind");
+        let first = &received[..behind.unwrap_or(received.len())];
+        let answers = answer.matches("HTTP/1.1 200").count();
+        if first != wanted.replacen('+', &own, 1)
+            || behind.is_none() != last
+            || answers != 2 - usize::from(last)
+        {
+            wrong.push(format!("{case}: {answer:?}\n  {received:?}, not\n  {wanted:?}"));
+        }
+        let counted =
+            format!("portolan_proxy_mended_total{{listener=\"web\",reason=\"{reason}\"}}");
+        rig.metric_is(&counted, 1.0).await;
+        // A strict one refuses each of them, and nothing of it becomes a request.
+        let strict = Rig::http("", &[origin.address]).await;
+        origin.forget();
+        let answer = pipelined(&strict, request).await;
+        let received = origin.text();
+        let complete = end_of_request(received.as_bytes()).is_some();
+        if !answer.starts_with("HTTP/1.1 400") || complete || received.contains("/behind") {
+            wrong.push(format!("{case}, strict: {answer:?}, {received:?}"));
+        }
+        within("stop", rig.app.stop()).await;
+        within("stop", strict.app.stop()).await;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_lenient_listener_refuses_what_has_two_meanings_all_the_same() {
+    let origin = Origin::answering(OK).await;
+    let rig = Rig::http("strictness = \"lenient\"", &[origin.address]).await;
+    let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut wrong = Vec::new();
+    for (case, request) in [
+        (
+            "row 1: both framings",
+            format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 {smuggled}"
+            ),
+        ),
+        (
+            "row 3: a list of lengths that differ",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2, 3\r\n\r\nhi!".into(),
+        ),
+        (
+            "row 6: an encoding like chunked",
+            format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n{smuggled}"),
+        ),
+        (
+            "row 12: line ends of both kinds",
+            "GET / HTTP/1.1\r\nHost: a\nX: 1\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+                .into(),
+        ),
+        (
+            "row 12: the other way round",
+            "GET / HTTP/1.1\nHost: a\r\n\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+        ),
+        ("row 12: a bare CR among them", "GET / HTTP/1.1\nHost: a\nX: a\rb\n\n".into()),
+        ("row 16: another host", "GET http://b:80/ HTTP/1.1\r\nHost: a\r\n\r\n".into()),
+        ("row 16: another port", "GET http://a:8080/ HTTP/1.1\r\nHost: a\r\n\r\n".into()),
+    ] {
+        let before = origin.text().len();
+        let mut client = rig.client().await;
+        client.send(request).await;
+        let answer = client.answer().await;
+        let more = client.finish().await;
+        let received = received_since(&rig, &origin, before).await;
+        if answer.status != 400 || !more.is_empty() || !received.is_empty() {
+            wrong.push(format!("{case}: {answer:?}, then {more:?}; the origin got {received:?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -336,8 +336,9 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_counted() {
         assert_eq!(rig.client().await.rest().await, b"");
     }
     let label = "{listener=\"web\"}";
-    let refused = format!("portolan_listener_connections_refused_total{label}");
-    rig.metric_is(&refused, 3.0).await;
+    let refused =
+        "portolan_listener_connections_refused_total{listener=\"web\",reason=\"connections\"}";
+    rig.metric_is(refused, 3.0).await;
     rig.metric_is(&format!("portolan_listener_connections{label}"), 2.0).await;
     rig.metric_is(&format!("portolan_listener_connections_accepted_total{label}"), 5.0).await;
     drop(held.pop());

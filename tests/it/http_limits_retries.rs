@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::origin::{OK, Origin, end_of_request};
 use crate::peers::{own_address, serving, start};
-use crate::rig::{Answer, Client, Rig, find, service, within};
+use crate::rig::{Answer, Client, Rig, find, header, service, within};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const ROUND_ROBIN: &str = "[service.web]\npolicy = \"round-robin\"\n";
@@ -140,6 +140,34 @@ async fn an_answer_that_has_begun_ends_visibly_broken_and_is_not_begun_again() {
     }
     let counts = counts(&[&a, &b]);
     assert!(counts.len() == 4 && counts.values().all(|count| *count == 1), "{counts:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_ends_with_a_reset_whatever_its_framing() {
+    const LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
+    const CHUNKS: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let whole = format!("{CHUNKS}0\r\n\r\n");
+    for (case, version, answer, broken) in [
+        ("a length", "1.1", LENGTH, true),
+        ("a length for an old client", "1.0", LENGTH, true),
+        ("chunks", "1.1", CHUNKS, true),
+        ("chunks for an old client, which gets none", "1.0", CHUNKS, true),
+        ("the same, and whole", "1.0", &*whole, false),
+    ] {
+        let origin = Origin::answering_once(String::from(answer).leak()).await;
+        let rig = Rig::http("", &[origin.address]).await;
+        let mut client = rig.client().await;
+        let request = format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
+        client.send(request).await;
+        let head = String::from_utf8(client.until("\r\n\r\n").await).unwrap();
+        let chunked = answer != LENGTH && version == "1.1";
+        assert_eq!(header(&head, "transfer-encoding").is_some(), chunked, "{case}: {head}");
+        if answer != LENGTH && version == "1.0" {
+            assert_eq!(header(&head, "connection"), Some("close"), "{case}: {head}");
+            assert_eq!(client.bytes(5).await, b"hello", "{case}");
+        }
+        assert_eq!(client.is_reset().await, broken, "{case}");
+    }
 }
 
 #[tokio::test]
@@ -298,6 +326,26 @@ async fn a_status_is_tried_again_only_when_that_is_asked_for() {
     let rig = Rig::http(&more, &[bad.address]).await;
     let answer = rig.ask(GET).await;
     assert_eq!((answer.status, &*answer.body), (503, "busy"));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_connections_is_not_asked_first_again_and_again() {
+    let whole = Origin::answering(OK).await;
+    // Bound and not listening: the kernel refuses.
+    let dead = tokio::net::TcpSocket::new_v4().unwrap();
+    dead.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let rig = Rig::http("", &[dead.local_addr().unwrap(), whole.address]).await;
+    let began = Instant::now();
+    let mut client = rig.client().await;
+    for n in 0..200 {
+        client.send(GET).await;
+        assert_eq!(client.answer().await.status, 200, "{n}");
+    }
+    let refused = retries(&rig, "connect").await;
+    let took = began.elapsed();
+    println!("{refused} of 200 requests met the dead one in {took:?}");
+    // Once, and once more every ten seconds or so.
+    assert!(refused <= 1.0 + (took.as_secs() / 5) as f64, "{refused} in {took:?}");
 }
 
 /// What `count` requests of `client`, told by a trusted proxy, come back as.

@@ -264,6 +264,47 @@ async fn interim_answers_are_passed_on_before_the_final_one() {
 }
 
 #[tokio::test]
+async fn interim_answers_that_come_with_an_answer_that_a_page_replaces_are_passed_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("busy.txt");
+    std::fs::write(&page, "busy").unwrap();
+    let origin = Origin::answering(
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+         HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
+    let config = format!(
+        "[node]\nworkers = 1\n[listener.web.http]\nbind = [\"127.0.0.1:0\"]\n\
+         [route.all]\nlistener = \"web\"\nservice = \"web\"\nerror_pages = {{ \"503\" = {page:?} }}\n"
+    );
+    let rig = Rig::start(&config, vec![crate::rig::service("web", &[origin.address])]).await;
+    let mut client = rig.client().await;
+    for _ in 0..2 {
+        let request = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\
+                       Content-Length: 2\r\n\r\nhi";
+        client.send(request).await;
+        let mut told = String::new();
+        for _ in 0..3 {
+            let Answer { status, head, body } = client.answer().await;
+            let link = crate::rig::header(&head, "link").unwrap_or_default();
+            let _ = write!(told, "{status}{link}{body} ");
+        }
+        assert_eq!(told, "100 103</a> 503busy ");
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_no_interim_answer() {
+    let origin = Origin::answering(
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    )
+    .await;
+    let rig = Rig::http("", &[origin.address]).await;
+    assert_eq!(rig.ask("GET / HTTP/1.0\r\nHost: a\r\n\r\n").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_client_that_expects_100_gets_it_from_the_origin_before_it_sends_its_body() {
     let origin = Origin::start(|mut exchange| async move {
         loop {

@@ -101,7 +101,7 @@ fn refused(reason: &str) -> String {
 async fn work_beyond_the_limit_waits_in_line_and_is_served_in_order_over_all_workers() {
     let slow = Slow::start(false).await;
     let config = "[node]\nworkers = 2\n[route.all]\nlistener = \"web\"\nservice = \"web\"\n\
-                  [listener.web.http]\nbind = [\"127.0.0.1:0\"]\n\
+                  [listener.web.http]\nbind = [\"127.0.0.1:0\"]\nhalf_close = \"abort\"\n\
                   [service.web]\nmax_connections = 2\nqueue = { size = 4, timeout = \"20s\" }\n";
     let rig = Rig::start(config, vec![service("web", &[slow.origin.address])]).await;
     let mut clients: Vec<Client> = Vec::new();

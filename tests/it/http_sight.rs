@@ -252,7 +252,8 @@ async fn a_line_of_json_tells_where_a_request_went_and_no_secret() {
 #[tokio::test]
 async fn a_client_that_leaves_has_a_line_with_499_and_whose_fault_it_was() {
     let origin = Origin::silent().await;
-    let rig = Rig::http("access_log = { to = \"./access.log\" }", &[origin.address]).await;
+    let more = "half_close = \"abort\"\naccess_log = { to = \"./access.log\" }";
+    let rig = Rig::http(more, &[origin.address]).await;
     let mut client = rig.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     origin.seen("the request", |all| all.iter().any(|one| !one.bytes.is_empty())).await;

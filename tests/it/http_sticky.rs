@@ -92,7 +92,7 @@ impl Node {
             ..Options::default()
         };
         let loaded = load(&whole(config), directory).unwrap();
-        let app = within("start", App::start(loaded, options)).await.unwrap();
+        let app = within("start", Box::pin(App::start(loaded, options))).await.unwrap();
         let node = Self { app, registry, directory: directory.to_path_buf(), clock };
         node.tell(told).await;
         node
@@ -176,7 +176,8 @@ fn view(told: &SourceService) -> RegistryView {
 }
 
 fn whole(config: &str) -> String {
-    format!("{config}\n[service.web]\npolicy = \"round-robin\"\n[admin]\nsocket = \"admin.sock\"\n")
+    let service = if config.contains("[service.web]") { "" } else { "[service.web]\n" };
+    format!("{config}\n{service}policy = \"round-robin\"\n[admin]\nsocket = \"admin.sock\"\n")
 }
 
 /// A configuration with one HTTP route that is sticky as told.
@@ -466,6 +467,61 @@ async fn a_bound_endpoint_that_does_not_answer_gives_way_and_the_client_stays_wi
         }
         assert_eq!((node.metric("new").await, node.metric("broken").await), (1, 1), "{sticky}");
         drop(dead);
+        node.app.stop().await;
+    }
+}
+
+/// Answers with its own name; what asks for `/hold` when it is let go.
+async fn holding(name: &'static str, go: watch::Receiver<bool>) -> Origin {
+    Origin::start(move |mut exchange| {
+        let mut go = go.clone();
+        async move {
+            loop {
+                if exchange.request().await?.starts_with("GET /hold") {
+                    go.wait_for(|go| *go).await.ok()?;
+                }
+                exchange
+                    .send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{name}"))
+                    .await?;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_is_bound_to_an_endpoint_that_is_full_goes_elsewhere_for_once_and_stays_bound() {
+    for sticky in [COOKIE, SOURCE] {
+        let directory = tempfile::tempdir().unwrap();
+        let (go, wait) = watch::channel(false);
+        let origins = [holding("a", wait.clone()).await, holding("b", wait).await];
+        let config = http(DATA, sticky);
+        let config = config + "[service.web]\nmax_connections = 1\n";
+        let node = Node::start(directory.path(), &config, all(&origins)).await;
+        // One after the other on one connection: each is counted out before the next is read.
+        let mut client = Client::connect(address(&node.app, "web").await).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = client.answer().await;
+        let (home, cookie) = (answer.body.clone(), given(&answer));
+        assert_eq!(cookie.is_some(), sticky == COOKIE);
+        let headers = cookie.map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n"));
+        client.send(format!("GET /hold HTTP/1.1\r\nHost: a\r\n{headers}\r\n")).await;
+        let number = usize::from(home.as_bytes()[0] - b'a');
+        origins[number].seen("the held one", |_| origins[number].text().contains("/hold")).await;
+        for _ in 0..3 {
+            let answer = node.ask(&headers).await;
+            assert_eq!(answer.status, 200, "{sticky}");
+            assert_ne!(answer.body, home, "{sticky}: it is full");
+            assert_eq!(given(&answer), None, "{sticky}: it is not bound anew");
+        }
+        go.send(true).unwrap();
+        assert_eq!(client.answer().await.body, home, "{sticky}");
+        for _ in 0..5 {
+            client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n")).await;
+            assert_eq!(client.answer().await.body, home, "{sticky}: there is room again");
+        }
+        assert!(node.metric("elsewhere").await >= 3, "{sticky}");
+        assert_eq!((node.metric("new").await, node.metric("broken").await), (1, 0), "{sticky}");
         node.app.stop().await;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
@@ -12,6 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::child::{Running, portolan};
 use crate::clients::{Dns, Http, get, get_by_socket, question, refuses};
+use crate::rig::{Rig, service};
 use crate::support::{address, backend, known, listing, load, replace, says, start, within};
 
 const NODE: &str =
@@ -203,8 +205,9 @@ async fn what_cannot_change_while_running_is_refused_by_name() {
         ),
     ] {
         let refused = app.reload(load(text, directory.path()).unwrap()).await.unwrap_err();
-        let want =
-            format!("{setting} can't change while the process runs: undo the change, or restart");
+        let want = format!(
+            "{setting} can't change while the process runs: undo the change, restart, or `portolan upgrade`"
+        );
         assert_eq!(refused, [want]);
     }
     app.stop().await;
@@ -356,4 +359,40 @@ async fn dns_connections_outlive_a_reload_that_moves_dns_elsewhere() {
     let reply = asked(&mut open).await;
     assert_eq!(reply.answers.len(), 1, "by the connection from before: {reply}");
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_that_reloads_bring_and_take_away_leave_nobody_without_an_endpoint() {
+    let origins = [backend("hello", 1).await];
+    let rig = Rig::http("", &origins).await;
+    let config = |check: &str| {
+        format!(
+            "[node]\nworkers = 1\n[route.all]\nlistener = \"web\"\nservice = \"web\"\n\
+             [listener.web.http]\nbind = [\"127.0.0.1:0\"]\n[service.web]\n{check}"
+        )
+    };
+    let reloads = async {
+        for round in 0..24 {
+            // Results have become verdicts: what a reload changes of them is told at once.
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            let checks = ["check.tcp = {}\n", "check.http = { path = \"/\" }\n", ""];
+            rig.reload(&config(checks[round % checks.len()])).await;
+        }
+    };
+    // Something else changes all the time: generations are on their way while plans wait.
+    let changes = async {
+        for number in 0_u16.. {
+            let other = SocketAddr::from(([10, 0, 0, 1], number % 1000 + 1));
+            rig.say(vec![service("web", &origins), service("other", &[other])]);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let nobody = rig.app.published(|snapshot| {
+        snapshot.service("web").is_some_and(|service| service.eligible.is_empty())
+    });
+    tokio::select! {
+        () = reloads => {}
+        () = changes => unreachable!(),
+        () = nobody => panic!("a generation in which nobody gets work"),
+    }
 }

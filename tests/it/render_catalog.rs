@@ -312,6 +312,8 @@ async fn a_thousand_changes_of_what_checks_print_render_nothing() {
         text.ends_with('2').then_some(())
     })
     .await;
+    // The file is there before it is counted.
+    until("its count", async || (stage.evaluations(Some("t")).await > before).then_some(())).await;
     assert_eq!(stage.evaluations(Some("t")).await, before + 1, "the mark alone");
     stage.app.stop().await;
 }

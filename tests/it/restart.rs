@@ -136,7 +136,7 @@ async fn two_states(directory: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_state_that_was_damaged_is_refused_by_name_and_the_one_before_it_counts() {
     let directory = tempfile::tempdir().unwrap();
-    two_states(directory.path()).await;
+    Box::pin(two_states(directory.path())).await;
     let state = directory.path().join("data/state.json");
     let sound = std::fs::read(&state).unwrap();
     let mut flipped = sound.clone();

@@ -10,7 +10,7 @@ use portolan::catalog::model::{Address, Port};
 use portolan::catalog::publish::Feed;
 use portolan::catalog::{Instance, RegistryState, RegistryView, SourceService};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
@@ -39,7 +39,7 @@ impl Rig {
         let (registry, state) = watch::channel(RegistryState::Live(view(services.clone())));
         let feed = Feed::new("mem", 0, state);
         let options = Options { feeds: vec![feed], ..Options::default() };
-        let app = within("start", App::start(loaded, options)).await.unwrap();
+        let app = within("start", Box::pin(App::start(loaded, options))).await.unwrap();
         let rig = Self { app, registry, directory };
         rig.told(&services).await;
         rig
@@ -53,7 +53,7 @@ impl Rig {
         let (registry, state) = watch::channel(RegistryState::Live(view(Vec::new())));
         let feed = Feed::new("mem", 0, state);
         let options = Options { feeds: vec![feed], ..Options::default() };
-        let app = within("start", App::start(loaded, options)).await.unwrap();
+        let app = within("start", Box::pin(App::start(loaded, options))).await.unwrap();
         Self { app, registry, directory }
     }
 
@@ -176,8 +176,8 @@ pub(crate) fn instance(id: &str, address: SocketAddr) -> Instance {
 }
 
 /// A client that sends exactly the bytes it is told.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     unread: Vec<u8>,
 }
 
@@ -212,9 +212,11 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         Self::over(stream)
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Over a connection that is there.
-    pub(crate) const fn over(stream: TcpStream) -> Self {
+    pub(crate) const fn over(stream: S) -> Self {
         Self { stream, unread: Vec::new() }
     }
 

@@ -1,9 +1,23 @@
 //! What several of these tests need: an application in this process, registries in memory or in a
 //! file, and small HTTP servers for it to find.
 
+pub(crate) mod backend;
+pub(crate) mod calls;
 pub(crate) mod consul;
 pub(crate) mod consul_fake;
 mod consul_model;
+pub(crate) mod fleet;
+pub(crate) mod h2;
+pub(crate) mod load;
+pub(crate) mod marathon;
+pub(crate) mod marathon_cluster;
+pub(crate) mod marathon_tasks;
+pub(crate) mod netns;
+pub(crate) mod nginx;
+pub(crate) mod successors;
+pub(crate) mod websocket;
+pub(crate) mod zdd;
+pub(crate) mod zookeeper;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,7 +37,7 @@ use tokio::sync::{Notify, mpsc, watch};
 /// Longer than anything here takes on a busy machine: whoever waits so long waits in vain.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks at something that tells nobody when it changes.
-const LOOK: Duration = Duration::from_millis(5);
+pub(crate) const LOOK: Duration = Duration::from_millis(5);
 
 /// What `wanted` gives; a panic that names `what` when it never comes.
 pub(crate) async fn within<T>(what: &str, wanted: impl Future<Output = T>) -> T {
@@ -61,7 +75,7 @@ pub(crate) async fn start(text: &str, directory: &Path) -> App {
 pub(crate) async fn start_with(text: &str, directory: &Path, registries: &[&Memory]) -> App {
     let feeds = registries.iter().map(|registry| registry.feed()).collect();
     let options = Options { feeds, ..Options::default() };
-    within("start", App::start(load(text, directory).unwrap(), options)).await.unwrap()
+    within("start", Box::pin(App::start(load(text, directory).unwrap(), options))).await.unwrap()
 }
 
 /// Returns once `count` instances of `service` are published.

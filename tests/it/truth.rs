@@ -120,7 +120,7 @@ async fn a_registry_that_is_silent_for_too_long_does_what_when_stale_says() {
         feed.stale = stale;
         let options = Options { feeds: vec![feed], ..Options::default() };
         let loaded = load(CONFIGURATION, directory.path()).unwrap();
-        let app = within("start", App::start(loaded, options)).await.unwrap();
+        let app = within("start", Box::pin(App::start(loaded, options))).await.unwrap();
         eligible(&app, "web", 3).await;
         let dns = address(&app, "dns").await;
         let last = registry.view();

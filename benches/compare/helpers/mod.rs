@@ -1,15 +1,19 @@
-//! This same program in processes of their own: origins, the TCP load and the idle connections.
+//! This same program in processes of their own: origins, loads and the idle connections.
 //!
 //! A helper prints one line per fact and ends when its standard input does, so none outlives a
 //! harness that was killed.
 
 mod client;
+pub(crate) mod handshakes;
 mod origin;
+mod paced;
+mod udp;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 
+use crate::probe;
 use crate::trouble::{Doing, Trouble};
 
 /// What the program does instead of measuring when the harness starts it again.
@@ -19,12 +23,46 @@ pub(crate) enum Helper {
     /// Answers every HTTP request with a small body; prints its address.
     #[command(hide = true)]
     OriginHttp,
+    /// The same on every address of loopback; prints one of them.
+    #[command(hide = true)]
+    OriginHttpEverywhere,
     /// Sends back what it receives; prints its address.
     #[command(hide = true)]
     OriginTcp,
+    /// Sends back datagrams; prints its address.
+    #[command(hide = true)]
+    OriginUdp,
+    /// Sends 64-byte datagrams to and fro, one under way in each flow; prints the same as `tcp-load`.
+    #[command(hide = true)]
+    UdpLoad { address: SocketAddr, flows: u32, seconds: u32 },
     /// Sends 64-byte messages to and fro; prints the operations, the errors and the seconds.
     #[command(hide = true)]
     TcpLoad { address: SocketAddr, connections: u32, seconds: u32 },
+    /// Reads streams as fast as they come; prints the megabytes, the errors and the seconds.
+    #[command(hide = true)]
+    TcpBulk { address: SocketAddr, connections: u32, seconds: u32 },
+    /// Connects, sends 64 bytes to and fro and closes, so many at a time; prints the operations, the
+    /// errors and the seconds.
+    #[command(hide = true)]
+    TcpConnects { address: SocketAddr, connections: u32, seconds: u32 },
+    /// Makes so many requests a second through the route in the middle; prints the same.
+    #[command(hide = true)]
+    HttpLoad { address: SocketAddr, connections: u32, rate: u32, seconds: u32 },
+    /// Makes TLS handshakes, full or resumed ones; prints the same.
+    #[command(hide = true)]
+    TlsLoad {
+        address: SocketAddr,
+        threads: u32,
+        seconds: u32,
+        #[arg(long)]
+        resumed: bool,
+    },
+    /// Opens connections over TLS, makes one request on each and keeps them; prints how many are open.
+    #[command(hide = true)]
+    IdleTls { address: SocketAddr, connections: u32 },
+    /// Opens connections, sends 64 bytes to and fro on each and keeps them; prints how many are open.
+    #[command(hide = true)]
+    IdleTcp { address: SocketAddr, connections: u32 },
     /// Opens connections, makes one request on each and keeps them; prints how many are open.
     #[command(hide = true)]
     Idle { address: SocketAddr, connections: u32 },
@@ -95,11 +133,32 @@ pub(crate) fn run(helper: &Helper) -> ExitCode {
     });
     let done = match *helper {
         Helper::OriginHttp => origin::http(),
+        Helper::OriginHttpEverywhere => origin::http_everywhere(),
         Helper::OriginTcp => origin::tcp(),
+        Helper::OriginUdp => udp::origin(),
+        Helper::UdpLoad { address, flows, seconds } => udp::ping_pong(address, flows, seconds),
         Helper::TcpLoad { address, connections, seconds } => {
             client::ping_pong(address, connections, seconds)
         }
-        Helper::Idle { address, connections } => client::idle(address, connections),
+        Helper::TcpBulk { address, connections, seconds } => {
+            client::bulk(address, connections, seconds)
+        }
+        Helper::TcpConnects { address, connections, seconds } => {
+            client::connects(address, connections, seconds)
+        }
+        Helper::HttpLoad { address, connections, rate, seconds } => {
+            paced::requests(address, connections, rate, seconds);
+            Ok(())
+        }
+        Helper::TlsLoad { address, threads, seconds, resumed } => {
+            handshakes::handshakes(address, threads, seconds, resumed);
+            Ok(())
+        }
+        Helper::IdleTls { address, connections } => handshakes::idle(address, connections),
+        Helper::IdleTcp { address, connections } => {
+            client::idle(address, connections, probe::echoes)
+        }
+        Helper::Idle { address, connections } => client::idle(address, connections, client::asked),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

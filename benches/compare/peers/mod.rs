@@ -17,6 +17,7 @@ use std::process::Command;
 use serde::Serialize;
 
 use crate::machine::Machine;
+use crate::tls;
 use crate::trouble::{Doing, Trouble};
 use crate::zone::Zone;
 
@@ -30,9 +31,24 @@ pub(crate) enum Role {
     DnsViews,
     /// Carries HTTP/1.1 to one origin over kept connections and adds `X-Forwarded-For`.
     Http,
+    /// The same from clients that speak TLS, HTTP/1.1 or h2 in it as they choose, with the key and the
+    /// certificate of [`crate::tls::pair`].
+    Https,
+    /// `Http` to the services of [`crate::fleet`], by a hundred routes, with the access log on and
+    /// what each server has of metrics.
+    HttpRouted,
     /// Carries bytes to one origin.
     Tcp,
+    /// The same, many of them, by the kernel where a server has it do that.
+    TcpBulk,
+    /// Carries datagrams to one origin, any number of them in a flow.
+    Udp,
 }
+
+/// Portolan's services file, in its folder.
+pub(crate) const SERVICES: &str = "services.toml";
+/// The access log of those that write one by themselves, in their folder.
+pub(crate) const ACCESS_LOG: &str = "access.log";
 
 /// Where and with what a server is to run.
 #[derive(Debug)]
@@ -55,6 +71,19 @@ impl Site<'_> {
         let path = self.dir.join(name);
         fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
         Ok(path)
+    }
+
+    /// Writes the certificate and its key, and gives their paths.
+    pub(crate) fn write_pair(&self) -> Result<[String; 2], Trouble> {
+        let pair = tls::pair().doing(|| "make a key".into())?;
+        let cert = self.write("cert.pem", &pair.cert)?;
+        let key = self.write("key.pem", &pair.key)?;
+        Ok([cert, key].map(|path| path.display().to_string()))
+    }
+
+    /// Path of the access log.
+    pub(crate) fn access_log(&self) -> String {
+        self.dir.join(ACCESS_LOG).display().to_string()
     }
 
     /// The folder as text, for configurations.

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Peer, Role, Site};
+use super::{Peer, Role, SERVICES, Site};
+use crate::fleet::{self, CANARY, CONDITION, MIDDLE};
 use crate::trouble::Trouble;
 use crate::zone::{TTL, ZONE};
 
@@ -20,8 +21,9 @@ fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Troub
     let Site { listen, admin, origin, .. } = site;
     let services = match role {
         Role::Dns | Role::DnsViews => site.zone.services.clone(),
-        Role::Http | Role::Tcp => site.write(
-            "services.toml",
+        Role::HttpRouted => site.write(SERVICES, &fleet::services(origin.port(), |_| 0))?,
+        Role::Http | Role::Https | Role::Tcp | Role::TcpBulk | Role::Udp => site.write(
+            SERVICES,
             &format!(
                 "[[service.origin.instance]]\naddress = \"{}\"\nport = {}\n",
                 origin.ip(),
@@ -41,8 +43,24 @@ fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Troub
             "[listener.bench.http]\nbind = [\"{listen}\"]\n\
              [route.all]\nlistener = \"bench\"\npath = \"/\"\nservice = \"origin\"\n"
         ),
-        Role::Tcp => {
+        Role::Https => {
+            let [cert, key] = site.write_pair()?;
+            format!(
+                "[certificate.bench]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n\
+                 [listener.bench.https]\nbind = [\"{listen}\"]\ncertificates = [\"bench\"]\n\
+                 [route.all]\nlistener = \"bench\"\npath = \"/\"\nservice = \"origin\"\n"
+            )
+        }
+        Role::HttpRouted => format!(
+            "[access_log]\nto = \"{}\"\n[listener.bench.http]\nbind = [\"{listen}\"]\n{}",
+            site.access_log(),
+            routes(),
+        ),
+        Role::Tcp | Role::TcpBulk => {
             format!("[listener.bench.tcp]\nbind = [\"{listen}\"]\nservice = \"origin\"\n")
+        }
+        Role::Udp => {
+            format!("[listener.bench.udp]\nbind = [\"{listen}\"]\nservice = \"origin\"\n")
         }
     };
     let text = format!(
@@ -55,6 +73,28 @@ fn prepare(program: &Path, role: Role, site: &Site<'_>) -> Result<Command, Troub
     let mut command = Command::new(program);
     command.arg("run").arg("--config").arg(site.write("portolan.toml", &text)?);
     Ok(command)
+}
+
+/// A route for each service, and the one with a condition.
+fn routes() -> String {
+    let mut text = String::new();
+    for service in 0..fleet::SERVICES {
+        text.push_str(&route(&fleet::name(service), service, service));
+    }
+    let (header, value) = CONDITION;
+    text.push_str(&route("condition", MIDDLE, CANARY));
+    let _ = writeln!(text, "headers = {{ {header} = \"{value}\" }}");
+    text
+}
+
+/// The route called `name` by host and path of `asked` to `service`.
+fn route(name: &str, asked: u32, service: u32) -> String {
+    format!(
+        "[route.{name}]\nlistener = \"bench\"\nhost = \"{}\"\npath = \"{}\"\nservice = \"{}\"\n",
+        fleet::host(asked),
+        fleet::prefix(asked),
+        fleet::name(service)
+    )
 }
 
 /// Views of so many clients, each with a name of its own; the first is the load generator's.

@@ -18,7 +18,7 @@ use super::face::{Answer, Face, Metadata};
 use super::form::Form;
 use super::request::{Parsed, Request, Wait, parse};
 use crate::lifecycle::{Phase, Phases};
-use crate::net::accept;
+use crate::net::accept::{Accepting, accept};
 
 /// Name of the listener in metrics.
 const NAME: &str = "metadata";
@@ -56,9 +56,10 @@ impl Metadata {
             };
             connection.run()
         };
-        let accepting =
-            accept::accept(NAME.into(), listener, connections, metrics, phases, closed, serve);
-        tokio::spawn(accepting);
+        let name = NAME.into();
+        let own = None;
+        let accepting = Accepting { name, own, listener, connections, metrics, phases, closed };
+        tokio::spawn(accept(accepting, |_| None, serve));
         Ok(())
     }
 }
@@ -114,7 +115,7 @@ impl Connection {
 
     /// Whether this connection takes no more requests.
     fn ending(&self) -> bool {
-        *self.closed.borrow() || self.face.around.phases.now() >= Phase::Draining
+        *self.closed.borrow() || self.face.around.phases.now() >= Phase::Replaced
     }
 
     /// The next request; none when the client has left or was refused.

@@ -225,12 +225,12 @@ fn refuse(refused: &Refused) -> Response {
     (status, format!("{}\n", refused.message())).into_response()
 }
 
-/// A reload as the audit log notes it.
-pub(super) fn reloaded(who: &Who, result: String) -> audit::Entry {
+/// A reload or an upgrade as the audit log notes it.
+pub(super) fn noted(who: &Who, what: &'static str, result: String) -> audit::Entry {
     audit::Entry {
         at: SystemTime::now(),
         who: Arc::clone(&who.0),
-        what: "reload",
+        what,
         target: String::new(),
         operation: None,
         weight: None,

@@ -3,11 +3,27 @@
 use std::io;
 use std::sync::Arc;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::super::tracker::Observation;
 use super::Target;
 use crate::catalog::model::Address;
+use crate::net::proxy_protocol::Version;
+
+tokio::task_local! {
+    /// With what header of the PROXY protocol the connections of a probe begin.
+    static ANNOUNCES: Version;
+}
+
+/// What `ask` finds, with connections that begin with a header of the PROXY protocol, which says that
+/// nobody else is behind them.
+pub(super) async fn announcing<T>(version: Option<Version>, ask: impl Future<Output = T>) -> T {
+    match version {
+        Some(version) => ANNOUNCES.scope(version, ask).await,
+        None => ask.await,
+    }
+}
 
 /// A connection to `target`, which is reset when it is dropped.
 ///
@@ -19,9 +35,13 @@ pub(super) async fn connect(target: &Target) -> Result<TcpStream, Observation> {
         Address::Ip(ip) => TcpStream::connect((*ip, port)).await,
         Address::Name(name) => TcpStream::connect((&**name, port)).await,
     };
-    let stream = connected.map_err(|error| Observation::failed(&in_words(&error)))?;
-    // Both only spare work: a socket that refuses them is as good.
+    let mut stream = connected.map_err(|error| Observation::failed(&in_words(&error)))?;
+    // It only spares work: a socket that refuses it is as good.
     let _ = stream.set_zero_linger();
+    if let Ok(version) = ANNOUNCES.try_with(|version| *version) {
+        let sent = stream.write_all(&version.own()).await;
+        sent.map_err(|error| Observation::failed(&in_words(&error)))?;
+    }
     Ok(stream)
 }
 

@@ -223,7 +223,7 @@ mod tests {
             ("headers = { x = \"a\\r\\nb\" }", "headers", "\"x\" is no header"),
             ("body = \"(\"", "body", "is no regular expression"),
             ("body = \"a\"\nmethod = \"HEAD\"", "body", "an answer to HEAD has no body"),
-            ("tls = { ca_file = \"gone.pem\" }", "tls", "ca_file: cannot read gone.pem"),
+            ("tls = { ca_file = \"gone.pem\" }", "tls", "ca_file: cannot use gone.pem"),
             ("tls = { server_name = \"a b\" }", "tls", "server_name: \"a b\" is neither"),
         ] {
             let (at, message) = config(text).compile(Path::new("")).unwrap_err();

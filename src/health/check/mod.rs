@@ -5,6 +5,7 @@
 //! decided here.
 
 mod answer;
+mod asked;
 mod connect;
 mod exec;
 mod grpc;
@@ -26,6 +27,7 @@ use serde::Deserialize;
 use super::config::{HealthConfig, Unfit};
 use super::tracker::{Observation, Rules};
 use crate::catalog::model::Address;
+use crate::net::proxy_protocol::Version;
 use crate::units::Period;
 
 pub use mysql::Role;
@@ -215,6 +217,7 @@ macro_rules! kinds {
                 &self,
                 health: &HealthConfig,
                 base_dir: &Path,
+                announces: Option<Version>,
                 problems: &mut Vec<Unfit>,
             ) -> Vec<Check> {
                 let mut checks = Vec::new();
@@ -227,7 +230,12 @@ macro_rules! kinds {
                     match config.compile(base_dir) {
                         Ok(probe) => checks.push(Check {
                             kind: word,
-                            key: Arc::new((Spec::$name(config.clone()), times, material)),
+                            key: Arc::new((
+                                Spec::$name(config.clone()),
+                                times,
+                                material,
+                                announced(config.common(), announces),
+                            )),
                             times,
                             port: config.common().port,
                             manner: config.manner(),
@@ -248,6 +256,7 @@ macro_rules! kinds {
                 let asked = async {
                     match &self.probe { $(Probe::$name(probe) => probe.ask(target, limit).await,)+ }
                 };
+                let asked = connect::announcing(self.key.3, asked);
                 match tokio::time::timeout(limit, Box::pin(asked)).await {
                     Ok(seen) => Asked { seen, in_time: true },
                     Err(_) => {
@@ -281,8 +290,14 @@ kinds! {
 /// What makes a check this one and no other: equal ones are one.
 ///
 /// Besides the settings that is what stands in the file of authorities, by its checksum: another
-/// content makes another check at the next reload.
-pub(super) type Identity = Arc<(Spec, Times, Option<u32>)>;
+/// content makes another check at the next reload. And the header of the PROXY protocol that its
+/// connections begin with.
+pub(super) type Identity = Arc<(Spec, Times, Option<u32>, Option<Version>)>;
+
+/// The header of a check of endpoints that want one: a port of its own is another door.
+fn announced(own: Common, announces: Option<Version>) -> Option<Version> {
+    announces.filter(|_| own.port.is_none())
+}
 
 /// A check as it is configured, ready to ask.
 #[derive(Debug)]

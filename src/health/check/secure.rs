@@ -7,21 +7,14 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::danger::{
-    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-};
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature};
-use tokio_rustls::rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::super::tracker::Observation;
 use super::Target;
 use super::connect::{connect, in_words};
 use crate::catalog::model::Address;
+use crate::net::tls::{self, TlsError, TlsFiles};
 
 /// The key `tls` of a check: how its connection is encrypted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -64,20 +57,17 @@ impl Secure {
                 ("server_name", format!("{name:?} is neither a host name nor an IP address"))
             })
         });
-        let provider = Arc::new(ring::default_provider());
-        let versions = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| ("tls", error.to_string()))?;
-        let mut client = if config.verify {
-            let roots = roots(config.ca_file.as_ref().map(|file| base_dir.join(file)).as_deref())?;
-            versions.with_root_certificates(roots).with_no_client_auth()
-        } else {
-            versions
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anybody::of(&provider)))
-                .with_no_client_auth()
+        let files = TlsFiles {
+            ca_file: config.ca_file.as_ref().map(|file| base_dir.join(file)),
+            unverified: !config.verify,
+            ..TlsFiles::default()
         };
-        client.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        let client = tls::client(&files, alpn).map_err(|error| match error {
+            TlsError::File { what, path, why } => {
+                (what, format!("cannot use {}: {why}", path.display()))
+            }
+            other => ("tls", other.to_string()),
+        })?;
         Ok(Self { server_name: server_name.transpose()?, config: Arc::new(client) })
     }
 
@@ -114,69 +104,5 @@ fn name_of(address: &Address) -> Result<ServerName<'static>, Observation> {
         Address::Ip(ip) => Ok(ServerName::IpAddress((*ip).into())),
         Address::Name(name) => ServerName::try_from(name.to_string())
             .map_err(|_| Observation::failed("TLS: the address is no name for a certificate")),
-    }
-}
-
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, (&'static str, String)> {
-    let mut roots = RootCertStore::empty();
-    let Some(file) = ca_file else {
-        let system = rustls_native_certs::load_native_certs().certs;
-        roots.add_parsable_certificates(system);
-        return Ok(roots);
-    };
-    let refused = |why: String| ("ca_file", format!("cannot read {}: {why}", file.display()));
-    let found = CertificateDer::pem_file_iter(file).map_err(|error| refused(error.to_string()))?;
-    for certificate in found {
-        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
-        roots.add(certificate).map_err(|error| refused(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(refused("there is no certificate in it".to_owned()));
-    }
-    Ok(roots)
-}
-
-/// Believes any certificate; the signatures of the handshake must still be right.
-#[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
-
-impl Anybody {
-    fn of(provider: &CryptoProvider) -> Self {
-        Self(provider.signature_verification_algorithms)
-    }
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
     }
 }

@@ -160,7 +160,7 @@ async fn over_tls(
 ) -> (SocketAddr, String, Arc<AtomicUsize>, Arc<AtomicUsize>) {
     let made = rcgen::generate_simple_self_signed(vec!["consul.test".into()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

@@ -79,6 +79,49 @@ mod tests {
     }
 
     #[test]
+    fn one_of_which_nothing_is_known_is_tried_by_one_request_among_faster_ones() {
+        let endpoints = endpoints(&[1, 1]);
+        let policy = PowerOfTwo::build(&endpoints, Shared::default());
+        endpoints[0].observe(100, 0);
+        let picked = || policy.pick(&endpoints, PickKey::new(7, 0));
+        assert_eq!(picked(), Some(1));
+        let trying = endpoints[1].begin();
+        assert_eq!(picked(), Some(0), "while that waits for an answer");
+        drop(trying);
+        assert_eq!(picked(), Some(0), "nor when it had none");
+    }
+
+    #[test]
+    fn one_that_cannot_be_connected_to_is_left_alone_for_a_while_or_until_it_answers() {
+        const SECOND: u64 = 1_000_000;
+        let endpoints = endpoints(&[1, 1]);
+        let policy = PowerOfTwo::build(&endpoints, Shared::default());
+        let picked = |now_micros: u64| {
+            endpoints[1].observe(2000, now_micros);
+            let keys = (0..64u64).map(|n| PickKey::new(mix(n), now_micros));
+            keys.filter(|key| policy.pick(&endpoints, *key) == Some(0)).count()
+        };
+        endpoints[0].observe(1000, SECOND);
+        assert_eq!(picked(SECOND), 64, "it is the faster one");
+        for (case, failed, now, tried) in [
+            ("at once", true, 2 * SECOND, false),
+            ("soon after", false, 10 * SECOND, false),
+            ("later", false, 15 * SECOND, true),
+            ("once more", true, 15 * SECOND, false),
+            ("it is not worse for that", false, 28 * SECOND, true),
+        ] {
+            if failed {
+                endpoints[0].unreachable(3 * SECOND, now);
+            }
+            assert_eq!(picked(now) == 64, tried, "{case}");
+        }
+        endpoints[0].unreachable(3 * SECOND, 30 * SECOND);
+        assert_eq!(picked(30 * SECOND), 0);
+        endpoints[0].observe(1000, 30 * SECOND);
+        assert_eq!(picked(30 * SECOND), 64, "it has answered");
+    }
+
+    #[test]
     fn a_single_endpoint_is_always_taken_and_none_never() {
         let key = PickKey::new(7, 0);
         let one = endpoints(&[1]);

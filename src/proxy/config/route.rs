@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::basic_auth::BasicAuthConfig;
 use super::limits::RateLimitConfig;
 use super::sticky::StickyConfig;
 use crate::units::{Period, Size};
@@ -15,7 +16,7 @@ use crate::units::{Period, Size};
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteConfig {
-    /// Name of the HTTP listener it belongs to.
+    /// Name of the listener it belongs to: one of HTTP, or of TLS that is passed on.
     pub listener: String,
     /// Above all that is specific: higher first.
     pub priority: i32,
@@ -29,6 +30,10 @@ pub struct RouteConfig {
     pub path_exact: Option<String>,
     /// A regular expression that the whole path matches.
     pub path_regex: Option<String>,
+    /// What the path begins with, segments or not: `/api` takes `/apis` too.
+    pub path_begins: Option<String>,
+    /// With `path_begins`: whether the case of letters does not count.
+    pub path_any_case: bool,
     /// Methods, in capitals; none: any.
     pub methods: Vec<String>,
     /// Header lines that must be there with this value; `"*"`: with any.
@@ -37,6 +42,8 @@ pub struct RouteConfig {
     pub query: BTreeMap<String, String>,
     /// Networks of clients; none: any. Others are asked for the next route.
     pub clients: Vec<IpNet>,
+    /// At listeners of TLS that is passed on: protocols of which the client offers one; none: any.
+    pub alpn: Vec<String>,
 
     // Where to: exactly one.
     /// Who gets the requests: a service, or `service:port-name`.
@@ -47,6 +54,8 @@ pub struct RouteConfig {
     pub respond: Option<RespondConfig>,
     /// Another address that the client is sent to.
     pub redirect: Option<RedirectConfig>,
+    /// At listeners of TLS that is passed on: TLS ends here, and the endpoint gets what is inside.
+    pub terminate: bool,
 
     // What is done on the way there and back.
     /// Taken off the front of the path before it goes on.
@@ -59,6 +68,8 @@ pub struct RouteConfig {
     pub request_headers: HeaderEdits,
     /// Edits of the response's header.
     pub response_headers: HeaderEdits,
+    /// Put before the path of a `Location` or `Content-Location` that leads back here.
+    pub location_prefix: Option<String>,
     /// Files that replace answers by status: `{ "503" = "errors/503.html", "5xx" = "errors/5xx.html" }`.
     pub error_pages: BTreeMap<String, PathBuf>,
 
@@ -67,6 +78,8 @@ pub struct RouteConfig {
     pub allow: Vec<IpNet>,
     /// Networks that get 403; the narrower of `allow` and `deny` counts.
     pub deny: Vec<IpNet>,
+    /// Who is let in by name and password; others get 401.
+    pub basic_auth: Option<BasicAuthConfig>,
     /// Instead of the listener's.
     pub timeouts: RouteTimeouts,
     /// Largest body of a request; beyond it 413.

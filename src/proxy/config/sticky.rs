@@ -1,4 +1,4 @@
-//! `sticky = { … }` of routes and TCP listeners, and the `[sticky]` table.
+//! `sticky = { … }` of routes and of TCP and UDP listeners, and the `[sticky]` table.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl StickyConfig {
         let in_name = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         match (&self.cookie, self.source) {
             (Some(_), _) if !http => Some(
-                "`cookie` needs HTTP: a TCP listener carries bytes and sees no cookies; write \
+                "`cookie` needs HTTP: a TCP or UDP listener sees no cookies; write \
                  sticky = { source = \"1h\" }"
                     .into(),
             ),

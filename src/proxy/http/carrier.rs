@@ -4,39 +4,38 @@
 //! the client sent beyond it stays here for the next one. So pipelined requests are served in
 //! order, and no byte of one request is ever taken for part of another. Small writes are gathered.
 
+mod library;
+mod rates;
+mod sending;
+
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
-use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID,
-};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
-use super::chunks::Chunks;
+use super::broken::Broken;
+use super::chunks::{BadChunk, Chunks};
 use super::linger::Linger;
 use super::paced::Paced;
 use super::sanitize::{Body, Head};
-use crate::proxy::cut;
+use super::slow::Watch;
+use super::terms::Terms;
+use crate::net::stream::Stream;
+use crate::net::tls::Facts;
 use crate::proxy::limit::bandwidth::Pace;
 
 /// Room for one read; most heads fit.
 const READ: usize = 4096;
-/// Writes up to this size are gathered until the library flushes, or reads twice.
-const GATHER: usize = 4096;
 
 /// A client's connection.
 #[derive(Debug)]
 pub struct Carrier {
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     /// Read from the client, not given on yet.
     unread: BytesMut,
@@ -49,6 +48,17 @@ pub struct Carrier {
     pace: Pace,
     paced: Option<Box<Paced>>,
     linger: Option<Box<Linger>>,
+    /// The answer that goes out will never be whole.
+    broken: AtomicBool,
+    terms: Terms,
+    /// Whether the client may still wait for a word before it sends the body.
+    expects: bool,
+    /// Bytes of the body that have come, as far as somebody waited for them.
+    came: u64,
+    /// How fast the body comes, once it has been waited for.
+    body: Option<Box<Watch>>,
+    /// How fast the answer is taken, once it has been waited for.
+    reader: Option<Box<Watch>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +75,7 @@ enum Remaining {
 impl Carrier {
     /// A new connection from `peer`; nothing of it has been read.
     #[must_use]
-    pub fn new(stream: TcpStream, peer: SocketAddr) -> Self {
+    pub fn new(stream: Stream, peer: SocketAddr) -> Self {
         Self {
             stream,
             peer,
@@ -76,7 +86,25 @@ impl Carrier {
             pace: Pace::default(),
             paced: None,
             linger: None,
+            broken: AtomicBool::new(false),
+            terms: Terms::default(),
+            expects: false,
+            came: 0,
+            body: None,
+            reader: None,
         }
+    }
+
+    /// Those of the request that is being carried.
+    #[must_use]
+    pub const fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    /// Whether trailers of the request that is being carried are lost.
+    #[must_use]
+    pub fn lost_trailers(&self) -> bool {
+        matches!(&self.request, Remaining::Chunked { chunks, .. } if chunks.lost_trailers())
     }
 
     /// Where it is told how fast the answer to the running request goes out.
@@ -85,22 +113,51 @@ impl Carrier {
         self.pace.clone()
     }
 
+    /// From now on the connection ends with a reset, for an answer that has begun and will not be
+    /// whole: an orderly close could be taken for its end (RFC 9112 §6.3).
+    pub fn break_off(&self) {
+        self.broken.store(true, Relaxed);
+    }
+
     /// Who is at the other end.
     #[must_use]
     pub const fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// The socket, to wait for it.
+    /// The socket below, to wait for it.
     #[must_use]
-    pub const fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub fn tcp(&self) -> &tokio::net::TcpStream {
+        self.stream.tcp()
+    }
+
+    /// Whether the client came by TLS.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+
+    /// What was agreed on with the client, if it came by TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<Facts>> {
+        self.stream.tls()
+    }
+
+    /// Closes in good order a connection on which nothing is carried.
+    pub fn close(mut self) {
+        self.stream.close();
     }
 
     /// What has been read and not given on.
     #[must_use]
     pub fn unread(&self) -> &[u8] {
         &self.unread
+    }
+
+    /// The connection below, and what was read of it and not given on: for who speaks another
+    /// protocol than HTTP/1.1.
+    pub(super) const fn raw(&mut self) -> (&mut Stream, &mut BytesMut) {
+        (&mut self.stream, &mut self.unread)
     }
 
     /// Reads more; 0 when the client has closed.
@@ -133,15 +190,28 @@ impl Carrier {
     }
 
     /// From here on the library reads the request that starts with `head`.
-    pub fn carry(&mut self, head: Head) {
+    pub fn carry(&mut self, head: Head, terms: Terms) {
         self.pace.clear();
         self.paced = None;
+        (self.body, self.reader, self.came) = (None, None, 0);
+        (self.terms, self.expects) = (terms, head.expects);
         self.request = match head.body {
             _ if head.upgrade => Remaining::All,
             Body::None => Remaining::Bytes(head.length as u64),
             Body::Length(body) => Remaining::Bytes(head.length as u64 + body),
-            Body::Chunked => Remaining::Chunked { head: head.length, chunks: Chunks::new() },
+            Body::Chunked => {
+                let chunks = Chunks::new(terms.trailers);
+                Remaining::Chunked { head: head.length, chunks }
+            }
         };
+    }
+
+    /// Puts `head` in the place of the first `length` bytes that are unread.
+    pub fn replace(&mut self, length: usize, head: &[u8]) {
+        let mut unread = BytesMut::with_capacity(head.len() + self.unread.len());
+        unread.extend_from_slice(head);
+        unread.extend_from_slice(&self.unread[length.min(self.unread.len())..]);
+        self.unread = unread;
     }
 
     /// Gives the buffers back while the connection is idle; what the client sent already stays.
@@ -158,11 +228,12 @@ impl Carrier {
             let _ = self.stream.shutdown().await;
             // A close with unread bytes resets the connection, and the reset may overtake the
             // answer: a short look at what the client still sends lets the answer arrive.
-            let mut rest = [0; 512];
+            let mut rest = BytesMut::with_capacity(512);
             for _ in 0..8 {
                 let wait = std::time::Duration::from_millis(100);
-                let read = tokio::time::timeout(wait, self.stream.readable()).await;
-                if read.is_err() || !matches!(self.stream.try_read(&mut rest), Ok(1..)) {
+                let read = tokio::time::timeout(wait, self.stream.tcp().readable()).await;
+                rest.clear();
+                if read.is_err() || !matches!(self.stream.try_read_buf(&mut rest), Ok(1..)) {
                     return;
                 }
             }
@@ -189,10 +260,8 @@ impl Carrier {
                         *chunks = start;
                         Ok(of_head)
                     }
-                    Err(_) => {
-                        let what = "the chunked body is malformed";
-                        Err(io::Error::new(io::ErrorKind::InvalidData, what))
-                    }
+                    Err(BadChunk::Malformed) => Err(Broken::Chunks.into()),
+                    Err(BadChunk::Trailers) => Err(Broken::Trailers.into()),
                 }
             }
         }
@@ -207,42 +276,14 @@ impl Carrier {
             let mut read = ReadBuf::new(&mut piece);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
             if read.filled().is_empty() {
-                return Poll::Ready(Ok(()));
+                // Who has ended its side may still read; if not, writing fails.
+                let waits = self.terms.answer_half_closed;
+                return if waits { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
             self.unread.extend_from_slice(read.filled());
             debug_assert!(self.unread.len() > before);
         }
         Poll::Pending
-    }
-
-    /// Writes as much of `bytes` as may go out now.
-    fn poll_paced(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.paced.is_none()
-            && let Some(bandwidth) = self.pace.limit()
-        {
-            self.paced = Some(Box::new(Paced::new(bandwidth)));
-        }
-        let Some(paced) = &mut self.paced else {
-            return Pin::new(&mut self.stream).poll_write(cx, bytes);
-        };
-        let part = &bytes[..bytes.len().min(ready!(paced.poll_allowed(cx)))];
-        let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, part))?;
-        paced.sent(sent);
-        Poll::Ready(Ok(sent))
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.is_empty() {
-            let unsent = std::mem::take(&mut self.unsent);
-            let sent = self.poll_paced(cx, &unsent);
-            self.unsent = unsent;
-            let sent = ready!(sent)?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.unsent.advance(sent);
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -256,7 +297,7 @@ impl AsyncRead for Carrier {
         // Whoever reads twice in a row has nothing to write for now: what was gathered must not wait
         // for more. Once is not enough: the library looks for a close between the head of an answer
         // and its body, and both should leave together.
-        if !this.unsent.is_empty() {
+        if !this.unsent.is_empty() || this.stream.holds() {
             if !this.read_since_write {
                 this.read_since_write = true;
                 cx.waker().wake_by_ref();
@@ -269,7 +310,7 @@ impl AsyncRead for Carrier {
         }
         if this.unread.is_empty() {
             let before = out.filled().len();
-            ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
+            ready!(this.poll_body(cx, out))?;
             // The range is read again because `take` borrows the whole connection.
             let fresh = out.filled().len() - before;
             let taken = {
@@ -292,86 +333,3 @@ impl AsyncRead for Carrier {
         Poll::Ready(Ok(()))
     }
 }
-
-impl AsyncWrite for Carrier {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        this.read_since_write = false;
-        if this.unsent.len() + bytes.len() > GATHER {
-            ready!(this.poll_send(cx))?;
-        }
-        if bytes.len() > GATHER {
-            return this.poll_paced(cx, bytes);
-        }
-        this.unsent.extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_send(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_send(cx))?;
-        if this.linger.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if this.finished() || matches!(this.request, Remaining::All) {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        let linger = this.linger.get_or_insert_with(|| Box::new(Linger::new()));
-        linger.poll(&mut this.stream, cx).map(Ok)
-    }
-}
-
-impl Drop for Carrier {
-    /// A client whose request is cut must not take an orderly close for the end of the answer.
-    fn drop(&mut self) {
-        if cut::breaking() {
-            // It may be closed already; then there is nothing to tell.
-            let linger = socket2::SockRef::from(&self.stream);
-            let _ = linger.set_linger(Some(std::time::Duration::ZERO));
-        }
-    }
-}
-
-#[async_trait]
-impl Shutdown for Carrier {
-    async fn shutdown(&mut self) {
-        // The client may be gone already; there is nobody left to tell.
-        let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl UniqueID for Carrier {
-    fn id(&self) -> i32 {
-        self.stream.as_raw_fd()
-    }
-}
-
-impl Ssl for Carrier {}
-
-impl GetTimingDigest for Carrier {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Carrier {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Carrier {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
-    }
-}
-
-impl Peek for Carrier {}

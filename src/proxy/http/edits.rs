@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
+use super::variable::{About, Value};
 use crate::proxy::config::HeaderEdits;
 
 /// Which header is edited.
@@ -26,8 +27,8 @@ pub struct Line {
     pub name: HeaderName,
     /// The name in the case in which it was written.
     pub written: Bytes,
-    /// The value.
-    pub value: HeaderValue,
+    /// The value, or what it stands for.
+    pub value: Value,
 }
 
 /// A header whose lines can be edited.
@@ -38,17 +39,17 @@ pub trait Lines {
     /// Takes all lines of this name away.
     fn remove(&mut self, name: &HeaderName);
 
-    /// Puts `line` in the place of all of its name.
+    /// Puts `line` with `value` in the place of all of its name.
     ///
     /// # Errors
     /// There is no room for it.
-    fn set(&mut self, line: &Line) -> Result<(), Self::Error>;
+    fn set(&mut self, line: &Line, value: HeaderValue) -> Result<(), Self::Error>;
 
-    /// Puts `line` beside those of its name.
+    /// Puts `line` with `value` beside those of its name.
     ///
     /// # Errors
     /// There is no room for it.
-    fn add(&mut self, line: &Line) -> Result<(), Self::Error>;
+    fn add(&mut self, line: &Line, value: HeaderValue) -> Result<(), Self::Error>;
 }
 
 /// Edits of one header, ready to be made.
@@ -96,34 +97,41 @@ impl Edits {
         let [set, add] = found;
         let mut lines = |edit: &str, found: Vec<(HeaderName, &str, &str)>| {
             let line = |(name, text, value): (HeaderName, &str, &str)| {
-                if let Ok(value) = HeaderValue::from_str(value) {
-                    let written = Bytes::copy_from_slice(text.as_bytes());
-                    return Some(Line { name, written, value });
-                }
-                tell(format!(
-                    "{edit}: the value of {text:?} has a character that no header can have; \
-                     printable ASCII only"
-                ));
-                None
+                let value = match Value::parse(value) {
+                    Ok(Value::Of(_)) if message == Message::Response => {
+                        Err("stands for a fact about a request; only request_headers have it"
+                            .into())
+                    }
+                    parsed => parsed,
+                };
+                let tell = |what| tell(format!("{edit}: the value of {text:?} {what}"));
+                let value = value.map_err(tell).ok()?;
+                Some(Line { name, written: Bytes::copy_from_slice(text.as_bytes()), value })
             };
             found.into_iter().filter_map(line).collect()
         };
         Self { remove: remove.into(), set: lines("set", set), add: lines("add", add) }
     }
 
-    /// Makes them.
+    /// Makes them, in the header of a request with these `facts`, or in that of an answer. Nothing
+    /// that a value stands for: the line is taken away by `set`, and none is added.
     ///
     /// # Errors
     /// A line has no room.
-    pub fn make<L: Lines>(&self, lines: &mut L) -> Result<(), L::Error> {
+    pub fn make<L: Lines>(&self, lines: &mut L, about: Option<&About<'_>>) -> Result<(), L::Error> {
         for name in &self.remove {
             lines.remove(name);
         }
         for line in &self.set {
-            lines.set(line)?;
+            match line.value.of(about) {
+                Some(value) => lines.set(line, value)?,
+                None => lines.remove(&line.name),
+            }
         }
         for line in &self.add {
-            lines.add(line)?;
+            if let Some(value) = line.value.of(about) {
+                lines.add(line, value)?;
+            }
         }
         Ok(())
     }
@@ -160,12 +168,12 @@ impl Lines for http::HeaderMap {
         self.remove(name);
     }
 
-    fn set(&mut self, line: &Line) -> Result<(), Self::Error> {
-        self.try_insert(&line.name, line.value.clone()).map(drop)
+    fn set(&mut self, line: &Line, value: HeaderValue) -> Result<(), Self::Error> {
+        self.try_insert(&line.name, value).map(drop)
     }
 
-    fn add(&mut self, line: &Line) -> Result<(), Self::Error> {
-        self.try_append(&line.name, line.value.clone()).map(drop)
+    fn add(&mut self, line: &Line, value: HeaderValue) -> Result<(), Self::Error> {
+        self.try_append(&line.name, value).map(drop)
     }
 }
 
@@ -202,7 +210,7 @@ mod tests {
         ] {
             header.append(name, HeaderValue::from_static(value));
         }
-        edits.make(&mut header).unwrap();
+        edits.make(&mut header, None).unwrap();
         let mut lines: Vec<String> = header
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
@@ -234,6 +242,8 @@ mod tests {
             ("set = { \"a b\" = \"1\" }", Message::Request, "no name of a header"),
             ("set = { a = \"1\\r\\nb: 2\" }", Message::Request, "that no header can have"),
             ("set = { A = \"1\", a = \"2\" }", Message::Request, "is there twice"),
+            ("set = { a = \"$hots\" }", Message::Request, "known are $host"),
+            ("set = { a = \"$host\" }", Message::Response, "only request_headers"),
         ] {
             let told = compile(text, message).unwrap_err();
             assert!(told.len() == 1 && told[0].contains(want), "{text}: {told:?}");

@@ -53,6 +53,12 @@ pub struct ErrorPages {
 }
 
 impl ErrorPages {
+    /// Whether there is no page at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.classes.iter().all(Option::is_none)
+    }
+
     /// What is shown instead of an answer with `status`: the page of the status, then that of its
     /// class.
     #[must_use]

@@ -8,33 +8,45 @@ use bytes::Bytes;
 use http::request::Parts;
 
 use super::access;
+use super::came::Came;
 use super::connection::HttpService;
+use super::h2::reply::Leaving;
 use super::limited::Limited;
 use super::redirect::{Asked, Redirect};
 use super::refusal::Refusal;
 use super::stick::Stick;
 use super::story::Story;
+use crate::net::tls::Facts;
 use crate::proxy::clock;
 use crate::proxy::config::{HttpListenerConfig, HttpTimeouts};
 use crate::proxy::forwarded;
 use crate::proxy::limit::bandwidth::Pace;
+use crate::proxy::out::bridge::Bridge;
 use crate::proxy::route::{RequestView, Route, ServiceRef, Target, normalise};
-use crate::proxy::table::Listener;
+use crate::proxy::table::{Listener, ProxyTable};
 use crate::proxy::upstream::{Endpoint, Missed, Upstream, Work};
 use crate::proxy::waiting::{self, Placed, Refused};
 use crate::random;
 
 /// Where a request came in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Arrival {
     /// The listener, with its tables and counters.
     pub service: Arc<HttpService>,
     /// Who sent it.
     pub peer: SocketAddr,
+    /// What it connected to, where endpoints want to know.
+    pub server: Option<SocketAddr>,
     /// When the last byte of its head was there, in microseconds of the proxy's clock.
     pub received: u64,
-    /// How fast the answer goes out.
+    /// How fast the answer goes out, and how much of it did.
     pub pace: Pace,
+    /// Whether it came by TLS.
+    pub secure: bool,
+    /// The head as it came, for the line of a request that is cut; empty where there is no log.
+    pub head: Came,
+    /// What was agreed on then.
+    pub tls: Option<Arc<Facts>>,
 }
 
 /// No index of a split.
@@ -43,10 +55,31 @@ const NOBODY: usize = usize::MAX;
 /// A path that servers do not agree on.
 pub(super) const AMBIGUOUS: Refusal = Refusal::new(400, "path", "the path can be read in two ways");
 
+/// A host of which another certificate is than the one that was shown.
+const MISDIRECTED: Refusal =
+    Refusal::new(421, "misdirected", "this connection was opened for another host");
+
+/// Whether a client that asked for one host by SNI asks for another `host` now, which it would have
+/// been shown another certificate for (RFC 9110 §7.4). Who named none may ask for any.
+fn misdirected(arrival: &Arrival, table: &ProxyTable, host: &str) -> bool {
+    let Some(name) = arrival.tls.as_ref().and_then(|tls| tls.name.as_deref()) else { return false };
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    if host.eq_ignore_ascii_case(name) {
+        return false;
+    }
+    let secured = table.secured(&arrival.service.name);
+    secured.is_some_and(|secured| !secured.shown().now().alike(name, host))
+}
+
 /// What one request remembers between the hooks.
 #[derive(Default)]
 pub(super) struct Exchange {
     pub(super) arrival: Option<Arrival>,
+    /// Tells when the client resets its stream, on HTTP/2.
+    pub(super) leaving: Option<Leaving>,
     /// Generation of the table that decided.
     pub(super) generation: u64,
     pub(super) listener: Option<Arc<Listener>>,
@@ -66,17 +99,27 @@ pub(super) struct Exchange {
     pub(super) status: u16,
     /// The endpoint has answered; what breaks after that is counted only if its answer did.
     pub(super) answered: bool,
+    /// Interim answers that have come.
+    pub(super) interim: u32,
     /// For its line in the log, and for the metrics.
     pub(super) story: Story,
     /// Limits and retries.
     pub(super) limited: Limited,
     /// What binds the client to an endpoint.
     pub(super) stick: Stick,
+    /// The endpoint that it is bound to.
+    pub(super) home: Option<Arc<Endpoint>>,
     /// The upstream, and how many idle connections this worker keeps to its endpoints, where that is
     /// limited.
     pub(super) keep_alive: Option<(Arc<str>, u32)>,
     /// The connection to the endpoint is one too many to be kept.
     pub(super) close_after: bool,
+    /// The TLS connection to the endpoint.
+    pub(super) bridge: Option<Arc<Bridge>>,
+    /// The answer ends with the connection: nothing else tells that it is whole.
+    pub(super) until_close: bool,
+    /// The client has been told to send its body.
+    pub(super) continued: bool,
 }
 
 impl Exchange {
@@ -102,6 +145,9 @@ impl Exchange {
         let Some(Listener::Http { routes, config, .. }) = listener.as_deref() else {
             return Err(GONE);
         };
+        if misdirected(arrival, &table, host_of(request)) {
+            return Err(MISDIRECTED);
+        }
         let told = request.headers.get_all(forwarded::FOR).iter();
         let told = told.map(|value| value.to_str().unwrap_or("?"));
         let client = forwarded::client(arrival.peer.ip(), told, &config.trusted_proxies);
@@ -134,10 +180,8 @@ impl Exchange {
         let path = request.uri.path();
         let edited = self.route.as_ref().map(|route| route.path_edits.apply(path));
         let path = edited.unwrap_or_else(|| Some(path.into())).ok_or(AMBIGUOUS)?;
-        let told = request.headers.get(forwarded::PROTO).filter(|_| self.trusted());
-        let secure = told.is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
         Ok(redirect.location(Asked {
-            scheme: if secure { "https" } else { "http" },
+            scheme: if self.secure(request) { "https" } else { "http" },
             host: host_of(request),
             path: &path,
             query: request.uri.query().unwrap_or_default(),
@@ -149,6 +193,12 @@ impl Exchange {
         let Some(arrival) = &self.arrival else { return false };
         let networks = self.config().map(|config| &*config.trusted_proxies);
         networks.is_some_and(|networks| forwarded::within(arrival.peer.ip(), networks))
+    }
+
+    /// Whether the client came by https: as a trusted proxy tells of the first hop, or as it came here.
+    pub(super) fn secure(&self, request: &Parts) -> bool {
+        let told = self.trusted().then(|| forwarded::secure(&request.headers)).flatten();
+        told.unwrap_or_else(|| self.arrival.as_ref().is_some_and(|arrival| arrival.secure))
     }
 
     /// How long each step may take: what the route says, then the listener.
@@ -169,7 +219,7 @@ impl Exchange {
     }
 
     /// Takes a place at an endpoint of `wanted` that was not tried yet: the one that the client is
-    /// bound to, or by the policy; nobody who waits is overtaken.
+    /// bound to, or when that one is full or there is none, by the policy; nobody who waits is overtaken.
     pub(super) fn pick(
         &mut self,
         request: &Parts,
@@ -180,14 +230,15 @@ impl Exchange {
         let table = arrival.service.current.load();
         let source = self.source();
         let bound = self.bound(&table, std::iter::once(wanted)).map(|(_, endpoint)| endpoint);
-        if let Some(endpoint) = bound {
-            let placed = waiting::place_at(&table, wanted, endpoint)?;
-            self.takes(wanted, placed, true, now_micros);
+        if let Some(endpoint) = bound
+            && let Ok(placed) = waiting::place_at(&table, wanted, endpoint)
+        {
+            self.takes(wanted, placed, now_micros);
             return Ok(());
         }
         let key = |upstream: &Upstream| upstream.key(source, Some(request), now_micros);
         let placed = waiting::place(&table, wanted, key, &self.tried)?;
-        self.takes(wanted, placed, false, now_micros);
+        self.takes(wanted, placed, now_micros);
         Ok(())
     }
 
@@ -206,18 +257,18 @@ impl Exchange {
         };
         let (current, queue) = (&service.current, &service.metrics.queue);
         let placed = waiting::wait(current, wanted, key, &self.tried, left, queue).await?;
-        self.takes(wanted, placed, false, clock::micros());
+        self.takes(wanted, placed, clock::micros());
         Ok(())
     }
 
-    /// Whose request it is, for policies that go by it.
-    fn source(&self) -> IpAddr {
+    /// Whose request it is, for policies, limits and bindings that go by it.
+    pub(super) fn source(&self) -> IpAddr {
         let peer = self.arrival.as_ref().map(|arrival| arrival.peer.ip());
         self.client.or(peer).unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
     }
 
-    fn takes(&mut self, wanted: &ServiceRef, placed: Placed, bound: bool, now_micros: u64) {
-        self.goes(wanted, &placed.endpoint, bound);
+    fn takes(&mut self, wanted: &ServiceRef, placed: Placed, now_micros: u64) {
+        self.goes(wanted, &placed.endpoint);
         self.story.picked(&wanted.key);
         if self.tried.is_empty() {
             self.generation = placed.generation;

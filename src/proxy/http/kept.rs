@@ -18,6 +18,21 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T> Kept<T> {
+    /// Counts `connection`, a part of a connection to `service` as long as it is open, without asking.
+    pub fn note(&self, service: &Arc<str>, connection: &Arc<T>) {
+        self.admit(service, u32::MAX, connection);
+    }
+
+    /// Whether more than `most` connections to `service` are open.
+    pub fn beyond(&self, service: &Arc<str>, most: u32) -> bool {
+        let mut services = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(kept) = services.get_mut(service) else { return most == 0 };
+        if kept.len() >= most as usize {
+            kept.retain(|known| known.strong_count() > 0);
+        }
+        most == 0 || kept.len() > most as usize
+    }
+
     /// Whether a new connection to `service`, of which `connection` is a part as long as it is open,
     /// is one of the `most` that are kept. If not, it has to close after its first request.
     pub fn admit(&self, service: &Arc<str>, most: u32, connection: &Arc<T>) -> bool {
@@ -55,6 +70,19 @@ mod tests {
         let next: Vec<_> = (0..3).map(Arc::new).collect();
         let admitted: Vec<bool> = next.iter().map(|one| kept.admit(&web, 2, one)).collect();
         assert_eq!(admitted, [true, true, false]);
+    }
+
+    #[test]
+    fn those_that_are_counted_without_asking_are_beyond_the_limit_until_they_close() {
+        let (kept, web) = (Kept::default(), "web".into());
+        assert!(kept.beyond(&web, 0) && !kept.beyond(&web, 1), "of none, none");
+        let open: Vec<_> = (0..3).map(Arc::new).collect();
+        for one in &open {
+            kept.note(&web, one);
+        }
+        assert!(kept.beyond(&web, 2) && !kept.beyond(&web, 3));
+        drop(open);
+        assert!(!kept.beyond(&web, 2));
     }
 
     #[test]

@@ -8,14 +8,18 @@ use http::request::Parts;
 use super::exchange::Exchange;
 use super::refusal::Refusal;
 use super::retry::{self, Attempts, Failed, Sent, Verdict};
-use crate::proxy::forwarded;
 use crate::proxy::limit::body;
 use crate::proxy::limit::metrics::{Outcome, Reason};
 use crate::proxy::limit::{Admission, Retries};
 use crate::proxy::route::Target;
+use crate::proxy::upstream::tally::Trouble;
 
 /// What is answered when a body is beyond `body_max`.
 pub(super) const TOO_LARGE: Refusal = Refusal::new(413, "body", "the request's body is too large");
+
+/// What is answered to trailers of a request: no endpoint would hear of them.
+pub(super) const TRAILERS: Refusal =
+    Refusal::new(501, "trailers", "trailers of requests are not carried");
 
 /// What a request remembers of limits and retries.
 #[derive(Debug, Default)]
@@ -39,17 +43,11 @@ pub(super) struct Limited {
 impl Exchange {
     /// Lets the request in, or says why not; first of all by what runs, then by rate. What is let
     /// in is counted until [`Self::ended`], or until it is dropped.
-    pub(super) fn admit(&mut self, request: &Parts) -> Result<(), Refusal> {
+    pub(super) fn admit(&mut self) -> Result<(), Refusal> {
         let (Some(arrival), Some(route)) = (&self.arrival, &self.route) else { return Ok(()) };
         let table = arrival.service.current.load();
         let answered_here = matches!(route.target, Target::Respond(_));
-        let client = || {
-            let trusted = self.config().map(|config| &config.trusted_proxies[..]);
-            let told = request.headers.get_all(forwarded::FOR);
-            let told = told.iter().filter_map(|value| value.to_str().ok());
-            forwarded::client(arrival.peer.ip(), told, trusted.unwrap_or_default())
-        };
-        match table.limits().admit(&route.name, answered_here, client) {
+        match table.limits().admit(&route.name, answered_here, || self.source()) {
             Ok(admission) => {
                 self.limited.admission = admission;
                 Ok(())
@@ -93,7 +91,7 @@ impl Exchange {
     pub(super) fn counted(&mut self, now_micros: u64) {
         let (Some(arrival), Some(wanted)) = (&self.arrival, self.wanted()) else { return };
         let table = arrival.service.current.load();
-        let retries = table.limits().retries(&wanted.service).cloned();
+        let retries = table.retries(&wanted.service).cloned();
         if let Some(retries) = &retries {
             retries.budget.requested(second(now_micros));
         }
@@ -119,7 +117,10 @@ impl Exchange {
     /// Notes an attempt that failed; true when the request is to be sent again, to another endpoint
     /// or by another connection.
     pub(super) fn again(&mut self, failed: Failed, sent: Sent, now_micros: u64) -> bool {
-        let Some(retries) = self.limited.retries.clone() else { return false };
+        let Some(retries) = self.limited.retries.clone() else {
+            self.counts_failed(failed, Verdict::Tell);
+            return false;
+        };
         let here = self.endpoint.as_ref().map(|endpoint| endpoint.address);
         let (same, another) = self.left(here);
         let attempts = Attempts {
@@ -136,6 +137,7 @@ impl Exchange {
                 arrival.service.metrics.retries.inc();
             }
         }
+        self.counts_failed(failed, verdict);
         match verdict {
             Verdict::Renew => self.limited.renewed = true,
             Verdict::Another => {
@@ -150,6 +152,18 @@ impl Exchange {
         self.answered = false;
         self.status = 0;
         true
+    }
+
+    /// Counts at the endpoint that an attempt there failed, and what follows.
+    fn counts_failed(&self, failed: Failed, verdict: Verdict) {
+        let Some(tally) = self.endpoint.as_ref().map(|endpoint| endpoint.tally()) else { return };
+        match verdict {
+            Verdict::Renew => tally.troubled(Trouble::Retried),
+            Verdict::Another => tally.failed(true),
+            Verdict::Tell if failed == Failed::Connect => tally.failed(false),
+            // What is wrong with an answer is counted where it is told of the endpoint.
+            Verdict::Tell => {}
+        }
     }
 
     /// Whether the newest table still has `here`, and any endpoint that was not tried.

@@ -5,8 +5,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::net::stream::Stream;
 
 /// How long, and how much, is read of a request that was answered before it had ended.
 const TIME: Duration = Duration::from_secs(2);
@@ -28,7 +29,7 @@ impl Linger {
     }
 
     /// Ready when the client has ended too, or has had its time.
-    pub(super) fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
         let mut piece = [0; 4096];
         while self.left > 0 && self.timer.as_mut().poll(cx).is_pending() {
             let mut read = ReadBuf::new(&mut piece);

@@ -17,6 +17,9 @@ pub enum Failed {
     /// A connection that was kept from before broke without an answer: most often the endpoint
     /// closed it at the same moment, and has read nothing.
     Stale,
+    /// The endpoint says that it has not begun with it: the stream was refused, or came after the last
+    /// one that it still looks at (RFC 9113 §8.7).
+    Refused,
     /// The connection broke.
     Reset,
     /// No answer came in time.
@@ -80,14 +83,16 @@ pub fn decide(
         return (TELL, None);
     }
     let asked = config.attempts > 0 && asked_for(failed, &config.on);
-    let harmless = matches!(failed, Failed::Connect | Failed::Closed);
-    if failed == Failed::Closed && !attempts.renewed {
+    let harmless = matches!(failed, Failed::Connect | Failed::Closed | Failed::Refused);
+    // What was refused has been sent: what of its body is gone can't be sent again.
+    let whole = failed != Failed::Refused || sent.replayable;
+    if matches!(failed, Failed::Closed | Failed::Refused) && !attempts.renewed && whole {
         return (Verdict::Renew, Some(Outcome::Stale));
     }
     if !asked {
         return (TELL, None);
     }
-    let safe = harmless || sent.idempotent && sent.replayable;
+    let safe = harmless && whole || sent.idempotent && sent.replayable;
     if !safe {
         return (TELL, Some(Outcome::Unsafe));
     }
@@ -102,7 +107,7 @@ pub fn decide(
     }
     let outcome = match failed {
         Failed::Connect => Outcome::Connect,
-        Failed::Closed | Failed::Stale | Failed::Reset => Outcome::Reset,
+        Failed::Closed | Failed::Stale | Failed::Refused | Failed::Reset => Outcome::Reset,
         Failed::Timeout => Outcome::Timeout,
         Failed::Status(_) => Outcome::Status,
     };
@@ -114,7 +119,7 @@ pub fn decide(
 pub fn asked_for(failed: Failed, on: &[RetryOn]) -> bool {
     let wanted = match failed {
         Failed::Connect => RetryOn::Connect,
-        Failed::Closed | Failed::Stale | Failed::Reset => RetryOn::Reset,
+        Failed::Closed | Failed::Stale | Failed::Refused | Failed::Reset => RetryOn::Reset,
         Failed::Timeout => RetryOn::Timeout,
         Failed::Status(502) => RetryOn::BadGateway,
         Failed::Status(503) => RetryOn::Unavailable,
@@ -137,10 +142,11 @@ mod tests {
         RetryOn::Unavailable,
         RetryOn::GatewayTimeout,
     ];
-    const FAILURES: [Failed; 8] = [
+    const FAILURES: [Failed; 9] = [
         Failed::Connect,
         Failed::Closed,
         Failed::Stale,
+        Failed::Refused,
         Failed::Reset,
         Failed::Timeout,
         Failed::Status(502),
@@ -173,6 +179,7 @@ mod tests {
             (Failed::Connect, Another, Another),
             (Failed::Closed, Renew, Renew),
             (Failed::Stale, Renew, Tell),
+            (Failed::Refused, Renew, Renew),
             (Failed::Reset, Another, Tell),
             (Failed::Timeout, Tell, Tell),
             (Failed::Status(503), Tell, Tell),
@@ -187,7 +194,6 @@ mod tests {
     fn nothing_that_may_have_arrived_is_sent_twice_unless_that_is_harmless() {
         let everything = config(200, &ALL);
         for failed in FAILURES {
-            let harmless = matches!(failed, Failed::Connect | Failed::Closed);
             for bits in 0..8 {
                 let sent = Sent {
                     idempotent: bits & 1 > 0,
@@ -195,7 +201,11 @@ mod tests {
                     replayable: bits & 4 > 0,
                 };
                 let (verdict, outcome) = decide(failed, sent, FIRST, &everything, || true);
-                let safe = harmless || sent.idempotent && sent.replayable;
+                let safe = match failed {
+                    Failed::Connect | Failed::Closed => true,
+                    Failed::Refused => sent.replayable,
+                    _ => sent.idempotent && sent.replayable,
+                };
                 let again = safe && !sent.begun;
                 assert_eq!(verdict != Verdict::Tell, again, "{failed:?} {sent:?}");
                 let told = !safe && !sent.begun;
@@ -254,7 +264,7 @@ mod tests {
         for failed in FAILURES {
             for none in [config(0, &ALL), config(2, &[])] {
                 let (verdict, outcome) = decide(failed, GET, FIRST, &none, || true);
-                let closed = failed == Failed::Closed;
+                let closed = matches!(failed, Failed::Closed | Failed::Refused);
                 assert_eq!(verdict == Verdict::Renew, closed, "{failed:?} {none:?}");
                 assert_eq!(outcome.is_some(), closed, "{failed:?} {none:?}");
             }

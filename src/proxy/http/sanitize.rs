@@ -35,7 +35,29 @@ pub struct Head {
     pub body: Body,
     /// The client asks to switch protocols; what follows belongs to the tunnel, if one is made.
     pub upgrade: bool,
+    /// The client may wait for a word of ours before it sends the body (RFC 9110 §10.1.1).
+    pub expects: bool,
 }
+
+/// Header lines that decide where a message ends, where it goes or whose it is. Nobody else may write
+/// them under a similar name, or have them taken away on the way.
+const DECIDING: [&str; 11] = [
+    "content-length",
+    "transfer-encoding",
+    "host",
+    "connection",
+    "upgrade",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-host",
+    "x-real-ip",
+];
+
+pub(super) const LINE_END: Refusal = bad("line-end", "a line ends with LF instead of CRLF");
+pub(super) const HEAD_TOO_LARGE: Refusal =
+    Refusal::new(431, "head-too-large", "the request head is too large");
 
 /// Where the head of a request ends in `bytes`, if all of it is there.
 ///
@@ -47,14 +69,14 @@ pub fn end_of_head(bytes: &[u8], limits: Limits) -> Result<Option<usize>, Refusa
             break;
         }
         if at == 0 || bytes[at - 1] != b'\r' {
-            return Err(bad("line-end", "a line ends with LF instead of CRLF"));
+            return Err(LINE_END);
         }
         if at >= 3 && &bytes[at - 3..at] == b"\r\n\r" {
             return Ok(Some(at + 1));
         }
     }
     if bytes.len() >= limits.head_max {
-        return Err(Refusal::new(431, "head-too-large", "the request head is too large"));
+        return Err(HEAD_TOO_LARGE);
     }
     Ok(None)
 }
@@ -86,7 +108,24 @@ pub fn head(bytes: &[u8], limits: Limits) -> Result<Head, Refusal> {
 
     let authority = check_target(method, target)?;
     check_host(&fields, authority, one_zero)?;
-    Ok(Head { length: bytes.len(), body: framing(&fields, one_zero)?, upgrade: fields.upgrade })
+    Ok(Head {
+        length: bytes.len(),
+        body: framing(&fields, one_zero)?,
+        upgrade: fields.upgrade,
+        expects: fields.expects,
+    })
+}
+
+/// Whether servers that map names to variables, and take `_` for `-`, would take `name` for one of
+/// the header lines that decide.
+#[must_use]
+pub fn imitates(name: &str) -> bool {
+    name.contains('_')
+        && DECIDING.iter().any(|known| {
+            known.len() == name.len()
+                && std::iter::zip(known.bytes(), name.bytes())
+                    .all(|(k, n)| k == n.to_ascii_lowercase() || k == b'-' && n == b'_')
+        })
 }
 
 fn spaces_in_first_line(bytes: &[u8]) -> usize {
@@ -104,6 +143,7 @@ struct Fields<'a> {
     length: Option<u64>,
     encoded: bool,
     upgrade: bool,
+    expects: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -114,9 +154,22 @@ impl<'a> Fields<'a> {
             if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
                 return Err(bad("header-value", "a header value contains a control character"));
             }
-            // Servers that map names to variables take '_' for '-': a twin of a framing field.
-            if is(name, "content_length") || is(name, "transfer_encoding") {
-                return Err(bad("header-name", "a header name imitates a framing header"));
+            if imitates(name) {
+                return Err(bad("header-name", "a header name imitates another one"));
+            }
+            // The library behind the full lane would lose them in silence.
+            if is(name, "trailer") {
+                return Err(bad("trailers", "trailers are not carried"));
+            }
+            if is(name, "connection") {
+                let mut options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                let decides = |option: &[u8]| {
+                    DECIDING.iter().any(|known| option.eq_ignore_ascii_case(known.as_bytes()))
+                        && !option.eq_ignore_ascii_case(b"upgrade")
+                };
+                if options.any(decides) {
+                    return Err(bad("connection", "Connection names a header that must go on"));
+                }
             }
             if is(name, "host") && fields.host.replace(value).is_some() {
                 return Err(bad("host", "there is more than one Host"));
@@ -135,6 +188,7 @@ impl<'a> Fields<'a> {
                 fields.encoded = true;
             }
             fields.upgrade |= is(name, "upgrade");
+            fields.expects |= is(name, "expect");
         }
         Ok(fields)
     }
@@ -145,7 +199,7 @@ const fn is(name: &str, known: &str) -> bool {
 }
 
 /// RFC 9110 §8.6: digits only; a list of equal values, which it allows to collapse, is refused.
-fn content_length(value: &[u8]) -> Result<u64, Refusal> {
+pub(super) fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     const WHAT: Refusal = bad("content-length", "Content-Length is not a number");
     if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
         return Err(WHAT);
@@ -208,7 +262,8 @@ fn check_host(fields: &Fields<'_>, authority: Option<&str>, one_zero: bool) -> R
         return Err(bad("host", "Host is not a host name with an optional port"));
     }
     match authority {
-        Some(authority) if !authority.as_bytes().eq_ignore_ascii_case(host) => {
+        // The library behind the full lane compares them byte by byte, and answers by itself then.
+        Some(authority) if authority.as_bytes() != host => {
             Err(bad("host", "Host and the target name different hosts"))
         }
         _ => Ok(()),
@@ -217,7 +272,7 @@ fn check_host(fields: &Fields<'_>, authority: Option<&str>, one_zero: bool) -> R
 
 /// `host`, `host:port`, `[v6]` or `[v6]:port`; nothing else, no user, no list. An empty one is a
 /// valid Host (RFC 9110 §7.2).
-fn valid_authority(host: &[u8]) -> bool {
+pub(super) fn valid_authority(host: &[u8]) -> bool {
     let (name, rest) = if host.first() == Some(&b'[') {
         let Some(end) = host.iter().position(|byte| *byte == b']') else { return false };
         let address = std::str::from_utf8(&host[1..end]).unwrap_or_default();
@@ -245,170 +300,5 @@ fn valid_authority(host: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const LIMITS: Limits = Limits { head_max: 8192, headers_max: 100 };
-
-    fn read(request: &str) -> Result<Head, u16> {
-        let bytes = request.as_bytes();
-        let end = end_of_head(bytes, LIMITS).map_err(|refusal| refusal.status)?.unwrap();
-        head(&bytes[..end], LIMITS).map_err(|refusal| refusal.status)
-    }
-
-    #[test]
-    fn requests_with_one_meaning_pass_and_tell_their_framing() {
-        for (case, request, body) in [
-            ("get", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", Body::None),
-            (
-                "length",
-                "POST / HTTP/1.1\r\nHost: a:80\r\nContent-Length: 2\r\n\r\nhi",
-                Body::Length(2),
-            ),
-            ("length 0", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", Body::None),
-            (
-                "equal lengths, of which one goes on",
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
-                Body::Length(2),
-            ),
-            (
-                "chunked",
-                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n",
-                Body::Chunked,
-            ),
-            ("1.0 without host", "GET / HTTP/1.0\r\n\r\n", Body::None),
-            ("absolute", "GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n", Body::None),
-            ("options *", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", Body::None),
-            ("v6 host", "GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", Body::None),
-            ("empty host", "GET / HTTP/1.1\r\nHost:\r\n\r\n", Body::None),
-        ] {
-            assert_eq!(read(request).map(|head| head.body), Ok(body), "{case}");
-        }
-        let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
-        assert!(read(upgrade).is_ok_and(|head| head.upgrade));
-    }
-
-    #[test]
-    fn requests_with_two_meanings_are_refused() {
-        for (case, request, status) in [
-            (
-                "row 1: both framings",
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
-                400,
-            ),
-            (
-                "row 3: a list of lengths",
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2, 2\r\n\r\n",
-                400,
-            ),
-            (
-                "row 4: lengths differ",
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n",
-                400,
-            ),
-            ("row 4: signed", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +2\r\n\r\n", 400),
-            (
-                "row 4: hexadecimal",
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x2\r\n\r\n",
-                400,
-            ),
-            (
-                "row 4: overflow",
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
-                400,
-            ),
-            (
-                "row 5: space before the colon",
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length : 2\r\n\r\n",
-                400,
-            ),
-            (
-                "row 6: other encodings",
-                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
-                400,
-            ),
-            (
-                "row 6: more encodings",
-                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
-                400,
-            ),
-            (
-                "row 6: twice",
-                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-                400,
-            ),
-            (
-                "row 7: encoded 1.0",
-                "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
-                400,
-            ),
-            ("row 11: folded line", "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n", 400),
-            ("row 11: nul", "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
-            ("row 11: bare cr", "GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", 400),
-            ("row 12: bare lf", "GET / HTTP/1.1\nHost: a\r\n\r\n", 400),
-            ("row 13: no host", "GET / HTTP/1.1\r\n\r\n", 400),
-            ("row 14: two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
-            ("row 14: user", "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
-            ("row 15: list of hosts", "GET / HTTP/1.1\r\nHost: a,b\r\n\r\n", 400),
-            ("row 15: space", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
-            ("row 15: port", "GET / HTTP/1.1\r\nHost: a:99999\r\n\r\n", 400),
-            (
-                "row 16: another host in the target",
-                "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
-                400,
-            ),
-            ("row 18: get *", "GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            ("row 19: connect", "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
-            ("row 20: space in the target", "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            ("row 20: control in the target", "GET /a\x01b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            ("row 21: fragment", "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            ("row 23: name with parentheses", "GET / HTTP/1.1\r\nHost: a\r\nX(y): 1\r\n\r\n", 400),
-            (
-                "row 24: underscore twin",
-                "POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 2\r\n\r\n",
-                400,
-            ),
-            ("another scheme", "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            ("no slash", "GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            ("version", "GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-        ] {
-            assert_eq!(read(request), Err(status), "{case}: {request:?}");
-        }
-    }
-
-    #[test]
-    fn row_25_heads_beyond_the_limits_get_431() {
-        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(100));
-        assert_eq!(read(&many), Err(431));
-        let large = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(8192));
-        assert_eq!(end_of_head(large.as_bytes(), LIMITS).map_err(|r| r.status), Err(431));
-        let complete = format!("{large}\r\n\r\n");
-        assert_eq!(end_of_head(complete.as_bytes(), LIMITS).map_err(|r| r.status), Err(431));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused_without_a_panic(
-            bytes in prop::collection::vec(any::<u8>(), 0..300)
-        ) {
-            if let Ok(Some(end)) = end_of_head(&bytes, LIMITS) {
-                let _ = head(&bytes[..end], LIMITS);
-            }
-        }
-
-        #[test]
-        fn heads_made_of_likely_pieces_never_panic(
-            pieces in prop::collection::vec(prop::sample::select(vec![
-                "GET ", "/", " HTTP/1.1", "\r\n", "Host: ", "a", ":", "Content-Length: ", "1",
-                "Transfer-Encoding: chunked", "[::", "]", "http://", " ", "\t", "%", "\0",
-            ]), 0..40)
-        ) {
-            let bytes = pieces.concat().into_bytes();
-            if let Ok(Some(end)) = end_of_head(&bytes, LIMITS) {
-                let _ = head(&bytes[..end], LIMITS);
-            }
-        }
-    }
-}
+#[path = "sanitize_tests.rs"]
+pub(super) mod tests;

@@ -1,18 +1,15 @@
 //! Stickiness of one request: what the client brought, where it leads, and what the answer tells it.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::HeaderMap;
 use http::request::Parts;
-use ipnet::IpNet;
 
 use super::exchange::Exchange;
 use crate::proxy::config::StickyRule;
-use crate::proxy::forwarded;
 use crate::proxy::route::{ServiceRef, Target};
 use crate::proxy::sticky::cookie::{Brought, set_cookie, without};
-use crate::proxy::sticky::{Identity, Outcome, Stay, Sticking, Visit};
+use crate::proxy::sticky::{Bond, Identity, Outcome, Stay, Sticking, Visit};
 use crate::proxy::table::ProxyTable;
 use crate::proxy::upstream::Endpoint;
 
@@ -35,8 +32,8 @@ pub(super) struct ByCookie {
     brought: Brought,
     /// The cookie that was brought is for a service that the route leads to.
     ours: bool,
-    /// The request goes where the cookie leads.
-    bound: bool,
+    /// Where the request goes.
+    bond: Bond,
     /// Where it goes instead.
     target: Option<ServiceRef>,
     /// The client came by https.
@@ -47,7 +44,7 @@ pub(super) struct ByCookie {
 #[derive(Debug)]
 pub(super) struct BySource {
     visit: Visit,
-    bound: bool,
+    bond: Bond,
     stay: Option<Stay>,
 }
 
@@ -65,7 +62,7 @@ impl Exchange {
     pub(super) fn stick(&mut self, request: &Parts) {
         let (Some(arrival), Some(route)) = (&self.arrival, &self.route) else { return };
         let Some(sticky) = &route.config.sticky else { return };
-        let (Some(rule), Some(config)) = (sticky.rule(), self.config()) else { return };
+        let Some(rule) = sticky.rule() else { return };
         let table = arrival.service.current.load();
         self.stick = match rule {
             StickyRule::Cookie(name) => {
@@ -78,18 +75,15 @@ impl Exchange {
                     sticking: Arc::clone(sticking),
                     brought,
                     ours: false,
-                    bound: false,
+                    bond: Bond::New,
                     target: None,
-                    secure: secure(request, arrival.peer, &config.trusted_proxies),
+                    secure: self.secure(request),
                 })
             }
-            StickyRule::Source(_) => {
-                let client = client(arrival.peer, &request.headers, &config.trusted_proxies);
-                match Visit::of(&table, Some(sticky), client) {
-                    Some(visit) => Stick::Source(BySource { visit, bound: false, stay: None }),
-                    None => Stick::Loose,
-                }
-            }
+            StickyRule::Source(_) => match Visit::of(&table, Some(sticky), self.source()) {
+                Some(visit) => Stick::Source(BySource { visit, bond: Bond::New, stay: None }),
+                None => Stick::Loose,
+            },
         };
     }
 
@@ -107,8 +101,8 @@ impl Exchange {
     /// route leads to) it belongs to. Asked before the first pick of a request only: once that endpoint
     /// has failed, another one is picked. Never blocks.
     ///
-    /// An endpoint whose `max_connections` are reached is given all the same: whoever counts them lets
-    /// the client wait, or picks another one.
+    /// An endpoint whose `max_connections` are reached is given all the same: whoever counts them picks
+    /// another one for this time, or lets the client wait for one. The client stays bound.
     pub(super) fn bound<'a>(
         &mut self,
         table: &ProxyTable,
@@ -117,26 +111,31 @@ impl Exchange {
         if !self.tried.is_empty() {
             return None;
         }
-        match &mut self.stick {
+        let bound = match &mut self.stick {
             Stick::Loose => None,
             Stick::Cookie(by) => by.bound(table, candidates),
             Stick::Source(by) => by.visit.bound(table, candidates),
-        }
+        };
+        self.home = bound.as_ref().map(|(_, endpoint)| Arc::clone(endpoint));
+        bound
     }
 
-    /// The request goes to `endpoint` of `wanted`; `bound`: because the client is bound to it.
-    pub(super) fn goes(&mut self, wanted: &ServiceRef, endpoint: &Endpoint, bound: bool) {
+    /// The request goes to `endpoint` of `wanted`. Unless the client is bound to another one that
+    /// takes it again, it is bound to this one.
+    pub(super) fn goes(&mut self, wanted: &ServiceRef, endpoint: &Endpoint) {
         let watched = self.upgrade;
+        let home = self.home.as_deref().filter(|home| !self.tried.contains(&home.address));
+        let bond = Bond::of(home, endpoint);
         match &mut self.stick {
             Stick::Loose => {}
             Stick::Cookie(by) => {
-                by.bound = bound;
+                by.bond = bond;
                 by.target = Some(wanted.clone());
             }
             Stick::Source(by) => {
-                by.bound = bound;
+                by.bond = bond;
                 // Bound from now on, not from its answer on: a browser asks several things at once.
-                by.stay = Some(by.visit.goes(wanted, endpoint, watched));
+                by.stay = Some(by.visit.goes(wanted, home.unwrap_or(endpoint), watched));
             }
         }
     }
@@ -147,7 +146,7 @@ impl Exchange {
         let mut told = Told::default();
         let outcome = match &self.stick {
             Stick::Loose => return told,
-            Stick::Source(by) => by.visit.outcome(by.bound),
+            Stick::Source(by) => by.visit.outcome(by.bond),
             Stick::Cookie(by) => {
                 let name = self.cookie().unwrap_or_default();
                 if let (Some(endpoint), Some(target), Some(keys), true) =
@@ -206,7 +205,12 @@ impl ByCookie {
     /// Whether the client gets a cookie with this answer: unless it has one that is good.
     const fn wants_another(&self) -> bool {
         match self.brought {
-            Brought::Good(opened) => !self.bound || opened.stale,
+            Brought::Good(opened) => match self.bond {
+                Bond::New => true,
+                Bond::Home => opened.stale,
+                // It is renewed when the client is back where it leads.
+                Bond::Elsewhere => false,
+            },
             Brought::Nothing | Brought::Bad => true,
         }
     }
@@ -214,9 +218,13 @@ impl ByCookie {
     const fn outcome(&self) -> Outcome {
         match self.brought {
             Brought::Nothing => Outcome::New,
-            Brought::Good(_) if self.bound => Outcome::Bound,
-            Brought::Good(_) if self.ours => Outcome::Broken,
-            Brought::Good(_) | Brought::Bad => Outcome::Forged,
+            Brought::Good(_) => match self.bond {
+                Bond::Home => Outcome::Bound,
+                Bond::Elsewhere => Outcome::Elsewhere,
+                Bond::New if self.ours => Outcome::Broken,
+                Bond::New => Outcome::Forged,
+            },
+            Brought::Bad => Outcome::Forged,
         }
     }
 }
@@ -231,66 +239,9 @@ fn kept_private(answer: &HeaderMap) -> bool {
     })
 }
 
-/// Whether the client came by https: what a trusted proxy says of the first hop.
-fn secure(request: &Parts, peer: SocketAddr, trusted: &[IpNet]) -> bool {
-    let told = request.headers.get(forwarded::PROTO).and_then(|value| value.to_str().ok());
-    let first = told.and_then(|told| told.split(',').next());
-    first.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
-        && forwarded::within(peer.ip(), trusted)
-}
-
-/// Who asks: the peer, or whom trusted proxies tell of, the last one that is no such proxy itself.
-fn client(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let told = headers.get_all(forwarded::FOR).into_iter();
-    forwarded::client(peer.ip(), told.map(|line| line.to_str().unwrap_or("?")), trusted)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
-        let trusted = ["10.0.0.0/8".parse().unwrap()];
-        for (case, peer, lines, want) in [
-            ("a stranger who lies", "1.2.3.4", &["5.6.7.8"][..], "1.2.3.4"),
-            ("a proxy that tells nothing", "10.0.0.1", &[][..], "10.0.0.1"),
-            ("a proxy", "10.0.0.1", &["5.6.7.8"][..], "5.6.7.8"),
-            ("a client that lies to a proxy", "10.0.0.1", &["9.9.9.9, 5.6.7.8"][..], "5.6.7.8"),
-            ("two proxies", "10.0.0.1", &["9.9.9.9, 5.6.7.8, 10.0.0.2"][..], "5.6.7.8"),
-            ("two lines", "10.0.0.1", &["9.9.9.9", "5.6.7.8,10.0.0.2"][..], "5.6.7.8"),
-            ("only proxies", "10.0.0.1", &["10.0.0.3, 10.0.0.2"][..], "10.0.0.3"),
-            ("what is no address", "10.0.0.1", &["5.6.7.8, unknown, 10.0.0.2"][..], "10.0.0.2"),
-            ("mapped", "::ffff:10.0.0.1", &["::ffff:5.6.7.8"][..], "5.6.7.8"),
-            ("IPv6", "10.0.0.1", &["fd00::1"][..], "fd00::1"),
-        ] {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(forwarded::FOR, line.parse().unwrap());
-            }
-            let peer = SocketAddr::new(peer.parse().unwrap(), 1);
-            assert_eq!(client(peer, &headers, &trusted).to_string(), want, "{case}");
-        }
-    }
-
-    #[test]
-    fn the_client_came_by_https_only_if_a_trusted_proxy_says_so() {
-        let trusted = ["10.0.0.0/8".parse().unwrap()];
-        for (case, peer, told, want) in [
-            ("nobody says so", "10.0.0.1", None, false),
-            ("a trusted proxy", "10.0.0.1", Some("https"), true),
-            ("the first hop counts", "10.0.0.1", Some("HTTPS, http"), true),
-            ("by http", "10.0.0.1", Some("http"), false),
-            ("a stranger", "1.2.3.4", Some("https"), false),
-        ] {
-            let mut request = http::Request::new(()).into_parts().0;
-            if let Some(told) = told {
-                request.headers.insert(forwarded::PROTO, told.parse().unwrap());
-            }
-            let peer = SocketAddr::new(peer.parse().unwrap(), 1);
-            assert_eq!(secure(&request, peer, &trusted), want, "{case}");
-        }
-    }
 
     #[test]
     fn an_answer_that_shared_caches_keep_out_already_is_not_told_so_again() {

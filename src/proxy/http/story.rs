@@ -7,14 +7,18 @@ use std::sync::Arc;
 use http::header::{REFERER, USER_AGENT};
 use http::request::Parts;
 
+use super::broken::Broken;
 use super::connection::HttpService;
 use super::exchange::{Exchange, host_of};
 use super::refusal::Refusal;
 use super::trace::Made;
+use crate::proxy::clock;
+use crate::proxy::cut::{self, Reason};
 use crate::proxy::forwarded;
 use crate::proxy::log::{self, Record, RequestLine, Rule};
 use crate::proxy::route_metrics::{Fault, Outcome};
 use crate::proxy::table::Listener;
+use crate::proxy::upstream::tally::{Step, Tally, Trouble};
 use crate::random;
 
 /// Status in the log when the client left before an answer, as nginx has it.
@@ -39,6 +43,10 @@ pub(super) struct Story {
     service: Option<Arc<str>>,
     refused: Option<&'static str>,
     made: Option<Made>,
+    /// Bytes of the bodies that came, and that were handed on to the client.
+    bytes: [u64; 2],
+    /// Its end was told.
+    told: bool,
 }
 
 /// What the lane knows of a request at its end.
@@ -49,6 +57,8 @@ pub(super) struct Seen<'a> {
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) fault: Option<Fault>,
+    /// Why it was cut, if it was.
+    pub(super) cut: Option<&'static str>,
 }
 
 impl Story {
@@ -79,6 +89,16 @@ impl Story {
         self.answered = now;
     }
 
+    /// So many bytes of its body came so far.
+    pub(super) const fn came(&mut self, bytes: usize) {
+        self.bytes[0] = bytes as u64;
+    }
+
+    /// So many bytes more of the answer's body go to the client.
+    pub(super) const fn passed(&mut self, bytes: usize) {
+        self.bytes[1] += bytes as u64;
+    }
+
     /// It is answered here, for it is not carried.
     pub(super) const fn refused(&mut self, refusal: Refusal) {
         self.refused = Some(refusal.reason);
@@ -99,8 +119,51 @@ impl Exchange {
     }
 }
 
-/// Tells the end of a request, once, at `now`.
-pub(super) fn tell(exchange: &Exchange, seen: &Seen<'_>, now: u64) {
+impl Exchange {
+    /// Notes what broke the client's connection.
+    pub(super) fn broke(&mut self, broken: Option<Broken>) {
+        let (Some(broken), Some(arrival)) = (broken, &self.arrival) else { return };
+        arrival.service.metrics.broke(broken);
+        self.story.refused = Some(broken.word());
+    }
+}
+
+impl Drop for Exchange {
+    /// A request that is dropped before its end was cut: it has its line all the same.
+    fn drop(&mut self) {
+        if self.began_micros > 0 && !self.story.told {
+            tell_cut(self, cut::breaking(), clock::micros());
+        }
+    }
+}
+
+/// Tells the end of a request that was cut for this `reason`, or with the process.
+fn tell_cut(exchange: &mut Exchange, reason: Option<Reason>, now: u64) {
+    let Some(arrival) = &exchange.arrival else { return };
+    let (head, target) = arrival.head.read();
+    let written = arrival.pace.written();
+    let [bytes_in, passed] = exchange.story.bytes;
+    let seen = Seen {
+        head: &head,
+        target: &target,
+        bytes_in,
+        // What was handed on may wait for a slow client still.
+        bytes_out: passed.min(written),
+        fault: Some(Fault::Cut),
+        cut: Some(match reason {
+            Some(Reason::Left) => "cut-left",
+            Some(Reason::Deadline) => "cut-deadline",
+            Some(Reason::Unhealthy) => "cut-unhealthy",
+            None => "cut-stopped",
+        }),
+    };
+    tell(exchange, &seen, now);
+}
+
+/// Tells the end of a request at `now`; what is told once is not told again.
+pub(super) fn tell(exchange: &mut Exchange, seen: &Seen<'_>, now: u64) {
+    exchange.story.told = true;
+    let exchange = &*exchange;
     let Some(arrival) = &exchange.arrival else { return };
     let story = &exchange.story;
     let began = if story.received == 0 { exchange.began_micros } else { story.received };
@@ -111,7 +174,9 @@ pub(super) fn tell(exchange: &Exchange, seen: &Seen<'_>, now: u64) {
         duration: now.saturating_sub(began),
         response: span(story.sent, story.answered),
         added: span(began, story.sent),
+        bytes: [seen.bytes_in, seen.bytes_out],
     };
+    count_at_endpoint(exchange, &outcome, seen.fault, began);
     let metrics = &arrival.service.metrics;
     metrics.request(exchange.status);
     metrics.route(exchange.route.as_deref()).count(&outcome);
@@ -122,6 +187,7 @@ pub(super) fn tell(exchange: &Exchange, seen: &Seen<'_>, now: u64) {
     let told = if exchange.trusted() { headers.get(forwarded::FOR) } else { None };
     let endpoint = exchange.endpoint.as_deref().filter(|_| story.attempts > 0);
     let made = story.made.unwrap_or_default();
+    let tls = arrival.tls.as_deref();
     let record = Record {
         listener: &arrival.service.name,
         route: exchange.route.as_ref().map(|route| &*route.name),
@@ -132,7 +198,10 @@ pub(super) fn tell(exchange: &Exchange, seen: &Seen<'_>, now: u64) {
             protocol: protocol(seen.head.version),
         },
         host: Some(host_of(seen.head).as_bytes()).filter(|host| !host.is_empty()),
-        status: if exchange.status == 0 { CLIENT_LEFT } else { exchange.status },
+        status: match exchange.status {
+            0 if seen.cut.is_none() => CLIENT_LEFT,
+            status => status,
+        },
         bytes_in: seen.bytes_in,
         bytes_out: seen.bytes_out,
         duration: outcome.duration,
@@ -149,10 +218,52 @@ pub(super) fn tell(exchange: &Exchange, seen: &Seen<'_>, now: u64) {
         user_agent: header(USER_AGENT),
         referer: header(REFERER),
         forwarded_for: told.map(http::HeaderValue::as_bytes),
+        tls_version: tls.map(|tls| tls.version),
+        tls_cipher: tls.map(|tls| tls.cipher),
+        sni: tls.and_then(|tls| tls.name.as_deref()),
         refused: story.refused,
-        error: seen.fault.map(Fault::word),
+        error: seen.cut.or_else(|| seen.fault.map(Fault::word)),
     };
     log::note(rule, &record);
+}
+
+/// Counts the end of a request at the endpoint that it went to last, or where nobody was found, at its
+/// upstream.
+fn count_at_endpoint(exchange: &Exchange, outcome: &Outcome, fault: Option<Fault>, began: u64) {
+    let story = &exchange.story;
+    let Some(endpoint) = exchange.endpoint.as_deref().filter(|_| story.attempts > 0) else {
+        if exchange.status == 503 {
+            at_upstream(exchange, |all| {
+                all.answered(exchange.status);
+                all.troubled(Trouble::Connect);
+            });
+        }
+        return;
+    };
+    let tally = endpoint.tally();
+    tally.passed(outcome.bytes);
+    match fault {
+        _ if exchange.answered || outcome.status == 0 => {}
+        // It never heard of it.
+        Some(Fault::Connect) => at_upstream(exchange, |all| all.answered(outcome.status)),
+        _ => tally.answered(outcome.status),
+    }
+    if fault == Some(Fault::Client) {
+        tally.troubled(Trouble::ClientLeft);
+    }
+    tally.took(Step::Queue, story.asked.saturating_sub(began));
+    if story.connected > 0 {
+        tally.took(Step::Connect, story.connected.saturating_sub(story.asked));
+    }
+    tally.took(Step::Total, outcome.duration);
+}
+
+/// Counts what is no single endpoint's: rare, for the service is down then.
+fn at_upstream(exchange: &Exchange, count: impl FnOnce(&Tally)) {
+    let (Some(wanted), Some(arrival)) = (exchange.wanted(), &exchange.arrival) else { return };
+    if let Some(upstream) = arrival.service.current.load().upstream(wanted) {
+        count(upstream.gone());
+    }
 }
 
 /// Tells of a request that was refused before its head was read as one: `bytes` is what came.
@@ -172,6 +283,7 @@ pub(super) fn tell_refused(
         duration,
         response: None,
         added: None,
+        bytes: [0, 0],
     });
     let table = service.current.load();
     let Some(rule) = table.listener(&service.name).and_then(|listener| listener.log()) else {
@@ -212,6 +324,9 @@ fn refused<'a>(
         user_agent: None,
         referer: None,
         forwarded_for: None,
+        tls_version: None,
+        tls_cipher: None,
+        sni: None,
         refused: Some(refusal.reason),
         error: None,
     }
@@ -232,8 +347,8 @@ impl Listener {
     #[must_use]
     pub fn log(&self) -> Option<&Rule> {
         match self {
-            Self::Http { log, .. } => log.as_ref(),
-            Self::Tcp { .. } => None,
+            Self::Http { log, .. } => log.as_deref(),
+            Self::Tcp { .. } | Self::Tls { .. } | Self::Udp { .. } => None,
         }
     }
 }

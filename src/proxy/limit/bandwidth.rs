@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Tells the limit of the running response from whoever decides to whoever writes.
+/// Tells the limit of the running response from whoever decides to whoever writes, and how much was
+/// written back.
 #[derive(Debug, Clone, Default)]
 pub struct Pace(Arc<Told>);
 
@@ -13,6 +14,8 @@ pub struct Pace(Arc<Told>);
 struct Told {
     rate: AtomicU64,
     after: AtomicU64,
+    /// Only the connection writes it.
+    written: AtomicU64,
 }
 
 impl Pace {
@@ -22,9 +25,21 @@ impl Pace {
         self.0.rate.store(rate, Relaxed);
     }
 
-    /// No limit any more.
+    /// Another response: no limit any more, and nothing of it is written.
     pub fn clear(&self) {
         self.0.rate.store(0, Relaxed);
+        self.0.written.store(0, Relaxed);
+    }
+
+    /// So many bytes more went out, of heads, framing and body.
+    pub fn wrote(&self, bytes: usize) {
+        self.0.written.store(self.written() + bytes as u64, Relaxed);
+    }
+
+    /// How many bytes of this response went out.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.0.written.load(Relaxed)
     }
 
     /// The limit, when there is one.

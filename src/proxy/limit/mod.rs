@@ -111,7 +111,7 @@ struct RouteLimits {
 }
 
 /// How requests to one service are sent again.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Retries {
     /// As it was configured.
     pub config: RetryConfig,

@@ -26,7 +26,11 @@ pub fn combined(record: &Record<'_>, clock: &Clock, out: &mut Vec<u8>) {
         RequestLine::Raw(line) => escape::combined(line, out),
     }
     out.extend_from_slice(b"\" ");
-    number(record.status.into(), out);
+    match record.status {
+        // As nginx has it where nothing was answered.
+        0 => out.extend_from_slice(b"000"),
+        status => number(status.into(), out),
+    }
     out.push(b' ');
     number(record.bytes_out, out);
     for header in [record.referer, record.user_agent] {
@@ -60,7 +64,9 @@ pub fn json(record: &Record<'_>, clock: &Clock, out: &mut Vec<u8>) {
         }
         RequestLine::Raw(line) => fields.text("request", Some(line)),
     }
-    fields.number("status", record.status.into());
+    if record.status > 0 {
+        fields.number("status", record.status.into());
+    }
     fields.number("bytes_in", record.bytes_in);
     fields.number("bytes_out", record.bytes_out);
     fields.millis("duration_ms", Some(record.duration));
@@ -81,6 +87,9 @@ pub fn json(record: &Record<'_>, clock: &Clock, out: &mut Vec<u8>) {
     fields.text("user_agent", record.user_agent);
     fields.text("referer", record.referer);
     fields.text("forwarded_for", record.forwarded_for);
+    fields.text("tls_version", record.tls_version.map(str::as_bytes));
+    fields.text("tls_cipher", record.tls_cipher.map(str::as_bytes));
+    fields.text("sni", record.sni.map(str::as_bytes));
     fields.text("refused", record.refused.map(str::as_bytes));
     fields.text("error", record.error.map(str::as_bytes));
     out.push(b'}');

@@ -31,6 +31,9 @@ fn record<'a>() -> Record<'a> {
         user_agent: None,
         referer: None,
         forwarded_for: None,
+        tls_version: None,
+        tls_cipher: None,
+        sni: None,
         refused: None,
         error: None,
     }

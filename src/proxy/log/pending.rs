@@ -38,7 +38,7 @@ struct Batch {
 /// have their size.
 pub fn note(rule: &Rule, record: &Record<'_>) {
     let Some(sink) = rule.sink() else { return };
-    if rule.takes(record.status, random::bits()) {
+    if record.error.is_some() || rule.takes(record.status, random::bits()) {
         PENDING.with_borrow_mut(|pending| pending.note(rule, sink, record));
     }
 }

@@ -16,7 +16,8 @@ pub struct Record<'a> {
     pub request: RequestLine<'a>,
     /// The host that was asked for.
     pub host: Option<&'a [u8]>,
-    /// Status of the answer; 499 when the client left before one.
+    /// Status of the answer; 499 when the client left before one, 0 when there was none for another
+    /// reason.
     pub status: u16,
     /// Bytes of the request's body.
     pub bytes_in: u64,
@@ -50,9 +51,15 @@ pub struct Record<'a> {
     pub referer: Option<&'a [u8]>,
     /// `X-Forwarded-For`, as a trusted proxy told it.
     pub forwarded_for: Option<&'a [u8]>,
+    /// The version of TLS that it came by.
+    pub tls_version: Option<&'a str>,
+    /// The cipher suite, by its IANA name.
+    pub tls_cipher: Option<&'a str>,
+    /// The host that the client named in the handshake.
+    pub sni: Option<&'a str>,
     /// Why we did not carry it.
     pub refused: Option<&'a str>,
-    /// Whose fault it was that it failed.
+    /// Whose fault it was that it failed, or why it was cut.
     pub error: Option<&'a str>,
 }
 

@@ -4,29 +4,34 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::route_metrics::RouteHandle;
+use super::begins::ANY_CASE_MAX;
 use super::conditions::Common;
 use super::matching::{Candidate, PathRule, Paths, RouteTable};
 use super::{Route, ServiceRef, Split, Target, canonical, pattern};
 use crate::catalog::model::parse_name;
 use crate::proxy::config::{RespondConfig, RespondWhen, RouteConfig};
 use crate::proxy::http::access::Access;
+use crate::proxy::http::auth::Users;
 use crate::proxy::http::edits::{Edits, Message};
 use crate::proxy::http::error_page::Files;
+use crate::proxy::http::location::LocationPrefix;
 use crate::proxy::http::redirect::Redirect;
 use crate::proxy::http::rewrite::PathEdits;
 use crate::proxy::table::Unfit;
 
 /// Most routes with an expression for the path that one host has: they are tried one by one.
-const PATTERNS_MAX: usize = 100;
+pub(super) const PATTERNS_MAX: usize = 100;
 /// Most routes with the same host and path: their conditions are tried one by one.
-const ALIKE_MAX: usize = 256;
+pub(super) const ALIKE_MAX: usize = 256;
 
 /// Which hosts a route takes.
 #[derive(Debug, PartialEq, Eq, Hash)]
-enum HostRule {
+pub(in crate::proxy) enum HostRule {
+    /// This one, in lower case.
     Exact(Box<str>),
     /// The suffix, dot included.
     Below(Box<str>),
+    /// All.
     Any,
 }
 
@@ -51,36 +56,13 @@ impl RouteTable {
         routes: impl IntoIterator<Item = (&'a str, &'a RouteConfig)>,
     ) -> Result<Self, Vec<Unfit>> {
         let mut problems = Vec::new();
-        let mut files = Files::default();
-        let mut common = Common::default();
+        let mut shared = Shared::default();
         let mut drafts = Drafts::new();
         for (name, config) in routes {
-            let known = problems.len();
-            let mut tell = |key, message| problems.push(unfit(name, Some(key), message));
-            let host = host(config, &mut tell);
-            let path = path(config, &mut tell);
-            let conditions = common.conditions(config, &mut tell);
-            let target = target(name, config, &mut problems);
-            let mut tell = |key, message| problems.push(unfit(name, Some(key), message));
-            timeouts(config, &mut tell);
-            let route = Route {
-                name: name.into(),
-                target: target.unwrap_or(NOWHERE),
-                path_edits: PathEdits::compile(config, &mut tell),
-                request_edits: edits(config, Message::Request, &mut tell),
-                response_edits: edits(config, Message::Response, &mut tell),
-                access: Access::compile(&config.allow, &config.deny, &mut tell),
-                error_pages: files.pages(&config.error_pages, &mut tell),
-                config: config.clone(),
-                counters: RouteHandle::default(),
-            };
-            let (Some(host), Some(path)) = (host, path) else { continue };
-            if problems.len() > known {
+            let Some(one) = One::compile(name, config, None, &mut shared, &mut problems) else {
                 continue;
-            }
-            let candidate =
-                Candidate { priority: config.priority, conditions, route: Arc::new(route) };
-            if let Err(unfit) = drafts.entry(host).or_default().add(path, candidate) {
+            };
+            if let Err(unfit) = drafts.entry(one.host).or_default().add(one.path, one.candidate) {
                 problems.push(unfit);
             }
         }
@@ -110,11 +92,64 @@ impl RouteTable {
     }
 }
 
+/// What the routes of one listener share while they are compiled.
+#[derive(Default)]
+pub(super) struct Shared {
+    files: Files,
+    common: Common,
+}
+
+/// A route that was compiled, and where it belongs.
+#[derive(Debug)]
+pub(super) struct One {
+    pub(super) host: HostRule,
+    pub(super) path: PathRule,
+    pub(super) candidate: Candidate,
+}
+
+impl One {
+    /// Compiles one route, which the labels of the service `by` ask for or the configuration has; none
+    /// when it can't be: `problems` tell why.
+    pub(super) fn compile(
+        name: &str,
+        config: &RouteConfig,
+        by: Option<&Arc<str>>,
+        shared: &mut Shared,
+        problems: &mut Vec<Unfit>,
+    ) -> Option<Self> {
+        let known = problems.len();
+        let mut tell = |key, message| problems.push(unfit(name, Some(key), message));
+        let host = host(config, &mut tell);
+        let path = path(config, &mut tell);
+        let conditions = shared.common.conditions(config, &mut tell);
+        let target = target(name, config, problems);
+        let mut tell = |key, message| problems.push(unfit(name, Some(key), message));
+        timeouts(config, &mut tell);
+        let route = Route {
+            name: name.into(),
+            by: by.cloned(),
+            target: target.unwrap_or(NOWHERE),
+            path_edits: PathEdits::compile(config, &mut tell),
+            request_edits: edits(config, Message::Request, &mut tell),
+            response_edits: edits(config, Message::Response, &mut tell),
+            location: LocationPrefix::compile(config, &mut tell),
+            access: Access::compile(&config.allow, &config.deny, &mut tell),
+            users: Users::compile(config.basic_auth.as_ref(), &mut tell),
+            error_pages: shared.files.pages(&config.error_pages, &mut tell),
+            config: config.clone(),
+            counters: RouteHandle::default(),
+        };
+        let (Some(host), Some(path)) = (host, path) else { return None };
+        let candidate = Candidate { priority: config.priority, conditions, route: Arc::new(route) };
+        (problems.len() == known).then_some(Self { host, path, candidate })
+    }
+}
+
 /// What stands for a target that can't be; the table is refused then.
 const NOWHERE: Target =
     Target::Respond(RespondConfig { status: 500, body: String::new(), when: RespondWhen::Always });
 
-fn unfit(route: &str, key: Option<&'static str>, message: String) -> Unfit {
+pub(in crate::proxy) fn unfit(route: &str, key: Option<&'static str>, message: String) -> Unfit {
     Unfit { path: ["route".into(), route.to_owned()], key, message }
 }
 
@@ -155,16 +190,20 @@ impl Draft {
 
 impl PathRule {
     /// Equal for rules that take the same paths.
-    fn key(&self) -> (u8, Box<str>) {
+    pub(super) fn key(&self) -> (u8, Box<str>) {
         match self {
             Self::Exact(path) => (0, path.clone()),
             Self::Prefix(path) => (1, path.clone()),
             Self::Pattern(pattern) => (2, pattern.as_str().into()),
+            Self::Begins(path, any_case) => (3 + u8::from(*any_case), path.clone()),
         }
     }
 }
 
-fn host(config: &RouteConfig, tell: &mut dyn FnMut(&'static str, String)) -> Option<HostRule> {
+pub(in crate::proxy) fn host(
+    config: &RouteConfig,
+    tell: &mut dyn FnMut(&'static str, String),
+) -> Option<HostRule> {
     let host = match config.host.as_deref() {
         None | Some("*") => return Some(HostRule::Any),
         Some(host) => host.to_ascii_lowercase(),
@@ -191,31 +230,55 @@ fn host(config: &RouteConfig, tell: &mut dyn FnMut(&'static str, String)) -> Opt
 }
 
 fn path(config: &RouteConfig, tell: &mut dyn FnMut(&'static str, String)) -> Option<PathRule> {
-    let read = |key, read: Result<PathRule, String>, tell: &mut dyn FnMut(&'static str, String)| {
-        read.map_err(|why| tell(key, why)).ok()
-    };
-    match (&config.path, &config.path_exact, &config.path_regex) {
-        (None, None, None) => Some(PathRule::Prefix("".into())),
-        (Some(path), None, None) => {
-            let prefix = canonical(path).map(|path| path.trim_end_matches('/').into());
-            read("path", prefix.map(PathRule::Prefix), tell)
-        }
-        (None, Some(path), None) => {
-            read("path_exact", canonical(path).map(|path| PathRule::Exact(path.into())), tell)
-        }
-        (None, None, Some(regex)) => {
-            read("path_regex", pattern::whole(regex).map(PathRule::Pattern), tell)
-        }
-        _ => {
-            let key = if config.path_exact.is_some() { "path_exact" } else { "path_regex" };
-            tell(key, "there is one of `path`, `path_exact` and `path_regex`; keep one".into());
-            None
-        }
+    let given: Vec<&'static str> = [
+        ("path", config.path.is_some()),
+        ("path_exact", config.path_exact.is_some()),
+        ("path_regex", config.path_regex.is_some()),
+        ("path_begins", config.path_begins.is_some()),
+    ]
+    .iter()
+    .filter_map(|(key, given)| given.then_some(*key))
+    .collect();
+    if let [_, .., last] = given[..] {
+        let all = "there is one of `path`, `path_exact`, `path_regex` and `path_begins`; keep one";
+        tell(last, all.into());
+        return None;
     }
+    if config.path_any_case && config.path_begins.is_none() {
+        tell("path_any_case", "is about `path_begins`, and there is none; take it away".into());
+        return None;
+    }
+    let (key, read) = if let Some(path) = &config.path {
+        let prefix = canonical(path).map(|path| path.trim_end_matches('/').into());
+        ("path", prefix.map(PathRule::Prefix))
+    } else if let Some(path) = &config.path_exact {
+        ("path_exact", canonical(path).map(|path| PathRule::Exact(path.into())))
+    } else if let Some(regex) = &config.path_regex {
+        ("path_regex", pattern::whole(regex).map(PathRule::Pattern))
+    } else if let Some(text) = &config.path_begins {
+        ("path_begins", begins(text, config.path_any_case))
+    } else {
+        return Some(PathRule::Prefix("".into()));
+    };
+    read.map_err(|why| tell(key, why)).ok()
+}
+
+fn begins(text: &str, any_case: bool) -> Result<PathRule, String> {
+    let text = canonical(text)?;
+    if any_case && text.len() > ANY_CASE_MAX {
+        let length = text.len();
+        return Err(format!("has {length} bytes; with path_any_case {ANY_CASE_MAX} are the most"));
+    }
+    let text = if any_case { text.to_ascii_lowercase() } else { text };
+    Ok(PathRule::Begins(text.into(), any_case))
 }
 
 /// Where it leads: exactly one key says so.
-fn target(name: &str, config: &RouteConfig, problems: &mut Vec<Unfit>) -> Option<Target> {
+pub(in crate::proxy) fn target(
+    name: &str,
+    config: &RouteConfig,
+    problems: &mut Vec<Unfit>,
+) -> Option<Target> {
     let given: Vec<&str> = [
         ("service", config.service.is_some()),
         ("split", !config.split.is_empty()),

@@ -33,6 +33,12 @@ impl RouteTable {
     /// the host and the path. The winner is the one of [`RouteTable::route`].
     #[must_use]
     pub fn explain(&self, view: &RequestView<'_>) -> Explained {
+        let (candidates, hosts) = self.candidates(view);
+        explained(candidates, hosts, view)
+    }
+
+    /// Every route of the host and the path, and how many rules for hosts are for the request's.
+    pub(super) fn candidates(&self, view: &RequestView<'_>) -> (Vec<&Candidate>, usize) {
         let mut candidates: Vec<&Candidate> = Vec::new();
         let mut hosts = 0;
         self.visit(view.host, |paths| {
@@ -40,31 +46,40 @@ impl RouteTable {
             paths.each(view.path, |candidate| candidates.push(candidate));
             None
         });
-        // They came by host and path, and those of one path in their order.
-        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.priority));
-        let failed = |candidate: &Candidate| {
-            let conditions = candidate.conditions.as_ref()?;
-            failing(conditions, view).map(|failing| failing.to_string())
-        };
-        let winner = candidates.iter().position(|candidate| failed(candidate).is_none());
-        let why = match winner {
-            Some(index) => favour(candidates[index]),
-            None if hosts == 0 => format!("no route is for the host {:?}", view.host),
-            None if candidates.is_empty() => {
-                format!("no route of the host {:?} takes the path {:?}", view.host, view.path)
-            }
-            None => "no route of this host and path has conditions that hold".to_owned(),
-        };
-        let passed = candidates.iter().enumerate().filter(|(index, _)| Some(*index) != winner);
-        let passed_over = passed.map(|(_, candidate)| {
-            let before = || winner.map(|index| advantage(candidates[index], candidate));
-            let why = failed(candidate).or_else(before).unwrap_or_default();
-            PassedOver { route: Arc::clone(&candidate.route), why }
-        });
-        let passed_over = passed_over.collect();
-        let winner = winner.map(|index| Arc::clone(&candidates[index].route));
-        Explained { winner, why, passed_over }
+        (candidates, hosts)
     }
+}
+
+/// Who of `candidates`, which came by host and path and those of one path in their order, takes the
+/// request; `hosts`: how many rules for hosts are for its.
+pub(super) fn explained(
+    mut candidates: Vec<&Candidate>,
+    hosts: usize,
+    view: &RequestView<'_>,
+) -> Explained {
+    candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.priority));
+    let failed = |candidate: &Candidate| {
+        let conditions = candidate.conditions.as_ref()?;
+        failing(conditions, view).map(|failing| failing.to_string())
+    };
+    let winner = candidates.iter().position(|candidate| failed(candidate).is_none());
+    let why = match winner {
+        Some(index) => favour(candidates[index]),
+        None if hosts == 0 => format!("no route is for the host {:?}", view.host),
+        None if candidates.is_empty() => {
+            format!("no route of the host {:?} takes the path {:?}", view.host, view.path)
+        }
+        None => "no route of this host and path has conditions that hold".to_owned(),
+    };
+    let passed = candidates.iter().enumerate().filter(|(index, _)| Some(*index) != winner);
+    let passed_over = passed.map(|(_, candidate)| {
+        let before = || winner.map(|index| advantage(candidates[index], candidate));
+        let why = failed(candidate).or_else(before).unwrap_or_default();
+        PassedOver { route: Arc::clone(&candidate.route), why }
+    });
+    let passed_over = passed_over.collect();
+    let winner = winner.map(|index| Arc::clone(&candidates[index].route));
+    Explained { winner, why, passed_over }
 }
 
 /// What speaks for a route.
@@ -88,7 +103,7 @@ fn favour(candidate: &Candidate) -> String {
 /// Why `winner` is asked before `other`.
 fn advantage(winner: &Candidate, other: &Candidate) -> String {
     let (first, second) = (&*winner.route, &*other.route);
-    let before = format!("[route.{}] goes first", first.name);
+    let before = format!("{} goes first", first.shown());
     if winner.priority != other.priority {
         return format!("{before}: its priority is {}, not {}", winner.priority, other.priority);
     }
@@ -117,6 +132,9 @@ fn host(route: &Route) -> String {
 
 fn path(route: &Route) -> String {
     let config = &route.config;
+    if let Some(text) = &config.path_begins {
+        return format!("the path begins with the text {text:?}");
+    }
     match (&config.path, &config.path_exact, &config.path_regex) {
         (_, Some(_), _) => "the path is its own".to_owned(),
         (_, _, Some(regex)) => format!("the path matches {regex:?}"),
@@ -126,7 +144,7 @@ fn path(route: &Route) -> String {
 }
 
 /// How specific the host is: the kind, then the length of what is given.
-fn host_rank(route: &Route) -> (u8, usize) {
+pub(super) fn host_rank(route: &Route) -> (u8, usize) {
     match route.config.host.as_deref() {
         None | Some("*") => (0, 0),
         Some(host) if host.starts_with('*') => (1, host.trim_end_matches('.').len()),
@@ -137,9 +155,12 @@ fn host_rank(route: &Route) -> (u8, usize) {
 /// How specific the path is: the kind, then the length of a prefix.
 fn path_rank(route: &Route) -> (u8, usize) {
     let config = &route.config;
+    if let Some(text) = &config.path_begins {
+        return (1, super::canonical(text).unwrap_or_default().len());
+    }
     match (&config.path, &config.path_exact, &config.path_regex) {
-        (_, Some(_), _) => (2, 0),
-        (_, _, Some(_)) => (1, 0),
+        (_, Some(_), _) => (3, 0),
+        (_, _, Some(_)) => (2, 0),
         (Some(path), ..) => {
             let path = super::canonical(path).unwrap_or_default();
             (0, path.trim_end_matches('/').len())

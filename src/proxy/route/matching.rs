@@ -12,13 +12,14 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use regex::Regex;
 
+use super::begins::Begins;
 use super::conditions::{Conditions, failing};
 use super::{RequestView, Route};
 
 /// Longest host name; a longer one is nobody's (RFC 1035 §2.3.4).
-const HOST_MAX: usize = 255;
+pub(super) const HOST_MAX: usize = 255;
 
-type Map<T> = HashMap<Box<str>, T, FixedState>;
+pub(super) type Map<T> = HashMap<Box<str>, T, FixedState>;
 
 /// The routes of one listener.
 #[derive(Debug, Default)]
@@ -37,25 +38,26 @@ pub(super) struct Paths {
     exact: Map<Slot>,
     /// Highest priority first.
     patterns: Vec<(Regex, Candidate)>,
+    begins: Begins,
     /// By the prefix without a slash at its end; `""` takes every path.
     prefix: Map<Slot>,
     /// Length of the longest prefix: what is longer is cut at once.
     longest: usize,
     /// Highest priority.
-    highest: i32,
+    pub(super) highest: i32,
 }
 
 /// The candidates of one path, in the order in which they are asked. One, as there most often is,
 /// stands in the map itself: nothing more has to be waited for.
 #[derive(Debug)]
-enum Slot {
+pub(super) enum Slot {
     One(Candidate),
     Many(Box<[Candidate]>),
 }
 
 /// A route that takes the path, if its conditions hold. What matching looks at stands here, so
 /// that the route itself is not touched.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) priority: i32,
     pub(super) conditions: Option<Conditions>,
@@ -63,10 +65,12 @@ pub(super) struct Candidate {
 }
 
 /// Which paths a route takes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum PathRule {
     Exact(Box<str>),
     Pattern(Regex),
+    /// Letter by letter; the flag: in lower case, for both cases.
+    Begins(Box<str>, bool),
     /// Without a slash at its end.
     Prefix(Box<str>),
 }
@@ -85,7 +89,8 @@ impl RouteTable {
         let paths = self.exact.values().chain(self.below.values()).chain([&self.any]);
         paths.flat_map(|paths| {
             let patterns = paths.patterns.iter().map(|(_, candidate)| candidate);
-            let slots = paths.exact.values().chain(paths.prefix.values());
+            let slots = paths.exact.values().chain(paths.begins.slots());
+            let slots = slots.chain(paths.prefix.values());
             slots.flat_map(Slot::all).chain(patterns).map(|candidate| &candidate.route)
         })
     }
@@ -119,7 +124,11 @@ impl RouteTable {
 
 impl Paths {
     /// Puts the best route among `best` and those here into `best`; returns its priority.
-    fn find<'t>(&'t self, view: &RequestView<'_>, best: &mut Option<&'t Candidate>) -> Option<i32> {
+    pub(super) fn find<'t>(
+        &'t self,
+        view: &RequestView<'_>,
+        best: &mut Option<&'t Candidate>,
+    ) -> Option<i32> {
         let reached = |best: Option<&Candidate>| best.map(|candidate| candidate.priority);
         let done = |best: Option<&Candidate>| {
             best.is_some_and(|candidate| candidate.priority >= self.highest)
@@ -139,6 +148,13 @@ impl Paths {
                 break;
             }
         }
+        self.begins.find(view.path, |slot| {
+            let open = !done(*best);
+            if open {
+                offer(slot.all(), view, best);
+            }
+            open
+        });
         for slot in self.prefixes(view.path) {
             if done(*best) {
                 break;
@@ -154,12 +170,19 @@ impl Paths {
         exact.into_iter().flatten().for_each(&mut look);
         let matching = self.patterns.iter().filter(|(pattern, _)| pattern.is_match(path));
         matching.for_each(|(_, candidate)| look(candidate));
+        self.begins.find(path, |slot| {
+            slot.all().iter().for_each(&mut look);
+            true
+        });
         self.prefixes(path).flat_map(Slot::all).for_each(look);
     }
 
     /// Whether there is no route.
     pub(super) fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.prefix.is_empty() && self.patterns.is_empty()
+        self.exact.is_empty()
+            && self.prefix.is_empty()
+            && self.patterns.is_empty()
+            && self.begins.is_empty()
     }
 
     /// The slots of the prefixes that `path` has, the longest first.
@@ -185,33 +208,50 @@ impl Paths {
     /// Takes all routes of this place, each with its rule, in the order of their names.
     pub(super) fn fill(&mut self, routes: Vec<(PathRule, Candidate)>) {
         self.highest = routes.iter().map(|(_, route)| route.priority).max().unwrap_or_default();
-        let mut slots: HashMap<(bool, Box<str>), Vec<Candidate>> = HashMap::new();
+        let mut slots: HashMap<(Kind, Box<str>), Vec<Candidate>> = HashMap::new();
         for (rule, candidate) in routes {
-            match rule {
-                PathRule::Exact(path) => slots.entry((true, path)).or_default().push(candidate),
-                PathRule::Prefix(path) => slots.entry((false, path)).or_default().push(candidate),
-                PathRule::Pattern(pattern) => self.patterns.push((pattern, candidate)),
-            }
+            let (kind, path) = match rule {
+                PathRule::Exact(path) => (Kind::Exact, path),
+                PathRule::Prefix(path) => (Kind::Prefix, path),
+                PathRule::Begins(path, any_case) => (Kind::Begins { any_case }, path),
+                PathRule::Pattern(pattern) => {
+                    self.patterns.push((pattern, candidate));
+                    continue;
+                }
+            };
+            slots.entry((kind, path)).or_default().push(candidate);
         }
         self.patterns.sort_by(|(_, a), (_, b)| a.order(b));
-        for ((exact, path), mut candidates) in slots {
+        for ((kind, path), mut candidates) in slots {
             candidates.sort_by(Candidate::order);
             let slot = match <[Candidate; 1]>::try_from(candidates) {
                 Ok([one]) => Slot::One(one),
                 Err(several) => Slot::Many(several.into()),
             };
-            if exact {
-                self.exact.insert(path, slot);
-            } else {
-                self.longest = self.longest.max(path.len());
-                self.prefix.insert(path, slot);
+            match kind {
+                Kind::Exact => {
+                    self.exact.insert(path, slot);
+                }
+                Kind::Begins { any_case } => self.begins.insert(path, any_case, slot),
+                Kind::Prefix => {
+                    self.longest = self.longest.max(path.len());
+                    self.prefix.insert(path, slot);
+                }
             }
         }
     }
 }
 
+/// Where a path that is looked up stands.
+#[derive(PartialEq, Eq, Hash)]
+enum Kind {
+    Exact,
+    Prefix,
+    Begins { any_case: bool },
+}
+
 impl Slot {
-    fn all(&self) -> &[Candidate] {
+    pub(super) fn all(&self) -> &[Candidate] {
         match self {
             Self::One(candidate) => std::slice::from_ref(candidate),
             Self::Many(candidates) => candidates,
@@ -246,7 +286,7 @@ impl Candidate {
     }
 
     /// Which of two with the same host and path is asked first.
-    fn order(&self, other: &Self) -> std::cmp::Ordering {
+    pub(super) fn order(&self, other: &Self) -> std::cmp::Ordering {
         let by_priority = other.priority.cmp(&self.priority);
         let by_conditions = other.conditions().cmp(&self.conditions());
         let by_name = self.route.name.cmp(&other.route.name);
@@ -255,7 +295,7 @@ impl Candidate {
 }
 
 /// The name in a `Host` header: without port and final dot, in lower case.
-fn host_name<'a>(host: &'a str, buffer: &'a mut [u8; HOST_MAX]) -> &'a str {
+pub(super) fn host_name<'a>(host: &'a str, buffer: &'a mut [u8; HOST_MAX]) -> &'a str {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),

@@ -5,12 +5,15 @@
 //! step is one hash look-up, per host candidate and per path segment, so that ten thousand routes
 //! cost what ten do.
 
+mod begins;
 mod compile;
 mod conditions;
 pub mod explain;
+mod labelled;
 mod matching;
 mod normalise;
 pub(crate) mod pattern;
+mod routes;
 mod split;
 
 use std::net::IpAddr;
@@ -18,15 +21,20 @@ use std::sync::Arc;
 
 use super::config::{RespondConfig, RouteConfig};
 use super::http::access::Access;
+use super::http::auth::Users;
 use super::http::edits::Edits;
 use super::http::error_page::ErrorPages;
+use super::http::location::LocationPrefix;
 use super::http::redirect::Redirect;
 use super::http::rewrite::PathEdits;
 use super::route_metrics::RouteHandle;
 
+pub(in crate::proxy) use compile::{HostRule, host, target, unfit};
+pub use labelled::{LabelledRoute, LabelledRoutes};
 pub use matching::RouteTable;
 pub(crate) use normalise::{canonical, escape};
 pub use normalise::{normalise, sendable};
+pub use routes::Routes;
 pub use split::Split;
 
 /// What routes see of a request: a normalised view, never the bytes that go on.
@@ -49,8 +57,10 @@ pub struct RequestView<'a> {
 /// One compiled route.
 #[derive(Debug)]
 pub struct Route {
-    /// Its name in the configuration.
+    /// Its name in the configuration, or the one that it was given.
     pub name: Arc<str>,
+    /// The service whose labels ask for it; none: it is configured.
+    pub by: Option<Arc<str>>,
     /// Where it leads.
     pub target: Target,
     /// How its path is changed before it goes on.
@@ -59,14 +69,29 @@ pub struct Route {
     pub request_edits: Edits,
     /// What is done to the header of an answer.
     pub response_edits: Edits,
+    /// What is put before the paths of addresses that lead back.
+    pub location: Option<LocationPrefix>,
     /// Which clients are let in.
     pub access: Access,
+    /// Who is let in by name and password, when others are not.
+    pub users: Option<Users>,
     /// What is shown instead of answers with an error.
     pub error_pages: ErrorPages,
     /// As it was configured.
     pub config: RouteConfig,
     /// What is counted of it.
     pub counters: RouteHandle,
+}
+
+impl Route {
+    /// How people are told of it: `[route.NAME]`, or by its name and whose labels ask for it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match &self.by {
+            None => format!("[route.{}]", self.name),
+            Some(service) => format!("{} (labels of {service})", self.name),
+        }
+    }
 }
 
 /// Where a route leads.

@@ -481,3 +481,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_text_at_the_front_is_compared_letter_by_letter_and_the_longest_counts() {
+    let table = table(&routes(&[
+        ("api", "path_begins = \"/api\""),
+        ("longer", "path_begins = \"/api/v2\""),
+        ("any-case", "path_begins = \"/Shop\"\npath_any_case = true"),
+        ("segment", "path = \"/api/v2/x\""),
+        ("exact", "path_exact = \"/api\""),
+        ("first", "path_begins = \"/s\"\npriority = 1\nhost = \"p.example\""),
+        ("last", "path_begins = \"/shop\"\nhost = \"p.example\""),
+    ]));
+    for (host, path, want) in [
+        ("a", "/api", Some("exact")),
+        ("a", "/apis", Some("api")),
+        ("a", "/API", None),
+        ("a", "/api/v20", Some("longer")),
+        ("a", "/api/v2/x", Some("longer")),
+        ("a", "/shopping", Some("any-case")),
+        ("a", "/SHOP", Some("any-case")),
+        ("a", "/sho", None),
+        ("a", "/%73hop", Some("any-case")),
+        ("p.example", "/shop", Some("first")),
+    ] {
+        let request = Request::get(host, path);
+        assert_eq!(taken(&table, &request).as_deref(), want, "{host}{path}");
+        let explained = request.see(|view| table.explain(view));
+        let winner = explained.winner.map(|route| route.name.to_string());
+        assert_eq!(winner.as_deref(), want, "{host}{path}: {}", explained.why);
+    }
+    for text in ["path_any_case = true", "path_begins = \"a\"", "path_begins = \"/\"\npath = \"/\""]
+    {
+        let wrong = routes(&[("r", text)]);
+        let problems = RouteTable::compile(wrong.iter().map(|(name, route)| (&**name, route)));
+        assert_eq!(problems.unwrap_err().len(), 1, "{text}");
+    }
+}

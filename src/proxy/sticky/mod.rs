@@ -71,6 +71,8 @@ pub enum Outcome {
     Bound,
     /// It had no binding.
     New,
+    /// The endpoint that it is bound to had as much as it may; it went to another one this time.
+    Elsewhere,
     /// The endpoint that it was bound to takes it no more; it is bound to another one.
     Broken,
     /// It brought a cookie that is not good: forged, of another service, too old. As if it had none.
@@ -78,7 +80,7 @@ pub enum Outcome {
 }
 
 /// Words of [`Outcome`], in its order.
-const OUTCOMES: [&str; 4] = ["bound", "new", "broken", "forged"];
+const OUTCOMES: [&str; 5] = ["bound", "new", "elsewhere", "broken", "forged"];
 
 /// What stickiness counts.
 #[derive(Debug, Clone)]
@@ -91,7 +93,31 @@ pub struct Metrics {
 
 /// The counters of one listener, by outcome.
 #[derive(Debug, Clone)]
-pub struct Counts([IntCounter; 4]);
+pub struct Counts([IntCounter; 5]);
+
+/// Where a client goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bond {
+    /// To the endpoint that it is bound to.
+    Home,
+    /// To another one, for its own has as much as it may. It stays bound to that.
+    Elsewhere,
+    /// To one that it is bound to from now on.
+    New,
+}
+
+impl Bond {
+    /// Of a client that goes to `endpoint`; `home`: the one that it is bound to, when that one takes
+    /// its clients and has not failed this one just now.
+    #[must_use]
+    pub fn of(home: Option<&Endpoint>, endpoint: &Endpoint) -> Self {
+        match home {
+            None => Self::New,
+            Some(home) if home.address == endpoint.address => Self::Home,
+            Some(_) => Self::Elsewhere,
+        }
+    }
+}
 
 impl Metrics {
     /// Registers the metrics of stickiness.
@@ -215,13 +241,14 @@ impl Visit {
         Stay { seen, ticking }
     }
 
-    /// What became of the binding; `bound`: the client went where it leads.
+    /// What became of the binding.
     #[must_use]
-    pub const fn outcome(&self, bound: bool) -> Outcome {
-        match (bound, self.known) {
-            (true, _) => Outcome::Bound,
-            (false, true) => Outcome::Broken,
-            (false, false) => Outcome::New,
+    pub const fn outcome(&self, bond: Bond) -> Outcome {
+        match (bond, self.known) {
+            (Bond::Home, _) => Outcome::Bound,
+            (Bond::Elsewhere, _) => Outcome::Elsewhere,
+            (Bond::New, true) => Outcome::Broken,
+            (Bond::New, false) => Outcome::New,
         }
     }
 }
@@ -251,6 +278,13 @@ impl Seen {
     }
 }
 
+impl Stay {
+    /// The client is still there.
+    pub fn seen(&self) {
+        self.seen.now();
+    }
+}
+
 impl Drop for Stay {
     fn drop(&mut self) {
         if let Some(ticking) = &self.ticking {
@@ -265,11 +299,16 @@ pub(super) fn wanted(
     listeners: &BTreeMap<String, ListenerConfig>,
     routes: &BTreeMap<String, RouteConfig>,
 ) -> HashSet<Arc<str>> {
-    let tcp = listeners.values().filter_map(|listener| listener.tcp.as_ref());
-    let tcp = tcp.filter(|tcp| tcp.sticky.is_some()).map(|tcp| &tcp.service);
-    let routes = routes.values().filter(|route| route.sticky.is_some());
+    // Of TLS that is passed on the listener says it for all of its routes.
+    let all = |route: &RouteConfig| {
+        let tls = listeners.get(&route.listener).and_then(|listener| listener.tls.as_ref());
+        tls.is_some_and(|tls| tls.sticky.is_some())
+    };
+    let carried = listeners.values().filter(|listener| listener.sticky().is_some());
+    let carried = carried.filter_map(ListenerConfig::service);
+    let routes = routes.values().filter(|route| route.sticky.is_some() || all(route));
     let routed = routes.flat_map(|route| route.service.iter().chain(route.split.keys()));
-    tcp.chain(routed).map(|name| Arc::from(&**name)).collect()
+    carried.chain(routed.map(String::as_str)).map(Arc::from).collect()
 }
 
 /// Which rules are in use: any cookie, any address.
@@ -278,8 +317,8 @@ pub fn used<'a>(
     listeners: impl Iterator<Item = &'a ListenerConfig>,
     routes: impl Iterator<Item = &'a RouteConfig>,
 ) -> (bool, bool) {
-    let tcp = listeners.filter_map(|listener| listener.tcp.as_ref()?.sticky.as_ref());
-    let all = tcp.chain(routes.filter_map(|route| route.sticky.as_ref()));
+    let carried = listeners.filter_map(ListenerConfig::sticky);
+    let all = carried.chain(routes.filter_map(|route| route.sticky.as_ref()));
     all.fold((false, false), |(cookie, source), config| {
         (cookie || config.cookie.is_some(), source || config.source.is_some())
     })
@@ -297,8 +336,7 @@ pub(super) fn unfit(
     };
     let mut found = Vec::new();
     for (name, listener) in listeners {
-        let sticky = listener.tcp.as_ref().and_then(|tcp| tcp.sticky.as_ref());
-        let problem = sticky.and_then(|sticky| sticky.problem(false));
+        let problem = listener.sticky().and_then(|sticky| sticky.problem(false));
         found.extend(problem.map(|message| unfit("listener", name, message)));
     }
     let mut cookies = Cookies::default();
@@ -306,7 +344,8 @@ pub(super) fn unfit(
         let Some(sticky) = &route.sticky else { continue };
         let nowhere = (route.service.is_none() && route.split.is_empty())
             .then(|| "leads to no service that a client could come back to; leave it out".into());
-        let problem = sticky.problem(true).or(nowhere).or_else(|| cookies.rival(name, route));
+        let bytes = listeners.get(&route.listener).is_some_and(|listener| listener.tls.is_some());
+        let problem = sticky.problem(!bytes).or(nowhere).or_else(|| cookies.rival(name, route));
         found.extend(problem.map(|message| unfit("route", name, message)));
     }
     found

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::catalog::{Instance, Snapshot};
 use crate::proxy::Settings;
-use crate::proxy::config::{TcpListenerConfig, TcpTimeouts};
+use crate::proxy::config::{RegistryPorts, TcpListenerConfig, TcpTimeouts};
 use crate::proxy::upstream::tests::{instance, service};
 use crate::units::Period;
 
@@ -16,11 +16,22 @@ fn sticky(cookie: Option<&str>, source: Option<u64>) -> StickyConfig {
 fn tcp(service: &str, sticky: Option<StickyConfig>) -> ListenerConfig {
     ListenerConfig {
         http: None,
+        https: None,
+        tls: None,
+        udp: None,
         tcp: Some(TcpListenerConfig {
+            ports: None,
+            from_registry: RegistryPorts::default(),
+            connections_per_client: None,
+            proxy_protocol: None,
             bind: vec!["127.0.0.1:0".parse().unwrap()],
             service: service.into(),
             timeouts: TcpTimeouts::default(),
             sticky,
+            certificates: None,
+            unknown_name: None,
+            protocols: None,
+            tls: None,
         }),
     }
 }
@@ -80,7 +91,8 @@ impl World {
         let mut visit = self.visit(client);
         let services: Vec<_> = services.iter().map(|name| ServiceRef::parse(name)).collect();
         let bound = visit.bound(&self.table, services.iter());
-        let outcome = visit.outcome(bound.is_some());
+        let bond = if bound.is_some() { Bond::Home } else { Bond::New };
+        let outcome = visit.outcome(bond);
         (bound.map(|(number, endpoint)| (number, endpoint.address)), outcome)
     }
 }

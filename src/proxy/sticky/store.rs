@@ -171,6 +171,14 @@ pub fn load(directory: &Path) -> Result<Option<Stored>, String> {
 /// # Errors
 /// A step fails; the file then still is what it was.
 pub fn save(directory: &Path, stored: &Stored) -> io::Result<()> {
+    replace(directory, SOURCES, &[&to_bytes(stored)?])
+}
+
+/// `stored` as the file has it, for who takes over from this process.
+///
+/// # Errors
+/// None is known.
+pub fn to_bytes(stored: &Stored) -> io::Result<Vec<u8>> {
     let mut body = Vec::with_capacity(16 + stored.bindings.len() * BINDING);
     for number in stored.seed {
         body.extend(number.to_be_bytes());
@@ -184,10 +192,15 @@ pub fn save(directory: &Path, stored: &Stored) -> io::Result<()> {
         Header { format: FORMAT, length: body.len() as u64, crc32: crc32fast::hash(&body) };
     let mut first = serde_json::to_vec(&header)?;
     first.push(b'\n');
-    replace(directory, SOURCES, &[&first, &body])
+    first.append(&mut body);
+    Ok(first)
 }
 
-fn decode(bytes: &[u8]) -> Result<Stored, String> {
+/// What [`to_bytes`] made.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode(bytes: &[u8]) -> Result<Stored, String> {
     let cut = memchr::memchr(b'\n', bytes).ok_or("the file is cut in its first line")?;
     let header: Header = serde_json::from_slice(&bytes[..cut])
         .map_err(|_| "its first line does not tell format, length and checksum")?;

@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::Upstream;
 use super::endpoint::{Endpoint, Warming, Watched};
 use super::group::{Group, Places, stays_near};
 use super::rules::Rules;
+use super::tally::Tally;
+use super::{Upstream, standing};
 use crate::catalog::{Instance, Presence, Service};
 
 impl Upstream {
@@ -25,6 +26,8 @@ impl Upstream {
         previous: Option<&Self>,
         now_micros: u64,
     ) -> Self {
+        #[cfg(test)]
+        crate::proxy::work::note(service.map_or(1, |service| 1 + service.instances.len()));
         let mut known = Known::new(previous, rules);
         let queue = previous.and_then(|previous| previous.queue.clone());
         let queue = queue.or_else(|| rules.max.map(|_| Arc::default()));
@@ -46,7 +49,9 @@ impl Upstream {
         let now = began.then_some(now_micros);
         let endpoints: Box<[_]> = eligible.filter_map(|instance| compile(instance, now)).collect();
         let staying = draining.filter_map(|instance| compile(instance, None)).collect();
-        let departed = known.departed(service);
+        let gone = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.gone));
+        let departed = known.departed(service, &gone);
+        let out = standing::of(&departed, service, port);
         let all = Group::compile(
             &endpoints,
             true,
@@ -55,7 +60,7 @@ impl Upstream {
         );
         let places = places(rules, service, port, &endpoints, previous);
         let rules = Arc::clone(rules);
-        Self { endpoints, staying, departed, all, places, rules, queue }
+        Self { endpoints, staying, departed, out, all, places, rules, queue, gone }
     }
 }
 
@@ -126,6 +131,7 @@ impl<'a> Known<'a> {
         let is = |at: &usize| {
             before.get(*at).is_some_and(|known| {
                 known.address == address
+                    && !known.is_cut()
                     && known.instance.id == instance.id
                     && known.instance.registry == instance.registry
             })
@@ -183,11 +189,14 @@ impl<'a> Known<'a> {
             }),
             warming,
             max: rules.max,
+            way: Arc::clone(&rules.way),
         })
     }
 
-    /// Those that nobody asked for, as far as they can come back or work runs there.
-    fn departed(&self, service: Option<&Service>) -> Box<[Arc<Endpoint>]> {
+    /// Those that nobody asked for, as far as they can come back or work runs there. What was cut
+    /// counts no more: whoever comes back to that address starts anew. What the others counted, `gone`
+    /// counts.
+    fn departed(&self, service: Option<&Service>, gone: &Tally) -> Box<[Arc<Endpoint>]> {
         let unused = || self.before.iter().zip(&self.used).filter(|(_, used)| !used.get());
         if unused().next().is_none() {
             return Box::default();
@@ -197,7 +206,12 @@ impl<'a> Known<'a> {
             instances.map(|instance| (&*instance.registry, &*instance.id)).collect();
         let kept = unused().filter(|(known, _)| {
             let instance = &known.instance;
-            known.in_flight() > 0 || listed.contains(&(&*instance.registry, &*instance.id))
+            let returns = listed.contains(&(&*instance.registry, &*instance.id));
+            let kept = !known.is_cut() && (known.in_flight() > 0 || returns);
+            if !kept {
+                gone.take_over(known.tally());
+            }
+            kept
         });
         kept.map(|(known, _)| Arc::clone(known)).collect()
     }

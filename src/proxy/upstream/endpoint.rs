@@ -4,13 +4,17 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
+use super::tally::{Step, Tally};
 use crate::catalog::Instance;
 use crate::catalog::observed::{Failure, FailureStatus, Observed};
 use crate::proxy::cut;
+use crate::proxy::out::Way;
 use crate::proxy::queue::Queue;
 
 /// How fast a latency peak is forgotten: after this long, about a third of it is left.
 const DECAY_MICROS: f64 = 10_000_000.0;
+/// How fast a failed connect is forgotten: after each such time half of it is left.
+const CONNECT_DECAY_MICROS: f64 = 1_000_000.0;
 /// What an endpoint is taken for before it has answered once.
 const UNKNOWN_LATENCY_MICROS: u64 = 1000;
 /// Share of its weight that counts when a slow start begins.
@@ -31,6 +35,8 @@ pub struct Endpoint {
     pub(super) warming: Option<Warming>,
     /// Most work at once, over all workers.
     pub(super) max: Option<u32>,
+    /// How it is reached.
+    pub way: Arc<Way>,
 }
 
 /// What outlier detection gets to see of an endpoint.
@@ -55,10 +61,14 @@ pub struct Load {
     in_flight: AtomicU32,
     latency_micros: AtomicU64,
     observed_micros: AtomicU64,
+    /// What the last failed connect counts for, and when it was; 0: it was connected to since.
+    unreachable_micros: AtomicU64,
+    unreachable_since_micros: AtomicU64,
     /// Who waits for a place here, once the work at endpoints was limited.
     pub(super) queue: OnceLock<Arc<Queue>>,
     /// Whether what runs there has had its time.
     pub(in crate::proxy) cut: cut::Mark,
+    tally: Tally,
 }
 
 /// One piece of work at an endpoint; dropping it ends the work.
@@ -75,8 +85,8 @@ impl Endpoint {
     /// Counts one piece of work in until the returned value is dropped, however many run.
     #[must_use]
     pub fn begin(&self) -> Work {
-        self.load.in_flight.fetch_add(1, Relaxed);
-        self.work()
+        let running = self.load.in_flight.fetch_add(1, Relaxed) + 1;
+        self.work(running)
     }
 
     /// The same, unless as many run as may (`max_connections`).
@@ -85,18 +95,37 @@ impl Endpoint {
         let Some(max) = self.max else { return Some(self.begin()) };
         let room = |running| (running < max).then_some(running + 1);
         let taken = self.load.in_flight.fetch_update(SeqCst, SeqCst, room);
-        taken.is_ok().then(|| self.work())
+        taken.ok().map(|running| self.work(running + 1))
     }
 
-    fn work(&self) -> Work {
+    fn work(&self, running: u32) -> Work {
+        self.load.tally.began(running);
         cut::tie(&self.load);
         Work(Arc::clone(&self.load))
+    }
+
+    /// Most work at once, if that is limited.
+    #[must_use]
+    pub const fn limit(&self) -> Option<u32> {
+        self.max
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.load.tally
     }
 
     /// What it remembers; the same allocation for as long as it is the same endpoint.
     #[must_use]
     pub const fn load(&self) -> &Arc<Load> {
         &self.load
+    }
+
+    /// Whether what runs there has had its time, and is being cut.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.load.cut.reason().is_some()
     }
 
     /// The latency peak that was noted last, for people; none before it has answered once.
@@ -132,7 +161,8 @@ impl Endpoint {
     /// Notes that an answer took `latency_micros`, at `now_micros`: a peak counts at once, what
     /// is below it wears the peak down with time.
     pub fn observe(&self, latency_micros: u64, now_micros: u64) {
-        let worn = self.latency(now_micros);
+        self.reached();
+        let worn = self.peak(now_micros);
         let next = if latency_micros as f64 >= worn {
             latency_micros as f64
         } else {
@@ -152,6 +182,8 @@ impl Endpoint {
     /// An answer with `status` came after `latency_micros`, at `now_micros`. Never blocks.
     pub fn answered(&self, status: u16, latency_micros: u64, now_micros: u64) {
         self.observe(latency_micros, now_micros);
+        self.load.tally.answered(status);
+        self.load.tally.took(Step::Response, latency_micros);
         let Some(Watched { observed, statuses }) = &self.watched else { return };
         observed.took(latency_micros);
         if statuses.fails(status) {
@@ -163,6 +195,9 @@ impl Endpoint {
 
     /// A connection was there after `latency_micros`; what becomes of it is told later.
     pub fn connected(&self, latency_micros: u64) {
+        self.reached();
+        self.load.tally.connected(false);
+        self.load.tally.took(Step::Connect, latency_micros);
         if let Some(watched) = &self.watched {
             watched.observed.took(latency_micros);
         }
@@ -182,6 +217,23 @@ impl Endpoint {
         }
     }
 
+    /// It could not be connected to, at `now_micros`. To whoever picks by latency it is as slow as
+    /// `cost_micros` from now on (what a connect may take at most: that this one was refused at once
+    /// does not make the endpoint a fast one). Half of that is forgotten in a second, so that it is
+    /// tried again after some ten, and all of it at the first answer. Never blocks.
+    pub fn unreachable(&self, cost_micros: u64, now_micros: u64) {
+        self.load.unreachable_since_micros.store(now_micros, Relaxed);
+        self.load.unreachable_micros.store(cost_micros, Relaxed);
+        self.failed(Failure::Connect);
+    }
+
+    fn reached(&self) {
+        // Read first: nearly always there is nothing to forget, and nothing is written then.
+        if self.load.unreachable_micros.load(Relaxed) > 0 {
+            self.load.unreachable_micros.store(0, Relaxed);
+        }
+    }
+
     /// What one more piece of work would cost here, in microseconds per weight.
     #[must_use]
     pub fn cost(&self, now_micros: u64) -> f64 {
@@ -195,10 +247,26 @@ impl Endpoint {
         (-(age as f64) / DECAY_MICROS).exp()
     }
 
-    /// The peak of its latencies, worn down with time, in microseconds.
+    /// The peak of its latencies, or of a failed connect, worn down with time, in microseconds.
     #[must_use]
     pub fn latency(&self, now_micros: u64) -> f64 {
+        let peak = self.peak(now_micros);
+        match self.load.unreachable_micros.load(Relaxed) {
+            0 => peak,
+            cost => {
+                let since = self.load.unreachable_since_micros.load(Relaxed);
+                let age = now_micros.saturating_sub(since) as f64 / CONNECT_DECAY_MICROS;
+                peak.max(cost as f64 * (-age).exp2())
+            }
+        }
+    }
+
+    fn peak(&self, now_micros: u64) -> f64 {
         match self.load.latency_micros.load(Relaxed) {
+            // Tried by one request, for it could be the fastest: at a guess it would stay unknown for
+            // ever among others that are faster than that. By no more: one that breaks off whatever it
+            // is asked would be the cheapest each time.
+            0 if self.load.tally.untouched() => 0.0,
             0 => UNKNOWN_LATENCY_MICROS as f64,
             peak => (peak as f64 * self.keep(now_micros)).max(1.0),
         }

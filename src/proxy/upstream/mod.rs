@@ -4,6 +4,8 @@ mod compile;
 mod endpoint;
 mod group;
 mod rules;
+pub mod standing;
+pub mod tally;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,9 +17,11 @@ use crate::catalog::Service;
 use crate::catalog::observed::FailureStatus;
 use crate::random;
 use group::{Group, Places};
+use tally::Tally;
 
 pub use endpoint::{Endpoint, FIRST_SHARE, Load, Work};
 pub use rules::Rules;
+pub use standing::Standing;
 
 /// Picks as the policy has it, before any endpoint with a free place will do.
 const PICKS: usize = 4;
@@ -32,12 +36,16 @@ pub struct Upstream {
     /// Those that are neither now, as long as their instance is known or work runs there: what they
     /// remember counts when they come back.
     departed: Box<[Arc<Endpoint>]>,
+    /// How each of these stands.
+    out: Box<[Standing]>,
     all: Group,
     /// Set when some are near, some are not, and near ones come first.
     places: Option<Box<Places>>,
     rules: Arc<Rules>,
     /// Who waits for a place; outlives a compile.
     queue: Option<Arc<Queue>>,
+    /// What those counted that are none of these any more, and what found nobody; outlives a compile.
+    gone: Arc<Tally>,
 }
 
 /// Why there is no place at an endpoint.
@@ -134,6 +142,18 @@ impl Upstream {
     ) -> PickKey {
         let key = PickKey::new(random::bits(), now_micros);
         self.rules.hash(source, request).map_or(key, |hash| key.with_hash(hash))
+    }
+
+    /// What is counted of no endpoint that is here: of those that are gone, and of work that found
+    /// nobody.
+    #[must_use]
+    pub const fn gone(&self) -> &Arc<Tally> {
+        &self.gone
+    }
+
+    /// Every endpoint that it knows: those that get work, those that stay, those that departed.
+    pub fn known(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.iter().chain(&self.staying).chain(&self.departed)
     }
 
     /// By what it was compiled.

@@ -7,6 +7,7 @@ use crate::catalog::observed::FailureStatus;
 use crate::proxy::balance::{self, Build, POLICIES, Shared};
 use crate::proxy::config::{QueueConfig, ServiceBalance};
 use crate::proxy::hash_on::HashOn;
+use crate::proxy::out::Way;
 use crate::units::Share;
 
 /// What counts for the endpoints of one service.
@@ -29,6 +30,8 @@ pub struct Rules {
     pub(super) locality: Option<Arc<str>>,
     /// Which answers are failures, when endpoints are watched.
     pub(super) watch: Option<FailureStatus>,
+    /// How endpoints are reached.
+    pub(super) way: Arc<Way>,
 }
 
 impl Default for Rules {
@@ -51,6 +54,7 @@ impl Rules {
             near: None,
             locality: None,
             watch: None,
+            way: Arc::default(),
         }
     }
 
@@ -98,6 +102,28 @@ impl Rules {
     pub fn watching(mut self, statuses: Option<FailureStatus>) -> Self {
         self.watch = statuses;
         self
+    }
+
+    /// With endpoints that are reached by `way`.
+    #[must_use]
+    pub fn by(mut self, way: Arc<Way>) -> Self {
+        self.way = way;
+        self
+    }
+
+    /// Seen, placed and reached as `other` has it.
+    #[must_use]
+    pub fn beside(mut self, other: &Self) -> Self {
+        self.watch = other.watch;
+        self.locality.clone_from(&other.locality);
+        self.way = Arc::clone(&other.way);
+        self
+    }
+
+    /// How endpoints are reached.
+    #[must_use]
+    pub const fn way(&self) -> &Arc<Way> {
+        &self.way
     }
 
     /// In a process that is there.

@@ -9,6 +9,7 @@ use crate::proxy::balance::hash::mix;
 use crate::proxy::balance::policy;
 use crate::proxy::balance::simulation::{chi_squared, critical};
 use crate::proxy::config::ServiceBalance;
+use crate::proxy::cut::{Cutter, Reason};
 use crate::units::{Period, Share};
 
 pub(crate) fn instance(id: &str, address: &str, port: u16, weight: u16) -> Arc<Instance> {
@@ -327,6 +328,23 @@ fn work_at_an_endpoint_that_was_away_for_a_while_still_counts() {
     assert!(back.endpoints[1].try_begin().is_some());
     let gone = compile(&all[..1], &all[..1], Some(&back));
     assert!(gone.departed.is_empty(), "nothing runs there, and nobody knows it");
+}
+
+#[test]
+fn who_comes_back_after_its_work_was_cut_starts_anew() {
+    let rules = rules("p2c", ServiceBalance::default());
+    let all = instances(2);
+    let compile = |listed: &[Arc<Instance>], previous| {
+        Upstream::compile_by(&rules, Some(&service_of(listed, listed)), "", previous, 1)
+    };
+    let first = compile(&all, None);
+    let _work = first.endpoints[1].begin();
+    let gone = compile(&all[..1], Some(&first));
+    Cutter::default().cut(first.endpoints[1].load(), Reason::Left);
+    let back = compile(&all, Some(&gone));
+    assert!(!back.endpoints[1].is_cut(), "or all that comes now would be cut too");
+    assert_eq!(back.endpoints[1].in_flight(), 0);
+    assert!(back.departed.is_empty(), "what it remembered does not count any more");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -195,6 +196,13 @@ impl Consul {
         let mut child = self.child.take().unwrap();
         child.start_kill().unwrap();
         within("the end of consul", child.wait()).await.unwrap();
+    }
+
+    /// Stops it where it is, without a word to anybody, or lets it go on.
+    pub(crate) fn freeze(&self, on: bool) {
+        let id = self.child.as_ref().and_then(Child::id).unwrap();
+        let id = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
+        kill_process(id, if on { Signal::STOP } else { Signal::CONT }).unwrap();
     }
 
     /// Starts it again where it was, with what it knew.

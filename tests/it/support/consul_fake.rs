@@ -118,7 +118,11 @@ pub(crate) struct Fake {
 impl Fake {
     /// Starts one that knows of nothing.
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// The same on a socket that is there.
+    pub(crate) fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             model: Mutex::new(Model {

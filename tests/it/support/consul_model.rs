@@ -15,6 +15,8 @@ pub(crate) struct Member {
     pub(crate) tags: Vec<String>,
     /// For a passing instance, and for one that warns.
     pub(crate) weights: (u16, u16),
+    /// Facts about it.
+    pub(crate) meta: BTreeMap<String, String>,
     /// The output of its check, which is nobody's business.
     pub(crate) output: String,
 }
@@ -140,7 +142,7 @@ impl Member {
             "Node": {"ID": "", "Node": "n1", "Address": "127.0.0.1", "Datacenter": "dc1",
                 "TaggedAddresses": null, "Meta": null, "CreateIndex": 5, "ModifyIndex": 5},
             "Service": {"ID": id, "Service": service, "Tags": self.tags, "Address": self.at.ip(),
-                "TaggedAddresses": null, "Meta": null, "Port": self.at.port(),
+                "TaggedAddresses": null, "Meta": self.meta, "Port": self.at.port(),
                 "Weights": {"Passing": self.weights.0, "Warning": self.weights.1}},
             "Checks": [{"Node": "n1", "CheckID": format!("service:{id}"), "Name": "its check",
                 "Status": status, "Notes": "", "Output": self.output, "ServiceID": id,

@@ -6,7 +6,10 @@
 mod answer;
 mod attempt;
 mod blame;
+mod h2;
+mod lane;
 mod outgoing;
+mod peer;
 mod place;
 
 use std::any::Any;
@@ -15,76 +18,33 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora_core::apps::HttpServerApp;
 use pingora_core::prelude::{Error, ErrorType, HttpPeer};
-use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{Digest, SocketDigest};
-use pingora_core::server::configuration::ServerConf;
 use pingora_error::ErrorSource;
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
-use tokio::sync::watch;
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+pub use lane::FullLane;
 
 use answer::{answer, dress, redirect, refuse, replace_body, tell};
-use blame::{failure_of, status_for};
+use blame::status_for;
+use peer::Bridges;
 
+use super::auth::{Gate, Verifying};
 use super::carrier::Carrier;
 use super::exchange::{Arrival, Exchange, patience};
 use super::kept::Kept;
+use super::lenient::Fault;
 use super::limited::TOO_LARGE;
-use super::retry::Failed;
 use super::story::{self, Seen};
-use crate::catalog::observed::Failure;
 use crate::lifecycle::{Phase, Phases, Readiness};
 use crate::proxy::clock;
 use crate::proxy::config::{RespondConfig, RespondWhen};
 use crate::proxy::route::Target;
 use crate::proxy::waiting::Refused;
-use crate::random;
 
-/// More attempts than our own deciding ever allows for one request: it ends them, not the library.
-const ATTEMPTS_MAX: usize = 1024;
-
-/// The full lane of one worker, with the worker's own pool of connections to endpoints.
-pub struct FullLane {
-    proxy: Arc<HttpProxy<Full>>,
-    /// Pingora wants one; draining is told to it per request instead.
-    shutdown: watch::Receiver<bool>,
-    _never: watch::Sender<bool>,
-}
-
-impl std::fmt::Debug for FullLane {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("FullLane")
-    }
-}
-
-impl FullLane {
-    /// A lane that keeps at most `idle_max` idle connections to endpoints.
-    #[must_use]
-    pub fn new(idle_max: usize, readiness: Readiness, phases: Phases) -> Arc<Self> {
-        let conf = ServerConf {
-            threads: 1,
-            upstream_keepalive_pool_size: idle_max,
-            max_retries: ATTEMPTS_MAX,
-            ..ServerConf::default()
-        };
-        let full = Full { readiness, phases, kept: Kept::default() };
-        let proxy = http_proxy(&Arc::new(conf), full);
-        let (never, shutdown) = watch::channel(false);
-        Arc::new(Self { proxy: Arc::new(proxy), shutdown, _never: never })
-    }
-
-    /// Carries the request at the front of `carrier`; gives the connection back when it can carry
-    /// another one. While the process drains, the answer says that the connection closes.
-    pub async fn carry(&self, carrier: Carrier, arrival: Arrival) -> Option<Carrier> {
-        let mut session = ServerSession::new_http1(Box::new(carrier));
-        session.set_connection_user_context(Some(Box::new(arrival)));
-        let reused = self.proxy.process_new_http(session, &self.shutdown).await?;
-        let (stream, _) = reused.consume();
-        stream.into_any().downcast::<Carrier>().ok().map(|carrier| *carrier)
-    }
-}
+/// Interim answers (1xx) to one request.
+const INTERIM_MAX: u32 = 32;
 
 /// Our decisions as pingora's hooks.
 struct Full {
@@ -92,12 +52,23 @@ struct Full {
     phases: Phases,
     /// Connections that are kept, by service, where the configuration limits them.
     kept: Kept<SocketDigest>,
+    /// TLS connections to endpoints.
+    bridges: Arc<Bridges>,
+    /// Who asks for names and passwords.
+    gate: Gate,
 }
 
 impl Full {
-    /// Tells the client with this answer that no more is read, when the process drains.
-    fn last_when_draining(&self, session: &mut Session) {
-        if self.phases.now() >= Phase::Draining {
+    fn new(readiness: Readiness, phases: Phases, verifying: Verifying) -> Self {
+        let (kept, bridges, gate) = (Kept::default(), Arc::default(), Gate::new(verifying));
+        Self { readiness, phases, kept, bridges, gate }
+    }
+
+    /// Tells the client with this answer that no more is read, when the process drains, or when what
+    /// follows its request must not be taken for another one.
+    fn last_if_it_is(&self, session: &mut Session) {
+        let last = place::carrier(session).is_some_and(|carrier| carrier.terms().last);
+        if last || self.phases.now() >= Phase::Replaced {
             session.set_keepalive(None);
         }
     }
@@ -133,15 +104,32 @@ impl ProxyHttp for Full {
         session: &mut Session,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<bool> {
-        self.last_when_draining(session);
+        h2::arrived(session, exchange);
+        self.last_if_it_is(session);
+        // RFC 9110 §15.2: a client of HTTP/1.0 knows no interim answers.
+        let one_zero = session.req_header().version == http::Version::HTTP_10;
+        session.as_downstream_mut().set_ignore_info_resp(one_zero);
         if let Err(refusal) = exchange.decide(session.req_header(), clock::micros()) {
             return refuse(session, exchange, refusal).await;
         }
-        if let Err(refusal) = exchange.admit(session.req_header()) {
+        if let Err(refusal) = exchange.admit() {
             return refuse(session, exchange, refusal).await;
+        }
+        if let Some(route) = exchange.route.clone()
+            && let (Some(users), Some(arrival)) = (&route.users, &exchange.arrival)
+        {
+            let metrics = arrival.service.metrics.auth.clone();
+            let headers = &session.req_header().headers;
+            if let Err(refusal) = self.gate.admit(users, headers, &metrics).await {
+                return refuse(session, exchange, refusal).await;
+            }
         }
         let timeouts = exchange.timeouts();
         session.as_downstream_mut().set_read_timeout(Some(patience(&timeouts, exchange.upgrade)));
+        if session.is_custom() {
+            // A window that stays closed must not hold an answer for ever.
+            session.as_downstream_mut().set_write_timeout(Some(timeouts.read.0));
+        }
         exchange.stick(session.req_header());
         exchange.keep_to_service();
         let route = exchange.route.clone();
@@ -190,19 +178,9 @@ impl ProxyHttp for Full {
         let Some(endpoint) = exchange.endpoint.clone() else {
             return Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint was picked");
         };
-        let timeouts = exchange.timeouts();
         exchange.story.goes(clock::micros());
-        let mut peer = HttpPeer::new(endpoint.address, false, String::new());
-        peer.options.connection_timeout = Some(timeouts.connect.0);
-        peer.options.read_timeout = Some(patience(&timeouts, exchange.upgrade));
-        peer.options.write_timeout = Some(timeouts.read.0);
-        peer.options.idle_timeout = Some(timeouts.idle.0);
-        if exchange.wants_renewal() {
-            // No connection is kept under this number, and nobody asks for it again.
-            peer.group_key = random::bits();
-            peer.options.idle_timeout = Some(Duration::ZERO);
-        }
-        Ok(Box::new(peer))
+        let brief = place::is_brief(&self.kept, &endpoint, exchange);
+        Ok(Box::new(peer::peer(&endpoint, exchange, &self.bridges, brief)))
     }
 
     fn fail_to_connect(
@@ -212,13 +190,8 @@ impl ProxyHttp for Full {
         exchange: &mut Exchange,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        if let Some(endpoint) = &exchange.endpoint
-            && failure_of(error.etype()) == Some(Failure::Connect)
-        {
-            endpoint.failed(Failure::Connect);
-        }
-        let sent = attempt::sent(session, exchange);
-        error.set_retry(exchange.again(Failed::Connect, sent, clock::micros()));
+        let again = attempt::unconnected(session, &mut error, exchange, clock::micros());
+        error.set_retry(again);
         error
     }
 
@@ -227,11 +200,16 @@ impl ProxyHttp for Full {
         session: &mut Session,
         reused: bool,
         _: &HttpPeer,
-        _: std::os::fd::RawFd,
+        fd: std::os::fd::RawFd,
         digest: Option<&Digest>,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<()> {
         exchange.story.connected(reused, clock::micros());
+        if let Some(endpoint) = &exchange.endpoint {
+            endpoint.tally().connected(reused);
+        }
+        let secure = exchange.endpoint.as_ref().is_some_and(|endpoint| endpoint.way.tls.is_some());
+        exchange.bridge = if secure { self.bridges.of(fd) } else { None };
         exchange.close_after = !reused && !place::is_kept(&self.kept, digest, exchange);
         if reused { attempt::usable(session, digest, exchange) } else { Ok(()) }
     }
@@ -255,6 +233,7 @@ impl ProxyHttp for Full {
         _: bool,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<()> {
+        exchange.story.came(session.body_bytes_read());
         if !session.was_upgraded() && exchange.beyond_body(session.body_bytes_read()) {
             let status = ErrorType::HTTPStatus(TOO_LARGE.status);
             return Error::e_explain(status, TOO_LARGE.message);
@@ -270,7 +249,19 @@ impl ProxyHttp for Full {
     ) -> pingora_error::Result<()> {
         outgoing::head(session.req_header(), request, exchange)?;
         outgoing::trace(session.req_header(), request, exchange)?;
+        outgoing::by_way(session, request, exchange).await?;
         exchange.story.sent(clock::micros());
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<()> {
+        // Later the library has added how the client gets it.
+        exchange.until_close = answer::ends_with_connection(session.req_header(), response);
         Ok(())
     }
 
@@ -280,10 +271,19 @@ impl ProxyHttp for Full {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<()> {
-        self.last_when_draining(session);
+        self.last_if_it_is(session);
         exchange.status = response.status.as_u16();
         if exchange.status == 101 && !exchange.upgrade {
             return Error::e_explain(ErrorType::InvalidHTTPHeader, "101 that nobody asked for");
+        }
+        if exchange.status < 200 {
+            exchange.interim += 1;
+            if exchange.interim > INTERIM_MAX {
+                return Error::e_explain(
+                    ErrorType::InvalidHTTPHeader,
+                    "a storm of interim answers",
+                );
+            }
         }
         let now = clock::micros();
         exchange.story.answered(now);
@@ -294,9 +294,14 @@ impl ProxyHttp for Full {
             endpoint.answered(exchange.status, now.saturating_sub(exchange.sent_micros), now);
             answer::stick(response, exchange)?;
         }
+        if exchange.status < 200 && exchange.status != 101 {
+            return answer::interim(session, response, exchange).await;
+        }
         attempt::give_up_to_try_again(session, exchange, now)?;
         exchange.pace();
-        dress(session, response, exchange).await
+        dress(session, response, exchange).await?;
+        answer::unchunk(session, response);
+        Ok(())
     }
 
     fn response_body_filter(
@@ -306,7 +311,11 @@ impl ProxyHttp for Full {
         end: bool,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<Option<Duration>> {
+        if end {
+            attempt::whole(exchange)?;
+        }
         replace_body(body, end, exchange);
+        exchange.story.passed(body.as_ref().map_or(0, Bytes::len));
         Ok(None)
     }
 
@@ -320,18 +329,26 @@ impl ProxyHttp for Full {
         if status > 0 && session.response_written().is_none() {
             tell(session, exchange, status).await;
         }
+        attempt::show_broken(session, error);
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         exchange.work = None;
         exchange.ended();
+        exchange.broke(error.and_then(blame::broken));
+        if place::carrier(session).is_some_and(Carrier::lost_trailers)
+            && let Some(arrival) = &exchange.arrival
+        {
+            arrival.service.metrics.mended(Fault::Trailers.word());
+        }
         let seen = Seen {
             head: session.req_header(),
             target: session.req_header().raw_path(),
             bytes_in: session.body_bytes_read() as u64,
             bytes_out: session.body_bytes_sent() as u64,
             fault: error.map(blame::fault_of),
+            cut: None,
         };
         story::tell(exchange, &seen, clock::micros());
         let Some(arrival) = &exchange.arrival else { return };
