@@ -70,11 +70,11 @@ impl Fleet {
     }
 
     /// A new one takes over from the oldest, which goes on for a second after its deregistration
-    /// and is then stopped without regard for what it does. Gives that one's log.
-    pub(crate) async fn replace_oldest(&mut self, edge: &Edge) -> String {
+    /// and is then stopped without regard for what it does.
+    pub(crate) async fn replace_oldest(&mut self, edge: &Edge) {
         let new = self.grow().await;
         edge.serves(&new, true).await;
-        self.deregister_oldest().await.end(edge).await
+        self.deregister_oldest().await.end(edge).await;
     }
 
     /// Takes the oldest out of the registry; it runs on until [`Leaving::end`].
@@ -102,18 +102,18 @@ pub(crate) struct Leaving {
 
 impl Leaving {
     /// Stops it at its time, without regard for what it does; every second one by SIGKILL. The
-    /// program has known for long by then. Gives its log.
-    pub(crate) async fn end(mut self, edge: &Edge) -> String {
+    /// program has known for long by then; the long form, which runs alone, asserts that.
+    pub(crate) async fn end(mut self, edge: &Edge) {
         edge.serves(&self.origin.name, false).await;
         let known = self.left.elapsed();
-        assert!(known < GRACE, "that {} has left was known after {known:?}", self.origin.name);
+        let late = std::env::var_os("PORTOLAN_FULL").is_some() && known >= GRACE;
+        assert!(!late, "that {} has left was known after {known:?}", self.origin.name);
         tokio::time::sleep_until(self.left + GRACE).await;
         if self.kill {
             self.origin.kill().await;
         } else {
             self.origin.stop().await;
         }
-        self.origin.log()
     }
 }
 
