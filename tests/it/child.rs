@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::clients::get_by_socket;
-use crate::support::{until, within};
+use crate::support::{PATIENCE, until, within};
 
 /// The binary under test.
 pub(crate) const PORTOLAN: &str = env!("CARGO_BIN_EXE_portolan");
@@ -83,12 +83,7 @@ impl Running {
 
     /// The first line that is `wanted`, now or later.
     pub(crate) async fn line(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let mut lines = self.lines.clone();
-        let found = within(what, async {
-            let seen = lines.wait_for(|lines| lines.iter().any(|line| wanted(line))).await;
-            seen.ok().and_then(|lines| lines.iter().find(|line| wanted(line)).cloned())
-        });
-        found.await.unwrap_or_else(|| panic!("{what}: it ended with {:#?}", self.said()))
+        self.found(what, |lines| lines.iter().find(|line| wanted(line)).cloned()).await
     }
 
     /// The first log line with this message.
@@ -98,14 +93,23 @@ impl Running {
 
     /// The first log line with this message behind `skipped` others of it.
     pub(crate) async fn logged_after(&self, skipped: usize, message: &str) -> Value {
-        let found = |lines: &[String]| {
+        self.found(message, |lines| {
             let logs = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             logs.filter(|log| log["message"] == message).nth(skipped)
-        };
+        })
+        .await
+    }
+
+    /// What `find` finds among its lines, now or later. Whoever waits in vain is told all of them.
+    async fn found<T>(&self, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
         let mut lines = self.lines.clone();
-        let seen = within(message, lines.wait_for(|lines| found(lines).is_some())).await;
-        let seen = seen.ok().and_then(|lines| found(&lines));
-        seen.unwrap_or_else(|| panic!("no {message:?}; it ended with {:#?}", self.said()))
+        let wait = tokio::time::timeout(PATIENCE, lines.wait_for(|lines| find(lines).is_some()));
+        let found = match wait.await {
+            Ok(Ok(lines)) => find(&lines),
+            Ok(Err(_ended)) => None,
+            Err(_) => panic!("{what}: waited in vain for {PATIENCE:?}; it said {:#?}", self.said()),
+        };
+        found.unwrap_or_else(|| panic!("no {what:?}; it ended with {:#?}", self.said()))
     }
 
     /// Where the listener called `name` listens; DNS is called `dns`.

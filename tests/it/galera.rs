@@ -147,7 +147,17 @@ impl Server {
     }
 
     async fn run(&self, statement: &str) {
-        let mut conn = patiently(self.name, async || self.root().await).await;
+        let connected = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(conn) = self.root().await {
+                    return conn;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let Ok(mut conn) = connected.await else {
+            panic!("{}: nobody was let in for {PATIENCE:?}: {}", self.name, self.told())
+        };
         let run = within(statement, conn.query_drop(statement)).await;
         run.unwrap_or_else(|error| panic!("{}: {statement}: {error}", self.name));
     }

@@ -35,7 +35,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Longer than anything here takes on a busy machine: whoever waits so long waits in vain.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks at something that tells nobody when it changes.
 pub(crate) const LOOK: Duration = Duration::from_millis(5);
 
