@@ -452,7 +452,8 @@ async fn a_bad_template_keeps_its_file_says_why_and_costs_no_other() {
     assert!(!stage.file("waiting").exists());
     write_keys(&consul, &[("later", "now")]).await;
     stage.says("waiting", "now").await;
-    assert_eq!(stage.status("waiting").await["waiting_for"], Value::Null);
+    // The status follows the file.
+    stage.until("waiting", |status| status["waiting_for"].is_null()).await;
     let unknown = configuration(&consul, &template("t", "{{servcie \"a\"}}", ""));
     let problems = crate::support::load(&unknown, stage.directory.path()).unwrap_err();
     assert!(problems[0].contains(".contents:1: function \"servcie\" not defined"), "{problems:?}");

@@ -83,8 +83,7 @@ impl Place {
     }
 
     async fn says(&self, name: &str, text: &str) {
-        let told = format!("{name} says {text:?}");
-        until(&told, async || (self.read(name) == text).then_some(())).await;
+        crate::support::says(&self.path(name), text).await;
     }
 
     async fn tells(&self, name: &str, part: &str) {
@@ -444,9 +443,10 @@ async fn sighup_reads_everything_again_and_the_pid_file_goes_with_the_process() 
 }
 
 /// A child that writes what happens to it into `log`.
-const CHILD: &str = "echo start $COLOR $CONSUL_HTTP_ADDR >> log; cat out >> log; trap 'echo hup >> log; cat out >> log' HUP; \
-    trap 'echo usr1 >> log' USR1; trap 'echo int >> log; exit 5' INT; trap 'echo term >> log; exit 6' TERM; \
-    while :; do sleep 0.02; done";
+/// Ready for every signal before it says anything.
+const CHILD: &str = "trap 'echo hup >> log; cat out >> log' HUP; trap 'echo usr1 >> log' USR1; \
+    trap 'echo int >> log; exit 5' INT; trap 'echo term >> log; exit 6' TERM; \
+    echo start $COLOR $CONSUL_HTTP_ADDR >> log; cat out >> log; while :; do sleep 0.02; done";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_supervised_child_starts_when_the_files_are_there_and_its_end_is_ours() {

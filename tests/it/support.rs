@@ -166,12 +166,15 @@ pub(crate) fn replace(file: &Path, text: &str) {
 
 /// Returns once `file` says `text`.
 pub(crate) async fn says(file: &Path, text: &str) {
-    let mut last = String::new();
-    let look = async || {
-        last = std::fs::read_to_string(file).unwrap_or_default();
-        (last == text).then_some(())
-    };
-    until(&format!("{} says {text:?}", file.display()), look).await;
+    let read = || std::fs::read_to_string(file).unwrap_or_default();
+    let said = tokio::time::timeout(PATIENCE, async {
+        while read() != text {
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    if said.await.is_err() {
+        panic!("{} says {:?} after {PATIENCE:?}, and not {text:?}", file.display(), read());
+    }
 }
 
 /// An HTTP server on 127.0.0.`host` that answers every request with `name`.
