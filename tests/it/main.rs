@@ -109,6 +109,7 @@ mod tcp_stream;
 mod tcp_tls;
 mod truth;
 mod udp;
+mod udp_quic;
 mod units;
 mod upgrade;
 mod upgrade_notify;

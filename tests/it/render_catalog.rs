@@ -73,6 +73,17 @@ impl Stage {
     }
 }
 
+/// Returns once every template says that its file agrees with `generation`: the last thing that it does
+/// about a change.
+async fn all_agree_with(generation: u64, directory: &Path) {
+    until("all have seen the change", async || {
+        let status = get_by_socket(&directory.join("admin.sock"), "/v1/status").await.json();
+        let all = status["templates"].as_array().unwrap();
+        all.iter().all(|one| one["generation"] == generation).then_some(())
+    })
+    .await;
+}
+
 async fn evaluations(directory: &Path, name: Option<&str>) -> u64 {
     let text = get_by_socket(&directory.join("admin.sock"), "/metrics").await.body;
     let label = name.map(|name| format!("template=\"{name}\""));
@@ -274,12 +285,7 @@ async fn one_service_of_a_thousand_templates_changes_and_one_template_is_rendere
     memory.tell("s500", &[at(1, 81)]);
     says(&path.join("t500"), "81 ").await;
     let generation = app.tables().snapshot.generation;
-    let agreed = async || {
-        let status = get_by_socket(&path.join("admin.sock"), "/v1/status").await.json();
-        let all = status["templates"].as_array().unwrap();
-        all.iter().all(|one| one["generation"] == generation).then_some(())
-    };
-    until("all have seen the change", agreed).await;
+    all_agree_with(generation, path).await;
     println!("a change among {COUNT} templates: seen by all after {:?}", since.elapsed());
     assert_eq!(evaluations(path, None).await, all + 1);
     assert_eq!(evaluations(path, Some("t500")).await, 2);
@@ -322,7 +328,7 @@ async fn a_thousand_changes_of_what_checks_print_render_nothing() {
 /// end; how many instances there are then. On a machine that was too busy for that another burst
 /// follows, a few times.
 async fn burst(memory: &Memory, mut count: u16) -> u16 {
-    for _ in 0..20 {
+    for _ in 0..60 {
         let (begun, mut last) = (Instant::now(), Instant::now());
         let mut longest = Duration::ZERO;
         for _ in 0..50 {
@@ -366,6 +372,7 @@ async fn a_burst_is_rendered_once_or_twice_from_the_first_render_on() {
         let former = count;
         count = burst(&memory, former).await;
         says(&file, &ports(count)).await;
+        all_agree_with(app.tables().snapshot.generation, directory.path()).await;
         let renders = evaluations(directory.path(), Some("t")).await - before;
         before += renders;
         println!("50 changes {what}: {renders} renders");
