@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::lifecycle::{Lifecycle, Phase, Phases};
 use crate::net::adopt::Adopted;
 use crate::net::handover::Label;
+use crate::net::unix;
 
 /// The setting that asks for the TCP listener.
 const LISTEN: &str = "[admin] listen";
@@ -66,20 +67,8 @@ pub(super) fn bind_unix(
         return Ok(Some(listener));
     }
     let refused = |source| StartError::Socket { path: path.clone(), source };
-    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-        let taken = "another process answers on it; stop that one first";
-        return Err(refused(std::io::Error::new(std::io::ErrorKind::AddrInUse, taken)));
-    }
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
-        _ => {}
-    }
-    // The socket is made with the permissions that the mask leaves, so that nobody else can open
-    // it in between.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(&path);
-    rustix::process::umask(before);
-    let listener = bound.map_err(refused)?;
+    unix::is_free(&path).map_err(refused)?;
+    let listener = unix::bind(&path, 0o600).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     Ok(Some(listener))
 }

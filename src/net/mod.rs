@@ -17,3 +17,4 @@ pub mod ready;
 pub mod spare;
 pub mod stream;
 pub mod tls;
+pub mod unix;

@@ -1,12 +1,12 @@
 //! The stats socket at its path.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use crate::app::StartError;
 use crate::config::Config;
+use crate::net::unix;
 
 /// A socket that is bound and not at its path yet: a process that is to be replaced keeps it until then.
 #[derive(Debug)]
@@ -28,21 +28,14 @@ impl StatsPath {
             return Ok(None);
         };
         let refused = |source| StartError::StatsSocket { path: path.clone(), source };
-        if !replaces && UnixStream::connect(&path).is_ok() {
-            let taken = "another process answers on it; stop that one first";
-            return Err(refused(io::Error::new(io::ErrorKind::AddrInUse, taken)));
+        if !replaces {
+            unix::is_free(&path).map_err(refused)?;
         }
         let mode = haproxy.mode().unwrap_or(0o600);
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".{}", std::process::id()));
         let bound = path.with_file_name(name);
-        match std::fs::remove_file(&bound) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(error)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&bound).map_err(refused)?;
-        let permissions = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(&bound, permissions).map_err(refused)?;
+        let listener = unix::bind(&bound, mode).map_err(refused)?;
         Ok(Some(Self { listener, bound, path }))
     }
 
