@@ -20,6 +20,7 @@ use crate::catalog::{Health, Instance, Presence, Service, Snapshot};
 use crate::lifecycle::{Phase, Phases};
 use crate::proxy::cut::{Cutter, Reason};
 use crate::proxy::departed::{Departed, Severed};
+use crate::telemetry::metrics::Register as _;
 
 /// How often to look while anybody is on its way.
 const LOOK: Duration = Duration::from_millis(100);
@@ -33,17 +34,12 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
         Ok(Self {
-            endpoints: gauge(
+            endpoints: registry.gauge(
                 "portolan_proxy_leaving_endpoints",
                 "Endpoints that have left and where something may still run.",
             )?,
-            in_flight: gauge(
+            in_flight: registry.gauge(
                 "portolan_proxy_leaving_in_flight",
                 "Requests, tunnels and connections at endpoints that have left.",
             )?,

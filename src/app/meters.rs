@@ -8,6 +8,7 @@ use crate::catalog::store::writer;
 use crate::health::OutlierMetrics;
 use crate::health::deliver::EventMetrics;
 use crate::proxy::log::Sinks;
+use crate::telemetry::metrics::Register as _;
 use crate::{api, dns, health, proxy, registry, render};
 
 /// The metrics of every room, registered once.
@@ -32,17 +33,16 @@ pub(super) struct Meters {
 
 impl Meters {
     pub(super) fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        let build = prometheus::IntGaugeVec::new(
-            prometheus::Opts::new("portolan_build_info", "Always 1; the label tells the version."),
+        let build = registry.gauge_vec(
+            "portolan_build_info",
+            "Always 1; the label tells the version.",
             &["version"],
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        registry.register(Box::new(build))?;
-        let upgrades_refused = IntCounter::new(
+        let upgrades_refused = registry.counter(
             "portolan_process_upgrades_refused_total",
             "Upgrades that did not come about, so that this process went on.",
         )?;
-        registry.register(Box::new(upgrades_refused.clone()))?;
         Ok(Self {
             logs: Arc::new(Sinks::new(proxy::log::Metrics::register(registry)?)),
             departures: super::departures::Metrics::register(registry)?,

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use prometheus::{IntCounterVec, Opts};
+use prometheus::IntCounterVec;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{StateToSave, Store};
 use crate::lifecycle::{Phase, Phases};
+use crate::telemetry::metrics::Register as _;
 
 /// The pause between two writes unless told otherwise: what a crash can lose at most.
 pub const PAUSE: Duration = Duration::from_secs(5);
@@ -25,9 +26,7 @@ impl Metrics {
     /// When one of the names is taken.
     pub fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
         let help = "Writes of the last good state to disk, by result.";
-        let writes =
-            IntCounterVec::new(Opts::new("portolan_store_writes_total", help), &["result"])?;
-        registry.register(Box::new(writes.clone()))?;
+        let writes = registry.counter_vec("portolan_store_writes_total", help, &["result"])?;
         Ok(Self { writes })
     }
 }

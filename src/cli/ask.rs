@@ -3,8 +3,10 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use super::{complain, exit};
 use crate::app::admin_socket_path;
 use crate::config::Config;
 
@@ -20,6 +22,21 @@ const ANSWER_MAX: u64 = 64 << 20;
 /// What could not be reached or read, and what to do about it.
 pub(super) fn ask(config: &Config, method: &str, path: &str) -> io::Result<(u16, String)> {
     ask_with(config, method, path, "")
+}
+
+/// The body of an answer with status 200.
+///
+/// # Errors
+/// What the program ends with; why has been told then.
+pub(super) fn accepted(answer: io::Result<(u16, String)>) -> Result<String, ExitCode> {
+    match answer {
+        Ok((200, body)) => return Ok(body),
+        Ok((status, body)) => {
+            complain(&format!("the running process answered {status}: {}", body.trim_end()));
+        }
+        Err(error) => complain(&format!("portolan: {error}")),
+    }
+    Err(ExitCode::from(exit::UNAVAILABLE))
 }
 
 /// As [`ask`], with a body.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::ask::{ask, ask_with};
+use super::ask::{accepted, ask, ask_with};
 use super::{Source, complain, exit, load, say};
 use crate::config::Config;
 use crate::units::Period;
@@ -201,26 +201,15 @@ pub(super) fn tell(
     order: &Value,
 ) -> Result<(Config, Value), ExitCode> {
     let config = load(&source.config)?.config;
-    match ask_with(&config, "POST", path, &order.to_string()) {
-        Ok((200, body)) => {
-            let told: Value = serde_json::from_str(&body).unwrap_or_default();
-            let operation = &told["operation"];
-            let undone = if told["undone"] == Value::Bool(true) { "undone: " } else { "" };
-            say(&format!("{undone}{}", line(operation)));
-            if told["kept"] == Value::Bool(false) {
-                complain("without [node] data_dir this is forgotten when the process ends");
-            }
-            Ok((config, told))
-        }
-        Ok((status, body)) => {
-            complain(&format!("the running process answered {status}: {}", body.trim_end()));
-            Err(ExitCode::from(exit::UNAVAILABLE))
-        }
-        Err(error) => {
-            complain(&format!("portolan: {error}"));
-            Err(ExitCode::from(exit::UNAVAILABLE))
-        }
+    let body = accepted(ask_with(&config, "POST", path, &order.to_string()))?;
+    let told: Value = serde_json::from_str(&body).unwrap_or_default();
+    let operation = &told["operation"];
+    let undone = if told["undone"] == Value::Bool(true) { "undone: " } else { "" };
+    say(&format!("{undone}{}", line(operation)));
+    if told["kept"] == Value::Bool(false) {
+        complain("without [node] data_dir this is forgotten when the process ends");
     }
+    Ok((config, told))
 }
 
 /// Looks until nothing runs any more at whom the operation is about.
@@ -265,17 +254,8 @@ fn wait(config: &Config, told: &Value, limit: Duration) -> ExitCode {
 }
 
 fn overview(config: &Config) -> Result<Value, ExitCode> {
-    match ask(config, "GET", "/v1/operations") {
-        Ok((200, body)) => Ok(serde_json::from_str(&body).unwrap_or_default()),
-        Ok((status, body)) => {
-            complain(&format!("the running process answered {status}: {}", body.trim_end()));
-            Err(ExitCode::from(exit::UNAVAILABLE))
-        }
-        Err(error) => {
-            complain(&format!("portolan: {error}"));
-            Err(ExitCode::from(exit::UNAVAILABLE))
-        }
-    }
+    let body = accepted(ask(config, "GET", "/v1/operations"))?;
+    Ok(serde_json::from_str(&body).unwrap_or_default())
 }
 
 fn list(value: &Value) -> Vec<Value> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::ask::ask;
+use super::ask::{accepted, ask};
 use super::{complain, exit, load, say};
 use crate::api::Report;
 
@@ -12,31 +12,24 @@ pub(super) fn reload(file: &Path) -> ExitCode {
         Ok(loaded) => loaded.config,
         Err(code) => return code,
     };
-    match ask(&config, "POST", "/v1/reload") {
-        Ok((200, body)) => {
-            let told = match serde_json::from_str::<Report>(&body) {
-                Ok(report) if report.changed.is_empty() => "nothing differs".to_owned(),
-                Ok(report) => format!("changed: {}", report.changed.join(", ")),
-                Err(_) => body,
-            };
-            say(&format!("reloaded; {told}"));
-            ExitCode::SUCCESS
+    let answer = ask(&config, "POST", "/v1/reload");
+    if let Ok((422, body)) = &answer {
+        let problems = serde_json::from_str::<serde_json::Value>(body).unwrap_or_default();
+        for problem in problems["problems"].as_array().into_iter().flatten() {
+            complain(problem.as_str().unwrap_or_default());
         }
-        Ok((422, body)) => {
-            let problems = serde_json::from_str::<serde_json::Value>(&body).unwrap_or_default();
-            for problem in problems["problems"].as_array().into_iter().flatten() {
-                complain(problem.as_str().unwrap_or_default());
-            }
-            complain("refused; the configuration stays as it is");
-            ExitCode::from(exit::CONFIG)
-        }
-        Ok((status, body)) => {
-            complain(&format!("the running process answered {status}: {}", body.trim_end()));
-            ExitCode::from(exit::UNAVAILABLE)
-        }
-        Err(error) => {
-            complain(&format!("portolan: {error}"));
-            ExitCode::from(exit::UNAVAILABLE)
-        }
+        complain("refused; the configuration stays as it is");
+        return ExitCode::from(exit::CONFIG);
     }
+    let body = match accepted(answer) {
+        Ok(body) => body,
+        Err(code) => return code,
+    };
+    let told = match serde_json::from_str::<Report>(&body) {
+        Ok(report) if report.changed.is_empty() => "nothing differs".to_owned(),
+        Ok(report) => format!("changed: {}", report.changed.join(", ")),
+        Err(_) => body,
+    };
+    say(&format!("reloaded; {told}"));
+    ExitCode::SUCCESS
 }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::ask::ask;
-use super::{Source, complain, exit, load, say, why_url};
+use super::ask::{accepted, ask};
+use super::{Source, exit, load, say, why_url};
 
 /// What to explain.
 #[derive(Debug, clap::Args)]
@@ -89,16 +89,9 @@ impl Why {
                 format!("/v1/dns/explain?name={}&type={}{client}", coded(name), coded(&self.qtype))
             }
         };
-        let told = match ask(&config, "GET", &path) {
-            Ok((200, body)) => body,
-            Ok((status, body)) => {
-                complain(&format!("the running process answered {status}: {}", body.trim_end()));
-                return ExitCode::from(exit::UNAVAILABLE);
-            }
-            Err(error) => {
-                complain(&format!("portolan: {error}"));
-                return ExitCode::from(exit::UNAVAILABLE);
-            }
+        let told = match accepted(ask(&config, "GET", &path)) {
+            Ok(body) => body,
+            Err(code) => return code,
         };
         let value: Value = serde_json::from_str(&told).unwrap_or_default();
         let words = match &self.subject {

@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use super::respond::{Outcome, Transport};
 use super::wire::{Header, Question, be16, rcode, rtype};
+use crate::telemetry::metrics::Register as _;
 
 /// Transport and lane of each way by which a reply leaves.
 const WAYS: [(&str, &str); 3] = [("udp", "express"), ("udp", "full"), ("tcp", "full")];
@@ -78,51 +77,37 @@ impl Metrics {
     /// # Errors
     /// When one of the names is taken there.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok::<_, prometheus::Error>(counters)
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let queries = counters(
+        let queries = registry.counter_vec(
             "portolan_dns_queries_total",
             "DNS queries answered, by transport, lane, type and response code.",
             &["transport", "lane", "qtype", "rcode"],
         )?;
-        let dropped = counters(
+        let dropped = registry.counter_vec(
             "portolan_dns_dropped_total",
             "Datagrams and replies dropped: too short for a header, a response instead of a \
              query, from an address that cannot be answered, with no room to send, beyond the rate \
              limit, or lost in a panic.",
             &["reason"],
         )?;
-        let forwards = counters(
+        let forwards = registry.counter_vec(
             "portolan_dns_forwards_total",
             "Queries for names outside the zones that were forwarded, by result.",
             &["result"],
         )?;
-        let handed = counters(
+        let handed = registry.counter_vec(
             "portolan_dns_handed_over_total",
             "Queries by UDP that the express lane gave to the full lane, by result.",
             &["result"],
         )?;
-        let latency = HistogramVec::new(
-            HistogramOpts::new(
-                "portolan_dns_latency_seconds",
-                "Time from reading a query to having sent its reply, of one in many queries that \
-                 needed no upstream, by lane.",
-            )
-            .buckets(LATENCIES.to_vec()),
+        let latency = registry.histogram_vec(
+            "portolan_dns_latency_seconds",
+            "Time from reading a query to having sent its reply, of one in many queries that \
+             needed no upstream, by lane.",
+            LATENCIES.to_vec(),
             &["lane"],
         )?;
-        registry.register(Box::new(latency.clone()))?;
         let tcp_connections =
-            IntGauge::new("portolan_dns_tcp_connections", "Open DNS connections by TCP.")?;
-        registry.register(Box::new(tcp_connections.clone()))?;
+            registry.gauge("portolan_dns_tcp_connections", "Open DNS connections by TCP.")?;
         Ok(Self {
             queries,
             resolved: Arc::default(),
@@ -141,15 +126,15 @@ impl Metrics {
             forwards_refused: forwards.with_label_values(&["over_limit"]),
             forward: super::forward::Metrics::register(registry)?,
             tcp_connections,
-            tcp_refused: counter(
+            tcp_refused: registry.counter(
                 "portolan_dns_tcp_refused_total",
                 "DNS connections by TCP closed at once because too many were open.",
             )?,
-            tcp_evicted: counter(
+            tcp_evicted: registry.counter(
                 "portolan_dns_tcp_evicted_total",
                 "Idle DNS connections by TCP closed to make room for new ones.",
             )?,
-            tcp_timeouts: counter(
+            tcp_timeouts: registry.counter(
                 "portolan_dns_tcp_timeouts_total",
                 "DNS connections by TCP closed because a message or a reader took too long.",
             )?,

@@ -4,11 +4,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
 use tokio::time::{Instant, sleep};
 
 use super::strategy::{Event, OnFailureConfig};
 use crate::net::post::{self, Retries, Target};
+use crate::telemetry::metrics::Register as _;
 use crate::{exec, random, units};
 
 /// The longest answer to "why" that is kept of a failed try.
@@ -46,22 +47,12 @@ impl EventMetrics {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
-        let ended = counter(
+        let ended = registry.counter_vec(
             "portolan_health_events_total",
             "Events about unhealthy instances, by what became of them.",
             &["end"],
         )?;
-        let tries = counter(
+        let tries = registry.counter_vec(
             "portolan_health_event_tries_total",
             "Tries to tell an event, by way and result.",
             &["by", "result"],
@@ -72,8 +63,9 @@ impl EventMetrics {
                 .map(|end| ended.with_label_values(&[end])),
             webhook: by("webhook"),
             command: by("command"),
-            pending: gauge("portolan_health_events_pending", "Events that are being told.")?,
-            waiting: gauge(
+            pending: registry
+                .gauge("portolan_health_events_pending", "Events that are being told.")?,
+            waiting: registry.gauge(
                 "portolan_health_events_waiting",
                 "Events that wait for their time, the quorum or room.",
             )?,

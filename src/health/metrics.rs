@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{IntCounter, IntGauge};
 
 use super::asked::Reason;
 use super::check::KINDS;
 use super::tracker::Outcome;
+use crate::telemetry::metrics::Register as _;
 
 /// Metrics of this room; one for each process.
 #[derive(Debug, Clone)]
@@ -34,42 +35,32 @@ impl Metrics {
     /// # Errors
     /// When one of the names is taken.
     pub fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        let probes = IntCounterVec::new(
-            Opts::new(
-                "portolan_health_probes_total",
-                "Results of checks, by kind and result; those that were pushed too.",
-            ),
+        let probes = registry.counter_vec(
+            "portolan_health_probes_total",
+            "Results of checks, by kind and result; those that were pushed too.",
             &["kind", "result"],
         )?;
-        let targets = IntGaugeVec::new(
-            Opts::new("portolan_health_targets", "Targets that are checked, by kind."),
+        let targets = registry.gauge_vec(
+            "portolan_health_targets",
+            "Targets that are checked, by kind.",
             &["kind"],
         )?;
-        let transitions = IntCounterVec::new(
-            Opts::new(
-                "portolan_health_transitions_total",
-                "Instances that their checks gave another health, by the new one.",
-            ),
+        let transitions = registry.counter_vec(
+            "portolan_health_transitions_total",
+            "Instances that their checks gave another health, by the new one.",
             &["to"],
         )?;
-        let running = IntGauge::new("portolan_health_probes_running", "Probes under way.")?;
-        let late = IntCounter::new(
+        let running = registry.gauge("portolan_health_probes_running", "Probes under way.")?;
+        let late = registry.counter(
             "portolan_health_probes_late_total",
             "Probes that started more than 100 ms after their time, for want of a free place.",
         )?;
-        let refused = IntGaugeVec::new(
-            Opts::new(
-                "portolan_health_asked_refused",
-                "What services ask to be checked in their registry and do not get as they ask, by reason.",
-            ),
+        let refused = registry.gauge_vec(
+            "portolan_health_asked_refused",
+            "What services ask to be checked in their registry and do not get as they ask, by \
+             reason.",
             &["reason"],
         )?;
-        registry.register(Box::new(refused.clone()))?;
-        registry.register(Box::new(probes.clone()))?;
-        registry.register(Box::new(targets.clone()))?;
-        registry.register(Box::new(transitions.clone()))?;
-        registry.register(Box::new(running.clone()))?;
-        registry.register(Box::new(late.clone()))?;
         let kind = |word: &&'static str| {
             let result = |result| probes.with_label_values(&[*word, result]);
             let kind = Kind {

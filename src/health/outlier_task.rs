@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -15,6 +15,7 @@ use crate::catalog::observed::{Observed, Sightings, Totals};
 use crate::catalog::publish::Current;
 use crate::catalog::verdict::Verdicts;
 use crate::catalog::{Service, Snapshot};
+use crate::telemetry::metrics::Register as _;
 
 /// Pause between two looks: an instance is out so long after its last failure, and a little.
 const LOOK: Duration = Duration::from_millis(100);
@@ -36,24 +37,19 @@ impl OutlierMetrics {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let ejections = IntCounterVec::new(
-            Opts::new(
-                "portolan_health_ejections_total",
-                "Instances ejected by what the proxy saw of them, by the signal.",
-            ),
+        let ejections = registry.counter_vec(
+            "portolan_health_ejections_total",
+            "Instances ejected by what the proxy saw of them, by the signal.",
             &["signal"],
         )?;
-        let spared = IntCounter::new(
+        let spared = registry.counter(
             "portolan_health_ejections_spared_total",
             "Times that an outlier was not ejected, for too many are out or it is the last.",
         )?;
-        let out = IntGauge::new(
+        let out = registry.gauge(
             "portolan_health_ejected_instances",
             "Instances that are out by what the proxy saw of them.",
         )?;
-        registry.register(Box::new(ejections.clone()))?;
-        registry.register(Box::new(spared.clone()))?;
-        registry.register(Box::new(out.clone()))?;
         let ejections = Signal::ALL.map(|signal| ejections.with_label_values(&[signal.name()]));
         Ok(Self { ejections, spared, out })
     }

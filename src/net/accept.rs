@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
@@ -18,6 +18,7 @@ use super::clients::{Client, Clients};
 use super::flows::Flows;
 use super::spare::{Spare, is_exhausted};
 use crate::lifecycle::{Phase, Phases};
+use crate::telemetry::metrics::Register as _;
 
 /// Pause after an accept that failed for lack of descriptors or memory; others go on meanwhile.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
@@ -95,39 +96,29 @@ impl Metrics {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let metrics = Self {
-            accepted: IntCounterVec::new(
-                Opts::new(
-                    "portolan_listener_connections_accepted_total",
-                    "Connections accepted, by listener.",
-                ),
+        Ok(Self {
+            accepted: registry.counter_vec(
+                "portolan_listener_connections_accepted_total",
+                "Connections accepted, by listener.",
                 &["listener"],
             )?,
-            refused: IntCounterVec::new(
-                Opts::new(
-                    "portolan_listener_connections_refused_total",
-                    "Connections closed at once because a limit was reached, by listener and reason.",
-                ),
+            refused: registry.counter_vec(
+                "portolan_listener_connections_refused_total",
+                "Connections closed at once because a limit was reached, by listener and reason.",
                 &["listener", "reason"],
             )?,
-            open: IntGaugeVec::new(
-                Opts::new("portolan_listener_connections", "Open connections, by listener."),
+            open: registry.gauge_vec(
+                "portolan_listener_connections",
+                "Open connections, by listener.",
                 &["listener"],
             )?,
-            most: IntGaugeVec::new(
-                Opts::new(
-                    "portolan_listener_connections_max",
-                    "Most connections that were open at once, by listener.",
-                ),
+            most: registry.gauge_vec(
+                "portolan_listener_connections_max",
+                "Most connections that were open at once, by listener.",
                 &["listener"],
             )?,
             apart: Apart::default(),
-        };
-        registry.register(Box::new(metrics.accepted.clone()))?;
-        registry.register(Box::new(metrics.refused.clone()))?;
-        registry.register(Box::new(metrics.open.clone()))?;
-        registry.register(Box::new(metrics.most.clone()))?;
-        Ok(metrics)
+        })
     }
 
     /// What the listener called `name` has counted so far; for who reads statistics.

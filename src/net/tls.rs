@@ -65,6 +65,20 @@ pub struct TlsFiles {
     pub only_13: bool,
 }
 
+impl TlsFiles {
+    /// The same, with relative paths beginning at `base_dir`.
+    #[must_use]
+    pub fn below(self, base_dir: &Path) -> Self {
+        let below = |file: Option<PathBuf>| file.map(|file| base_dir.join(file));
+        Self {
+            ca_file: below(self.ca_file),
+            cert_file: below(self.cert_file),
+            key_file: below(self.key_file),
+            ..self
+        }
+    }
+}
+
 /// Why there can be no TLS with these files.
 #[derive(Debug, Error)]
 pub enum TlsError {

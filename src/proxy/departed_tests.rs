@@ -5,10 +5,9 @@ use crate::catalog::assemble::ServiceSettings;
 use crate::catalog::operations::MAINTENANCE;
 use crate::catalog::operations::{Does, Operation, Target};
 use crate::catalog::{Health, Presence, RegistryStatus};
-use crate::proxy::config::{
-    ListenerConfig, OnUnhealthy, RegistryPorts, ServiceBalance, TcpListenerConfig, TcpTimeouts,
-};
+use crate::proxy::config::{OnUnhealthy, ServiceBalance};
 use crate::proxy::table::Settings as ProxySettings;
+use crate::proxy::table::tests::tcp;
 use crate::proxy::upstream::Work;
 use crate::proxy::upstream::tests::{instance, service};
 
@@ -19,26 +18,6 @@ fn proxy(services: &[&str]) -> Arc<ProxySettings> {
 
 /// The same, of which connections to unhealthy instances of `web` are kept or closed.
 fn proxy_that(services: &[&str], on_unhealthy: OnUnhealthy) -> Arc<ProxySettings> {
-    let tcp = |service: &&str| ListenerConfig {
-        http: None,
-        https: None,
-        tls: None,
-        udp: None,
-        tcp: Some(TcpListenerConfig {
-            ports: None,
-            from_registry: RegistryPorts::default(),
-            connections_per_client: None,
-            proxy_protocol: None,
-            bind: vec!["127.0.0.1:0".parse().unwrap()],
-            service: (*service).to_owned(),
-            timeouts: TcpTimeouts::default(),
-            sticky: None,
-            certificates: None,
-            unknown_name: None,
-            protocols: None,
-            tls: None,
-        }),
-    };
     let listeners = services.iter().map(|s| ((*s).to_owned(), tcp(s))).collect();
     let drain = Some(crate::units::Period::from_secs(10));
     let balance = ServiceBalance { drain, on_unhealthy, ..ServiceBalance::default() };

@@ -20,7 +20,7 @@ use super::upstream::Endpoint;
 /// Routes that are told when none takes the request.
 const NEAREST: usize = 3;
 /// Routes that are told beside the one that takes it.
-const PASSED_OVER: usize = 10;
+pub(super) const PASSED_OVER: usize = 10;
 
 /// A request that somebody asks about.
 #[derive(Debug, Clone)]
@@ -371,7 +371,7 @@ fn limits(
 /// Routes that are like what was asked for: by host first, then by path.
 fn nearest(routes: &Routes, host: &str, path: &str) -> Vec<String> {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).to_ascii_lowercase();
-    let mut near: Vec<(usize, String)> = routes
+    let near = routes
         .routes()
         .map(|route| {
             let config = &route.config;
@@ -384,6 +384,11 @@ fn nearest(routes: &Routes, host: &str, path: &str) -> Vec<String> {
             (by_host * 100 + by_path, format!("{} {place}", route.shown()))
         })
         .collect();
+    likest(near)
+}
+
+/// The first of routes, of which each comes with its distance from what was asked for.
+pub(super) fn likest(mut near: Vec<(usize, String)>) -> Vec<String> {
     near.sort();
     near.truncate(NEAREST);
     near.into_iter().map(|(_, route)| route).collect()

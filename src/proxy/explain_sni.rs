@@ -5,17 +5,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::config::TlsListenerConfig;
-use super::explain::{Inquiry, ListenerWhy, PassedOver, RouteWhy, UrlWhy, carried, upstreams};
+use super::explain::{
+    Inquiry, ListenerWhy, PASSED_OVER, PassedOver, RouteWhy, UrlWhy, carried, likest, upstreams,
+};
 use super::explain_asked::AskedHello;
 use super::explain_tls::certificate;
 use super::sni::{Route, Routes};
 use super::table::{Listener, ProxyTable};
 use crate::net::tls::hello::Hello;
-
-/// Routes that are told when none takes the connection.
-const NEAREST: usize = 3;
-/// Routes that are told beside the one that takes it.
-const PASSED_OVER: usize = 10;
 
 /// Why a connection whose hello asks so is treated as `table` treats it.
 pub(super) fn explain(table: &ProxyTable, inquiry: &Inquiry<'_>, asked: &AskedHello) -> UrlWhy {
@@ -166,8 +163,5 @@ fn nearest(routes: &Routes, asked: &str) -> Vec<String> {
         let distance = strsim::damerau_levenshtein(host, &asked);
         Some((distance, format!("[route.{}] {host}", route.name)))
     });
-    let mut near: Vec<(usize, String)> = near.collect();
-    near.sort();
-    near.truncate(NEAREST);
-    near.into_iter().map(|(_, route)| route).collect()
+    likest(near.collect())
 }

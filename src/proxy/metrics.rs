@@ -4,7 +4,7 @@ mod told;
 
 use std::sync::Arc;
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::cut::Reason;
 use super::http::auth::AuthMetrics;
@@ -13,6 +13,7 @@ use super::limit::metrics::{Counts, Metrics as Limits};
 use super::route::Route;
 use super::route_metrics::{CLASSES, RouteMetrics, Routes};
 use super::{sticky, tcp, udp, waiting};
+use crate::telemetry::metrics::Register as _;
 pub use told::Told;
 
 /// The metrics of all listeners.
@@ -85,83 +86,71 @@ impl Metrics {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
         Ok(Self {
-            requests: counter(
+            requests: registry.counter_vec(
                 "portolan_proxy_requests_total",
                 "HTTP requests that reached routing, by listener and class of the status.",
                 &["listener", "class"],
             )?,
-            refused: counter(
+            refused: registry.counter_vec(
                 "portolan_proxy_refused_total",
                 "HTTP requests refused before routing or for their body's form, by listener and reason.",
                 &["listener", "reason"],
             )?,
-            announced: counter(
+            announced: registry.counter_vec(
                 "portolan_proxy_protocol_total",
                 "Connections that had to begin with a PROXY header, by listener and what came.",
                 &["listener", "result"],
             )?,
-            hellos: counter(
+            hellos: registry.counter_vec(
                 "portolan_tls_hello_total",
                 "Connections at listeners that read the hello of TLS and pass it on, by what came.",
                 &["listener", "result"],
             )?,
-            mended: counter(
+            mended: registry.counter_vec(
                 "portolan_proxy_mended_total",
                 "HTTP requests of lenient listeners that strict ones refuse, by listener and reason.",
                 &["listener", "reason"],
             )?,
-            slow: counter(
+            slow: registry.counter_vec(
                 "portolan_proxy_slow_total",
                 "Clients that were slower than `min_rates` and cut, by listener and what was slow.",
                 &["listener", "what"],
             )?,
-            retries: counter(
+            retries: registry.counter_vec(
                 "portolan_proxy_connect_retries_total",
                 "Endpoints that could not be reached while another one was left to try.",
                 &["listener"],
             )?,
-            bytes: counter(
+            bytes: registry.counter_vec(
                 "portolan_proxy_tcp_bytes_total",
                 "Bytes carried by TCP listeners, by the side they came from.",
                 &["listener", "from"],
             )?,
-            cut: counter(
+            cut: registry.counter_vec(
                 "portolan_proxy_cut_total",
                 "Requests, tunnels, TCP connections and UDP flows cut at their endpoint, by listener and reason.",
                 &["listener", "reason"],
             )?,
-            h2_closed: counter(
+            h2_closed: registry.counter_vec(
                 "portolan_proxy_h2_closed_total",
                 "HTTP/2 connections closed for what the client did, by listener and reason.",
                 &["listener", "reason"],
             )?,
-            h2_streams: {
-                let name = "portolan_proxy_h2_streams";
-                let help = "HTTP/2 streams that run, by listener.";
-                let streams = IntGaugeVec::new(Opts::new(name, help), &["listener"])?;
-                registry.register(Box::new(streams.clone()))?;
-                streams
-            },
-            ports: {
-                let name = "portolan_listener_ports";
-                let help = "Ports that services ask for, by listener and whether they have them.";
-                let ports = IntGaugeVec::new(Opts::new(name, help), &["listener", "state"])?;
-                registry.register(Box::new(ports.clone()))?;
-                ports
-            },
-            label_problems: {
-                let name = "portolan_labels_problems";
-                let help = "What labels of services ask for and cannot have.";
-                let problems = IntGauge::new(name, help)?;
-                registry.register(Box::new(problems.clone()))?;
-                problems
-            },
+            h2_streams: registry.gauge_vec(
+                "portolan_proxy_h2_streams",
+                "HTTP/2 streams that run, by listener.",
+                &["listener"],
+            )?,
+            ports: registry.gauge_vec(
+                "portolan_listener_ports",
+                "Ports that services ask for, by listener and whether they have them.",
+                &["listener", "state"],
+            )?,
+            label_problems: registry.gauge(
+                "portolan_labels_problems",
+                "What labels of services ask for and cannot have.",
+            )?,
             auth: AuthMetrics::register(registry)?,
             limits: Limits::register(registry)?,
             routes: Routes::register(registry)?,

@@ -276,36 +276,23 @@ impl ProxyTable {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::proxy::config::{
-        ListenerConfig, RegistryPorts, RouteConfig, ServiceBalance, TcpListenerConfig, TcpTimeouts,
-    };
+    use crate::proxy::config::{ListenerConfig, RouteConfig, ServiceBalance, TcpListenerConfig};
     use crate::proxy::upstream::tests::{instance, service};
 
+    /// A listener by TCP before `service`.
+    pub(in crate::proxy) fn tcp(service: &str) -> ListenerConfig {
+        let bind = vec!["127.0.0.1:0".parse().unwrap()];
+        ListenerConfig {
+            tcp: Some(TcpListenerConfig::usual(bind, service.to_owned())),
+            ..ListenerConfig::default()
+        }
+    }
+
     fn settings(services: &[&str]) -> Arc<Settings> {
-        let tcp = |service: &&str| ListenerConfig {
-            http: None,
-            https: None,
-            tls: None,
-            udp: None,
-            tcp: Some(TcpListenerConfig {
-                ports: None,
-                from_registry: RegistryPorts::default(),
-                connections_per_client: None,
-                proxy_protocol: None,
-                bind: vec!["127.0.0.1:0".parse().unwrap()],
-                service: (*service).to_owned(),
-                timeouts: TcpTimeouts::default(),
-                sticky: None,
-                certificates: None,
-                unknown_name: None,
-                protocols: None,
-                tls: None,
-            }),
-        };
         let listeners = services.iter().map(|s| ((*s).to_owned(), tcp(s))).collect();
         Arc::new(Settings::compile(&listeners, &BTreeMap::new(), &BTreeMap::new()).unwrap())
     }
@@ -354,27 +341,7 @@ mod tests {
             service: Some("web".into()),
             ..RouteConfig::default()
         };
-        let config = ListenerConfig {
-            http: None,
-            https: None,
-            tls: None,
-            udp: None,
-            tcp: Some(TcpListenerConfig {
-                ports: None,
-                from_registry: RegistryPorts::default(),
-                connections_per_client: None,
-                proxy_protocol: None,
-                bind: vec!["127.0.0.1:0".parse().unwrap()],
-                service: "web".into(),
-                timeouts: TcpTimeouts::default(),
-                sticky: None,
-                certificates: None,
-                unknown_name: None,
-                protocols: None,
-                tls: None,
-            }),
-        };
-        let listeners = BTreeMap::from([("web".to_owned(), config)]);
+        let listeners = BTreeMap::from([("web".to_owned(), tcp("web"))]);
         let routes = BTreeMap::from([("api".to_owned(), route)]);
         let policies = BTreeMap::from([(
             "web".to_owned(),

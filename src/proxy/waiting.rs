@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -20,6 +19,7 @@ use super::table::ProxyTable;
 use super::upstream::{Endpoint, Missed, Upstream, Work};
 use crate::catalog::publish::Current;
 use crate::random;
+use crate::telemetry::metrics::Register as _;
 
 /// How often is looked whether a client has left that has sent more than was read yet.
 const LOOK: Duration = Duration::from_millis(20);
@@ -191,39 +191,27 @@ impl Metrics {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let waiting = IntGaugeVec::new(
-            Opts::new(
-                "portolan_proxy_queue_waiting",
-                "Requests and connections that wait for a place at an endpoint.",
-            ),
+        let waiting = registry.gauge_vec(
+            "portolan_proxy_queue_waiting",
+            "Requests and connections that wait for a place at an endpoint.",
             &["listener"],
         )?;
-        let placed = IntCounterVec::new(
-            Opts::new(
-                "portolan_proxy_queue_placed_total",
-                "Requests and connections that got a place after waiting for it.",
-            ),
+        let placed = registry.counter_vec(
+            "portolan_proxy_queue_placed_total",
+            "Requests and connections that got a place after waiting for it.",
             &["listener"],
         )?;
-        let refused = IntCounterVec::new(
-            Opts::new(
-                "portolan_proxy_queue_refused_total",
-                "Requests and connections that got no place, by reason: full, timeout, left.",
-            ),
+        let refused = registry.counter_vec(
+            "portolan_proxy_queue_refused_total",
+            "Requests and connections that got no place, by reason: full, timeout, left.",
             &["listener", "reason"],
         )?;
-        let seconds = HistogramVec::new(
-            HistogramOpts::new(
-                "portolan_proxy_queue_wait_seconds",
-                "Time for which those waited that got a place.",
-            )
-            .buckets(prometheus::exponential_buckets(0.001, 2.0, 14)?),
+        let seconds = registry.histogram_vec(
+            "portolan_proxy_queue_wait_seconds",
+            "Time for which those waited that got a place.",
+            prometheus::exponential_buckets(0.001, 2.0, 14)?,
             &["listener"],
         )?;
-        registry.register(Box::new(waiting.clone()))?;
-        registry.register(Box::new(placed.clone()))?;
-        registry.register(Box::new(refused.clone()))?;
-        registry.register(Box::new(seconds.clone()))?;
         Ok(Self { waiting, placed, refused, seconds })
     }
 

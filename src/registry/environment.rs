@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Source;
+use super::defaults::yes;
 use super::outlet::Outlet;
 use crate::catalog::{Key, Problem, RegistryView};
 
@@ -28,10 +29,6 @@ pub struct EnvironmentConfig {
     /// Whether the process is not ready before it was read.
     #[serde(default = "yes")]
     pub required: bool,
-}
-
-const fn yes() -> bool {
-    true
 }
 
 impl Source for EnvironmentConfig {

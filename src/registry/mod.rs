@@ -6,6 +6,7 @@
 
 mod backoff;
 mod consul;
+mod defaults;
 mod environment;
 mod file;
 mod follow;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use tokio::sync::watch;
 
 use super::{Report, marathon};
 use crate::catalog::{Interest, RegistryState, RegistryView, SourceService};
+use crate::telemetry::metrics::Register as _;
 
 /// Metrics of all registries.
 #[derive(Debug, Clone)]
@@ -32,22 +33,16 @@ impl Metrics {
     /// # Errors
     /// When one of the names is taken.
     pub fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        let reads = IntCounterVec::new(
-            Opts::new(
-                "portolan_registry_reads_total",
-                "Complete reads of a registry that changed what is known, and failed ones, by result.",
-            ),
+        let reads = registry.counter_vec(
+            "portolan_registry_reads_total",
+            "Complete reads of a registry that changed what is known, and failed ones, by result.",
             &["registry", "result"],
         )?;
-        let refused = IntGaugeVec::new(
-            Opts::new(
-                "portolan_registry_refused_entries",
-                "Services, instances and keys that the registry states now and that are refused.",
-            ),
+        let refused = registry.gauge_vec(
+            "portolan_registry_refused_entries",
+            "Services, instances and keys that the registry states now and that are refused.",
             &["registry"],
         )?;
-        registry.register(Box::new(reads.clone()))?;
-        registry.register(Box::new(refused.clone()))?;
         Ok(Self { reads, refused, marathon: marathon::Metrics::register(registry)? })
     }
 

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use serde::Serialize;
 
 use super::Resource;
+use crate::telemetry::metrics::Register as _;
 
 /// How one resource stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -141,68 +140,51 @@ impl Metrics {
     /// # Errors
     /// When one of the names is taken.
     pub fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
         let by_result = ["template", "result"];
-        let generation = IntGaugeVec::new(
-            Opts::new(
-                "portolan_render_generation",
-                "Latest generation of the snapshot that the file agrees with.",
-            ),
+        let generation = registry.gauge_vec(
+            "portolan_render_generation",
+            "Latest generation of the snapshot that the file agrees with.",
             &["template"],
         )?;
-        registry.register(Box::new(generation.clone()))?;
-        let took = Histogram::with_opts(
-            HistogramOpts::new(
-                "portolan_render_duration_seconds",
-                "Time that an evaluation of a template took.",
-            )
-            .buckets(vec![0.0001, 0.001, 0.01, 0.1, 1.0, 10.0]),
+        let took = registry.histogram(
+            "portolan_render_duration_seconds",
+            "Time that an evaluation of a template took.",
+            vec![0.0001, 0.001, 0.01, 0.1, 1.0, 10.0],
         )?;
-        registry.register(Box::new(took.clone()))?;
-        let pending = IntGauge::new(
+        let pending = registry.gauge(
             "portolan_render_reloads_pending",
             "Templates and groups whose files changed and whose readers were not told yet.",
         )?;
-        registry.register(Box::new(pending.clone()))?;
-        let single = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let roll_backs = single(
+        let roll_backs = registry.counter(
             "portolan_render_roll_backs_total",
             "Groups whose old files came back because a reload failed.",
         )?;
-        let journal_failures = single(
+        let journal_failures = registry.counter(
             "portolan_render_journal_failures_total",
             "Intents that could not be written to the journal of reloads.",
         )?;
         Ok(Self {
-            renders: counter(
+            renders: registry.counter_vec(
                 "portolan_render_evaluations_total",
                 "Evaluations of templates, by result.",
                 &by_result,
             )?,
-            checks: counter(
+            checks: registry.counter_vec(
                 "portolan_render_checks_total",
                 "Runs of the check command on a staged file, by result.",
                 &by_result,
             )?,
-            reloads: counter(
+            reloads: registry.counter_vec(
                 "portolan_render_reloads_total",
                 "Reloads that ran after a template's file changed, by result.",
                 &by_result,
             )?,
-            writes: counter(
+            writes: registry.counter_vec(
                 "portolan_render_writes_total",
                 "Files replaced because their content changed.",
                 &["template"],
             )?,
-            repairs: counter(
+            repairs: registry.counter_vec(
                 "portolan_render_repairs_total",
                 "Files whose mode or owner was corrected while their content was right.",
                 &["template"],

@@ -1,3 +1,4 @@
 //! Logs and the registry of metrics.
 
 pub mod logs;
+pub mod metrics;

@@ -104,11 +104,11 @@ impl Running {
     async fn found<T>(&self, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
         let mut lines = self.lines.clone();
         let wait = tokio::time::timeout(PATIENCE, lines.wait_for(|lines| find(lines).is_some()));
-        let found = match wait.await {
-            Ok(Ok(lines)) => find(&lines),
-            Ok(Err(_ended)) => None,
-            Err(_) => panic!("{what}: waited in vain for {PATIENCE:?}; it said {:#?}", self.said()),
-        };
+        let waited = wait.await.unwrap_or_else(|_| {
+            panic!("{what}: waited in vain for {PATIENCE:?}; it said {:#?}", self.said())
+        });
+        // An error says that it has ended.
+        let found = waited.ok().and_then(|lines| find(&lines));
         found.unwrap_or_else(|| panic!("no {what:?}; it ended with {:#?}", self.said()))
     }
 

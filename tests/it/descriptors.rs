@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use hickory_proto::rr::RecordType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::child::{PORTOLAN, Running};
 use crate::clients::{Dns, question};
 use crate::peers::own_address;
-use crate::support::{listing, until, within};
+use crate::support::{echo, listing, until, within};
 
 /// A connection over which `asked` was answered; none when it was closed instead.
 async fn answered(at: SocketAddr, asked: &[u8]) -> Option<TcpStream> {
@@ -27,16 +27,7 @@ async fn answered(at: SocketAddr, asked: &[u8]) -> Option<TcpStream> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_the_limit_of_open_files_connections_by_tcp_are_closed_and_those_who_are_in_go_on() {
     let directory = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let echo = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut from, mut to) = stream.split();
-                let _ = tokio::io::copy(&mut from, &mut to).await;
-            });
-        }
-    });
+    let echo = echo().await;
     std::fs::write(directory.path().join("services.toml"), listing("web", &[("a", echo)])).unwrap();
     let (raw, dns) = (own_address(), own_address());
     let config = format!(

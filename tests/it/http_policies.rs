@@ -11,26 +11,16 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::origin::{Exchange, Origin};
+use crate::origin::{Origin, saying};
 use crate::rig::{Answer, Client, Rig, service, within};
 
 /// Origins that say who they are.
 async fn named(names: &[&'static str]) -> Vec<Origin> {
     let mut origins = Vec::new();
     for &name in names {
-        let script = move |mut exchange: Exchange| async move {
-            loop {
-                exchange.request().await?;
-                exchange.send(saying(name)).await?;
-            }
-        };
-        origins.push(Origin::start(script).await);
+        origins.push(Origin::saying(name).await);
     }
     origins
-}
-
-fn saying(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 fn addresses(origins: &[Origin]) -> Vec<SocketAddr> {

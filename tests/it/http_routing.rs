@@ -18,20 +18,6 @@ fn route(name: &str, more: &str) -> String {
     format!("[route.{name}]\nlistener = \"web\"\n{target}{more}\n")
 }
 
-/// An origin that answers with the name `name`.
-async fn named(name: &'static str) -> Origin {
-    Origin::start(move |mut exchange| async move {
-        loop {
-            exchange.request().await?;
-            let length = name.len();
-            exchange
-                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}"))
-                .await?;
-        }
-    })
-    .await
-}
-
 fn get(host: &str, target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
@@ -104,7 +90,7 @@ async fn every_condition_counts_and_a_route_that_fails_one_lets_the_next_have_th
 
 #[tokio::test]
 async fn a_split_gives_each_service_its_share_and_that_of_one_without_endpoints() {
-    let (one, two) = (named("one").await, named("two").await);
+    let (one, two) = (Origin::saying("one").await, Origin::saying("two").await);
     let config = [LISTENER.to_owned(), route("all", "split = { one = 80, two = 20, off = 0 }")];
     let both = vec![
         service("one", &[one.address]),

@@ -15,37 +15,13 @@ use tokio::net::TcpStream;
 
 use crate::child::Running;
 use crate::clients::get_by_socket;
-use crate::origin::{Exchange, Origin};
+use crate::origin::Origin;
 use crate::peers::own_ip;
 use crate::rig::{Answer, Client, Rig, service, within};
 use crate::secure::Authority;
 use crate::support::load::Wrk;
 use crate::support::replace;
 use crate::support::successors::Line;
-
-/// Answers each request with `name`, in the clear.
-async fn named(name: &'static str) -> Origin {
-    Origin::start(move |mut exchange: Exchange| async move {
-        loop {
-            exchange.request().await?;
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
-            exchange.send(head).await?;
-        }
-    })
-    .await
-}
-
-/// Says a letter first, and then back what it hears.
-async fn echo(letter: char) -> Origin {
-    Origin::start(move |mut exchange: Exchange| async move {
-        exchange.send(letter.to_string()).await?;
-        loop {
-            let bytes = exchange.some().await?;
-            exchange.send(bytes).await?;
-        }
-    })
-    .await
-}
 
 /// Listeners `web` and `apps`, and what labels may ask for at an address of their own.
 async fn rig(more: &str, services: Vec<SourceService>) -> (Rig, IpAddr) {
@@ -100,11 +76,11 @@ async fn becomes(what: &str, at: SocketAddr, request: &str, want: (u16, &str)) {
 #[tokio::test]
 async fn hosts_paths_weights_redirects_headers_and_networks_are_as_labels_say() {
     let origins: Vec<Origin> = vec![
-        named("shop").await,
-        named("api").await,
-        named("heavy").await,
-        named("long").await,
-        named("closed").await,
+        Origin::saying("shop").await,
+        Origin::saying("api").await,
+        Origin::saying("heavy").await,
+        Origin::saying("long").await,
+        Origin::saying("closed").await,
     ];
     let at = |n: usize| vec![origins[n].address];
     let (rig, _) = rig(
@@ -170,7 +146,7 @@ async fn hosts_paths_weights_redirects_headers_and_networks_are_as_labels_say() 
 
 #[tokio::test]
 async fn why_names_the_service_of_a_route_and_problems_stand_under_theirs() {
-    let origin = named("shop").await;
+    let origin = Origin::saying("shop").await;
     let at = [origin.address];
     let mut thief = app("thief", &at, &[("0_VHOST", "shop.example"), ("0_PORT", "20001")]);
     // What its registry refuses of it stands beside what its labels ask for in vain.
@@ -229,7 +205,8 @@ async fn why_names_the_service_of_a_route_and_problems_stand_under_theirs() {
 
 #[tokio::test]
 async fn a_port_speaks_what_its_labels_say_and_leads_where_they_say() {
-    let (a, b, web) = (echo('a').await, echo('b').await, named("web").await);
+    let (a, b, web) =
+        (Origin::lettered('a').await, Origin::lettered('b').await, Origin::saying("web").await);
     let authority = Authority::new();
     authority.server("site", &["shop.example"]);
     let https = format!(
@@ -302,7 +279,7 @@ async fn a_port_speaks_what_its_labels_say_and_leads_where_they_say() {
 
 #[tokio::test]
 async fn instances_that_drain_keep_their_own_clients_and_get_no_others() {
-    let (old, new) = (named("old").await, named("new").await);
+    let (old, new) = (Origin::saying("old").await, Origin::saying("new").await);
     let labels = [("0_VHOST", "shop.example"), ("0_STICKY", "true"), ("0_PORT", "20001")];
     let both = [old.address, new.address];
     let (rig, _) = rig("", vec![app("shop", &both, &labels)]).await;
@@ -362,7 +339,7 @@ fn apps(ports: std::ops::Range<u16>, to: SocketAddr) -> String {
 #[tokio::test]
 async fn three_hundred_ports_come_and_go_under_load_and_nobody_else_notices() {
     const PORTS: std::ops::Range<u16> = 20_000..20_300;
-    let (origin, ip) = (named("here").await, own_ip());
+    let (origin, ip) = (Origin::saying("here").await, own_ip());
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);
     replace(&file("services.toml"), &apps(0..0, origin.address));
@@ -402,7 +379,7 @@ async fn three_hundred_ports_come_and_go_under_load_and_nobody_else_notices() {
 
 #[tokio::test]
 async fn an_upgrade_hands_ports_of_labels_over_and_no_request_is_lost() {
-    let (origin, ip) = (named("here").await, own_ip());
+    let (origin, ip) = (Origin::saying("here").await, own_ip());
     let directory = tempfile::tempdir().unwrap();
     replace(&directory.path().join("services.toml"), &apps(20_000..20_020, origin.address));
     let config = format!(

@@ -12,6 +12,11 @@ use crate::rig::{end_of_chunks, find, header, within};
 /// A small answer that keeps the connection.
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
+/// The same with another body.
+pub(crate) fn saying(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
 /// What one connection brought.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Received {
@@ -102,6 +107,31 @@ impl Origin {
         .await
     }
 
+    /// Answers each request with `body`, and keeps connections open.
+    pub(crate) async fn saying(body: &'static str) -> Self {
+        Self::start(move |mut exchange| async move {
+            loop {
+                exchange.request().await?;
+                exchange.send(saying(body)).await?;
+            }
+        })
+        .await
+    }
+
+    /// Says back what it hears.
+    pub(crate) async fn echoing() -> Self {
+        Self::start(|mut exchange| async move { exchange.echo().await }).await
+    }
+
+    /// Says a letter first, by which it is known, and then back what it hears.
+    pub(crate) async fn lettered(letter: char) -> Self {
+        Self::start(move |mut exchange| async move {
+            exchange.send(letter.to_string()).await?;
+            exchange.echo().await
+        })
+        .await
+    }
+
     /// Reads and says nothing.
     pub(crate) async fn silent() -> Self {
         Self::start(|mut exchange| async move { exchange.rest().await }).await
@@ -175,6 +205,14 @@ impl Exchange {
             self.read().await?;
         }
         Some(std::mem::take(&mut self.unread))
+    }
+
+    /// Says back what it hears, until the connection ends.
+    pub(crate) async fn echo(&mut self) -> Option<()> {
+        loop {
+            let bytes = self.some().await?;
+            self.send(bytes).await?;
+        }
     }
 
     /// Reads to the end of the connection.

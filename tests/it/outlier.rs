@@ -175,13 +175,7 @@ async fn when_all_fail_the_share_holds() {
 
 #[tokio::test]
 async fn tcp_connections_that_are_refused_or_reset_before_a_byte_take_an_instance_out() {
-    let echo = Origin::start(|mut exchange| async move {
-        loop {
-            let bytes = exchange.some().await?;
-            exchange.send(bytes).await?;
-        }
-    })
-    .await;
+    let echo = Origin::echoing().await;
     let resets = Origin::start(|exchange| async move {
         socket2::SockRef::from(&exchange.stream).set_linger(Some(Duration::ZERO)).ok()
     })

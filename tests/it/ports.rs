@@ -13,22 +13,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::child::Running;
 use crate::clients::get_by_socket;
-use crate::origin::{Exchange, Origin};
+use crate::origin::Origin;
 use crate::peers::own_ip;
 use crate::rig::{Client, Rig, service, within};
 use crate::support::{replace, until};
-
-/// Says a letter first, and then back what it hears.
-async fn named(name: char) -> Origin {
-    Origin::start(move |mut exchange: Exchange| async move {
-        exchange.send(name.to_string()).await?;
-        loop {
-            let bytes = exchange.some().await?;
-            exchange.send(bytes).await?;
-        }
-    })
-    .await
-}
 
 /// A rig whose listener `apps` opens what services ask for, at an address of its own.
 async fn rig(more: &str) -> (Rig, std::net::IpAddr) {
@@ -89,7 +77,7 @@ async fn refused(rig: &Rig, count: usize) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn a_port_leads_to_whoever_asks_for_it_and_moves_without_a_gap() {
-    let (a, b) = (named('a').await, named('b').await);
+    let (a, b) = (Origin::lettered('a').await, Origin::lettered('b').await);
     let (rig, ip) = rig("").await;
     let (first, second) = (SocketAddr::new(ip, 20_001), SocketAddr::new(ip, 20_002));
     rig.tell(vec![asking("a", "20001", &[a.address]), asking("b", "20002", &[b.address])]).await;
@@ -120,7 +108,7 @@ async fn a_port_leads_to_whoever_asks_for_it_and_moves_without_a_gap() {
 
 #[tokio::test]
 async fn what_cannot_be_had_is_refused_under_its_service_and_tried_again() {
-    let origin = named('a').await;
+    let origin = Origin::lettered('a').await;
     let (rig, ip) = rig("from_registry = { allowed = [\"20000-20009\"], max = 2 }\n").await;
     let at = |port| SocketAddr::new(ip, port);
     let taken = TcpListener::bind(at(20_000)).await.unwrap();
@@ -182,7 +170,7 @@ async fn a_thousand_ports_appear_in_one_change_and_leave_nothing_behind() {
     const PORTS: std::ops::Range<u16> = 20_000..21_000;
     let whole = std::env::var_os("PORTOLAN_FULL").is_some();
     let rounds = if whole { 60 } else { 4 };
-    let (origin, ip) = (named('a').await, own_ip());
+    let (origin, ip) = (Origin::lettered('a').await, own_ip());
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);
     services(&file("services.toml"), 0..0, origin.address);

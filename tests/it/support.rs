@@ -31,6 +31,7 @@ use portolan::catalog::model::{Address, Port};
 use portolan::catalog::publish::Feed;
 use portolan::catalog::{Instance, RegistryState, RegistryView, SourceService};
 use portolan::config::{self, Loaded};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -180,6 +181,22 @@ pub(crate) async fn says(file: &Path, text: &str) {
 /// An HTTP server on 127.0.0.`host` that answers every request with `name`.
 pub(crate) async fn backend(name: &'static str, host: u8) -> SocketAddr {
     serve(host, Router::new().fallback(move || std::future::ready(name))).await
+}
+
+/// A server by TCP that says back what it hears, and keeps no record of it.
+pub(crate) async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+                let _ = write.shutdown().await;
+            });
+        }
+    });
+    address
 }
 
 /// An HTTP server whose answers wait until they are let go.

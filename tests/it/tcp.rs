@@ -7,8 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::origin::{Exchange, Origin};
+use crate::origin::Origin;
 use crate::rig::{Client, Rig, service, within};
+use crate::support::echo;
 
 /// A rig with one worker and the listener `web`, by TCP, to the service `web` at `origins`.
 pub(crate) async fn rig(more: &str, origins: &[SocketAddr]) -> Rig {
@@ -16,13 +17,6 @@ pub(crate) async fn rig(more: &str, origins: &[SocketAddr]) -> Rig {
         "[node]\nworkers = 1\n[listener.web.tcp]\nbind = [\"127.0.0.1:0\"]\nservice = \"web\"\n{more}"
     );
     Rig::start(&config, vec![service("web", origins)]).await
-}
-
-async fn echoing(mut exchange: Exchange) -> Option<()> {
-    loop {
-        let bytes = exchange.some().await?;
-        exchange.send(bytes).await?;
-    }
 }
 
 pub(crate) async fn says_back(client: &mut Client, word: &str) {
@@ -112,7 +106,7 @@ async fn a_connection_in_which_nothing_moves_is_closed_and_one_that_talks_is_not
 
 #[tokio::test]
 async fn a_dead_endpoint_gives_way_to_the_next_and_without_one_the_connection_is_closed() {
-    let origin = Origin::start(echoing).await;
+    let origin = Origin::echoing().await;
     // Bound and not listening: the kernel refuses, and the port stays taken.
     let dead = tokio::net::TcpSocket::new_v4().unwrap();
     dead.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -132,25 +126,9 @@ async fn a_dead_endpoint_gives_way_to_the_next_and_without_one_the_connection_is
     says_back(&mut rig.client().await, "hello").await;
 }
 
-/// Echoes, and keeps no record.
-pub(crate) async fn plain_echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut read, mut write) = stream.split();
-                let _ = tokio::io::copy(&mut read, &mut write).await;
-                let _ = write.shutdown().await;
-            });
-        }
-    });
-    address
-}
-
 #[tokio::test]
 async fn who_does_not_read_holds_up_nobody_else_and_loses_nothing() {
-    let echo = plain_echo().await;
+    let echo = echo().await;
     let rig = rig("", &[echo]).await;
     let (slow, mut other) = (rig.client().await, rig.client().await);
     let piece: Vec<u8> = (0..=250).cycle().take(251 * 64).collect();

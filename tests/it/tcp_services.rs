@@ -18,18 +18,6 @@ const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
                          Upgrade: websocket\r\n\r\n";
 
-/// Says a letter first, and then back what it hears.
-async fn named(name: char) -> Origin {
-    Origin::start(move |mut exchange: Exchange| async move {
-        exchange.send(name.to_string()).await?;
-        loop {
-            let bytes = exchange.some().await?;
-            exchange.send(bytes).await?;
-        }
-    })
-    .await
-}
-
 /// A connection from 127.0.0.`host`, and who answers it.
 async fn from(rig: &Rig, host: u8) -> (Client, char) {
     let socket = TcpSocket::new_v4().unwrap();
@@ -51,7 +39,7 @@ fn web(instances: &[(SocketAddr, bool)]) -> SourceService {
 
 #[tokio::test]
 async fn every_policy_spreads_connections_and_tries_the_next_endpoint_when_one_is_dead() {
-    let (a, b) = (named('a').await, named('b').await);
+    let (a, b) = (Origin::lettered('a').await, Origin::lettered('b').await);
     let dead = TcpSocket::new_v4().unwrap();
     dead.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let all = [a.address, b.address, dead.local_addr().unwrap()];
@@ -74,7 +62,7 @@ async fn every_policy_spreads_connections_and_tries_the_next_endpoint_when_one_i
 
 #[tokio::test]
 async fn a_client_comes_back_to_the_same_endpoint_under_policies_that_hash() {
-    let (a, b) = (named('a').await, named('b').await);
+    let (a, b) = (Origin::lettered('a').await, Origin::lettered('b').await);
     for policy in ["maglev", "ring-hash"] {
         let config = format!("[service.web]\npolicy = \"{policy}\"\n");
         let rig = rig(&config, &[a.address, b.address]).await;
@@ -99,7 +87,7 @@ async fn a_client_comes_back_to_the_same_endpoint_under_policies_that_hash() {
 
 #[tokio::test]
 async fn when_none_is_healthy_the_failing_serve_or_the_backup_does_as_the_service_says() {
-    let (a, b) = (named('a').await, named('b').await);
+    let (a, b) = (Origin::lettered('a').await, Origin::lettered('b').await);
     let sick = || web(&[(a.address, false)]);
     let well = || web(&[(a.address, true)]);
     let spare = || service("spare", &[b.address]);
@@ -131,17 +119,14 @@ async fn connections_and_tunnels_to_an_instance_that_turns_unhealthy_are_closed_
     let chat = |mut exchange: Exchange| async move {
         exchange.head().await?;
         exchange.send(SWITCHING).await?;
-        loop {
-            let bytes = exchange.some().await?;
-            exchange.send(bytes).await?;
-        }
+        exchange.echo().await
     };
     let mute = |mut exchange: Exchange| async move {
         exchange.head().await?;
         exchange.rest().await
     };
     for close in [true, false] {
-        let (a, b) = (named('a').await, named('b').await);
+        let (a, b) = (Origin::lettered('a').await, Origin::lettered('b').await);
         let (tunnel, slow) = (Origin::start(chat).await, Origin::start(mute).await);
         let says = if close { "close" } else { "keep" };
         let config = format!(

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::rig::{Client, Rig, service, within};
-use crate::tcp::{plain_echo, rig, says_back};
+use crate::support::echo;
+use crate::tcp::{rig, says_back};
 
 const FROM_CLIENT: &str = "portolan_proxy_tcp_bytes_total{from=\"client\",listener=\"web\"}";
 const FROM_ENDPOINT: &str = "portolan_proxy_tcp_bytes_total{from=\"endpoint\",listener=\"web\"}";
@@ -236,7 +237,7 @@ async fn a_break_after_an_end_is_noticed_while_nobody_says_anything() {
 
 #[tokio::test]
 async fn a_connection_is_not_older_than_its_lifetime_however_much_it_has_to_say() {
-    let rig = rig("timeouts = { lifetime = \"1s\" }", &[plain_echo().await]).await;
+    let rig = rig("timeouts = { lifetime = \"1s\" }", &[echo().await]).await;
     let mut client = rig.client().await;
     let began = tokio::time::Instant::now();
     let busy = within("the lifetime", async {
@@ -259,7 +260,7 @@ async fn a_connection_is_not_older_than_its_lifetime_however_much_it_has_to_say(
 
 #[tokio::test]
 async fn an_idle_connection_is_counted_as_one_that_was_closed_for_that() {
-    let rig = rig("timeouts = { idle = \"200ms\" }", &[plain_echo().await]).await;
+    let rig = rig("timeouts = { idle = \"200ms\" }", &[echo().await]).await;
     let mut client = rig.client().await;
     says_back(&mut client, "hello").await;
     assert!(client.is_reset().await);
@@ -272,7 +273,7 @@ async fn all_that_64_connections_carry_arrives_while_instances_come_and_go() {
     const CONNECTIONS: u64 = 64;
     let whole = std::env::var_os("PORTOLAN_FULL").is_some();
     let each = if whole { (10 << 30) / CONNECTIONS } else { (256 << 20) / CONNECTIONS } as usize;
-    let (one, two) = (plain_echo().await, plain_echo().await);
+    let (one, two) = (echo().await, echo().await);
     let rig = rig("", &[one, two]).await;
     let address = rig.address("web").await;
     let mut carrying = tokio::task::JoinSet::new();

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{AlertDescription, Error, RootCertStore};
 
-use crate::origin::{Exchange, Origin};
+use crate::origin::Origin;
 use crate::peers::{own_address, serving, start};
 use crate::rig::{Client, Rig, service, within};
 use crate::secure::{self, Terms, told};
@@ -46,13 +46,6 @@ fn trusting(authority: &Authority) -> Terms {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority.file("ca.pem")).unwrap()).unwrap();
     Terms { roots: Some(roots), ..Terms::anybody() }
-}
-
-async fn echoing(mut exchange: Exchange) -> Option<()> {
-    loop {
-        let bytes = exchange.some().await?;
-        exchange.send(bytes).await?;
-    }
 }
 
 /// What one connection over TLS to an origin was.
@@ -201,7 +194,7 @@ async fn an_end_without_a_goodbye_is_passed_on_as_a_break() {
 #[tokio::test]
 async fn names_protocols_and_handshakes_are_as_on_https() {
     let authority = Authority::new();
-    let origin = Origin::start(echoing).await;
+    let origin = Origin::echoing().await;
     let more = "certificates = [\"a\"]\nunknown_name = \"refuse\"\nprotocols = [\"imap\", \"x\"]\n\
                 tls = { min = \"1.3\", handshake_timeout = \"500ms\" }\n"
         .to_owned()

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::clients::{Http, get_by_socket, question};
 use crate::support::load::Wrk;
 use crate::support::successors::{Line, left};
-use crate::support::{listing, until, within};
+use crate::support::{echo, listing, until, within};
 
 /// As large as the whole is: `make soak`.
 fn whole() -> bool {
@@ -59,16 +59,7 @@ impl Behind {
                 .fallback(move || std::future::ready(name.clone()));
             tokio::spawn(async move { axum::serve(listener, router).await });
         }
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let echo = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                tokio::spawn(async move {
-                    let (mut from, mut to) = stream.split();
-                    let _ = tokio::io::copy(&mut from, &mut to).await;
-                });
-            }
-        });
+        let echo = echo().await;
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let datagrams = socket.local_addr().unwrap();
         tokio::spawn(async move {

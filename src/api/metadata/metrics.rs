@@ -1,6 +1,8 @@
 //! What the metadata API counts.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
+
+use crate::telemetry::metrics::Register as _;
 
 /// Metrics of the metadata API.
 #[derive(Debug, Clone)]
@@ -24,23 +26,21 @@ impl Metrics {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let requests = IntCounterVec::new(
-            Opts::new("portolan_metadata_requests_total", "Requests answered, by result."),
+        let requests = registry.counter_vec(
+            "portolan_metadata_requests_total",
+            "Requests answered, by result.",
             &["result"],
         )?;
-        let polls_total = IntCounterVec::new(
-            Opts::new("portolan_metadata_polls_total", "Polls that waited, by what ended them."),
+        let polls_total = registry.counter_vec(
+            "portolan_metadata_polls_total",
+            "Polls that waited, by what ended them.",
             &["end"],
         )?;
-        let polls = IntGauge::new("portolan_metadata_polls", "Polls that wait now.")?;
-        let rendered = IntCounter::new(
+        let polls = registry.gauge("portolan_metadata_polls", "Polls that wait now.")?;
+        let rendered = registry.counter(
             "portolan_metadata_renderings_total",
             "Answers put together; requests beyond them were given one that was kept.",
         )?;
-        registry.register(Box::new(requests.clone()))?;
-        registry.register(Box::new(polls_total.clone()))?;
-        registry.register(Box::new(polls.clone()))?;
-        registry.register(Box::new(rendered.clone()))?;
         let of = |result: &str| requests.with_label_values(&[result]);
         let end = |end: &str| polls_total.with_label_values(&[end]);
         Ok(Self {

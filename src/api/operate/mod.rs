@@ -18,13 +18,14 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 
 use super::admin::Admin;
 use crate::catalog::operations::{Does, Operation, Operations, Target};
+use crate::telemetry::metrics::Register as _;
 pub use config::{OperationsConfig, WebhookConfig};
 use order::{Order, Refused, Wanted};
 
@@ -77,30 +78,24 @@ impl Metrics {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let current = IntGaugeVec::new(
-            Opts::new("portolan_operations", "Operations of operators that are in force."),
+        let current = registry.gauge_vec(
+            "portolan_operations",
+            "Operations of operators that are in force.",
             &["does"],
         )?;
-        registry.register(Box::new(current.clone()))?;
-        let audit_failures = IntCounter::new(
+        let audit_failures = registry.counter(
             "portolan_operations_audit_failures_total",
             "Changes that could not be noted in the audit log.",
         )?;
-        registry.register(Box::new(audit_failures.clone()))?;
         Ok(Self {
-            changes: counter(
+            changes: registry.counter_vec(
                 "portolan_operations_changes_total",
                 "Wishes of operators, by what was asked for and whether it was done.",
                 &["what", "result"],
             )?,
             current,
             audit_failures,
-            events: counter(
+            events: registry.counter_vec(
                 "portolan_operations_drained_events_total",
                 "Events about instances that are empty, by what became of them.",
                 &["end"],

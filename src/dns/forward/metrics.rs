@@ -3,9 +3,9 @@
 
 use std::net::SocketAddr;
 
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+
+use crate::telemetry::metrics::Register as _;
 
 /// Upper bounds of the times of upstreams, in seconds.
 const LATENCIES: [f64; 9] = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 0.3, 1.0, 2.0, 5.0];
@@ -48,85 +48,62 @@ impl Metrics {
     /// # Errors
     /// When one of the names is taken there.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok::<_, prometheus::Error>(counters)
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
-        let cache = counters(
+        let cache = registry.counter_vec(
             "portolan_dns_forward_cache_total",
             "Forwarded questions by what was kept of the answer: hit, stale (it had run out and was \
              given all the same), failure (upstreams had failed just before), miss.",
             &["result"],
         )?;
-        let over = counters(
+        let over = registry.counter_vec(
             "portolan_dns_forward_over_limit_total",
             "Forwarded questions that got SERVFAIL at once, by the limit that was reached.",
             &["limit"],
         )?;
-        let rejected = counters(
+        let rejected = registry.counter_vec(
             "portolan_dns_forward_rejected_total",
             "Messages from an upstream's address that were not believed: with another id, to \
              another question, unreadable; and many: sockets that got too many of them.",
             &["reason"],
         )?;
-        let up = IntGaugeVec::new(
-            Opts::new(
-                "portolan_dns_forward_upstream_up",
-                "1 while an upstream answers, 0 while it is suspected.",
-            ),
+        let up = registry.gauge_vec(
+            "portolan_dns_forward_upstream_up",
+            "1 while an upstream answers, 0 while it is suspected.",
             &["upstream"],
         )?;
-        registry.register(Box::new(up.clone()))?;
-        let seconds = HistogramVec::new(
-            HistogramOpts::new(
-                "portolan_dns_forward_upstream_latency_seconds",
-                "Time that upstreams took to answer.",
-            )
-            .buckets(LATENCIES.to_vec()),
+        let seconds = registry.histogram_vec(
+            "portolan_dns_forward_upstream_latency_seconds",
+            "Time that upstreams took to answer.",
+            LATENCIES.to_vec(),
             &["upstream"],
         )?;
-        registry.register(Box::new(seconds.clone()))?;
         Ok(Self {
             cache_hit: cache.with_label_values(&["hit"]),
             cache_miss: cache.with_label_values(&["miss"]),
             cache_stale: cache.with_label_values(&["stale"]),
             cache_failure: cache.with_label_values(&["failure"]),
-            cache_entries: gauge(
+            cache_entries: registry.gauge(
                 "portolan_dns_forward_cache_entries",
                 "Answers of upstreams that are kept.",
             )?,
-            cache_bytes: gauge(
+            cache_bytes: registry.gauge(
                 "portolan_dns_forward_cache_bytes",
                 "Bytes of answers of upstreams that are kept.",
             )?,
-            cache_evicted: counter(
+            cache_evicted: registry.counter(
                 "portolan_dns_forward_cache_evicted_total",
                 "Answers of upstreams that had to make room for others.",
             )?,
-            coalesced: counter(
+            coalesced: registry.counter(
                 "portolan_dns_forward_coalesced_total",
                 "Forwarded questions that waited for a query that was under way already.",
             )?,
-            prefetched: counter(
+            prefetched: registry.counter(
                 "portolan_dns_forward_prefetched_total",
                 "Answers of upstreams that were fetched anew before they ran out.",
             )?,
-            in_flight: gauge(
-                "portolan_dns_forward_in_flight",
-                "Questions under way to upstreams.",
-            )?,
-            waiting: gauge(
+            in_flight: registry
+                .gauge("portolan_dns_forward_in_flight", "Questions under way to upstreams.")?,
+            waiting: registry.gauge(
                 "portolan_dns_forward_waiting",
                 "Questions of clients that wait for upstreams.",
             )?,
@@ -137,24 +114,24 @@ impl Metrics {
             rejected_question: rejected.with_label_values(&["question"]),
             rejected_garbled: rejected.with_label_values(&["garbled"]),
             rejected_many: rejected.with_label_values(&["many"]),
-            loops: counter(
+            loops: registry.counter(
                 "portolan_dns_forward_loops_total",
                 "Queries to upstreams that came back as questions to us.",
             )?,
-            aliases: counter(
+            aliases: registry.counter(
                 "portolan_dns_forward_aliases_total",
                 "Answers of our zones whose alias leads outside and was followed there.",
             )?,
-            searched: counter(
+            searched: registry.counter(
                 "portolan_dns_forward_searched_total",
                 "Questions that were answered from further down the client's search list.",
             )?,
-            queries: counters(
+            queries: registry.counter_vec(
                 "portolan_dns_forward_upstream_queries_total",
                 "Exchanges with upstreams for forwarded questions, by result.",
                 &["upstream", "result"],
             )?,
-            probes: counters(
+            probes: registry.counter_vec(
                 "portolan_dns_forward_probes_total",
                 "Probes of suspected upstreams, by result.",
                 &["result"],

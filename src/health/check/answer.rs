@@ -118,19 +118,15 @@ async fn body(
     }
 }
 
-/// Reads on until `wanted` bytes are there; false: the end came first.
+/// Reads on until `wanted` bytes are there, and no more than those; false: the end came first.
 async fn fill(
     stream: &mut (impl AsyncRead + Unpin),
-    mut bytes: Vec<u8>,
+    bytes: Vec<u8>,
     wanted: usize,
 ) -> Result<(Vec<u8>, bool), String> {
-    while bytes.len() < wanted {
-        if more(stream, &mut bytes).await? == 0 {
-            return Ok((bytes, false));
-        }
-    }
+    let (mut bytes, there) = fill_at_least(stream, bytes, wanted).await?;
     bytes.truncate(wanted);
-    Ok((bytes, true))
+    Ok((bytes, there))
 }
 
 async fn chunks(

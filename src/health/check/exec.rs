@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::tracker::{Observation, Outcome};
-use super::{Ask, Common, Kind, Manner, Target, check_config};
+use super::{Ask, Kind, Manner, Target, check_config};
 use crate::exec::{self, Failure};
 
 check_config! {
@@ -23,10 +23,6 @@ pub(super) struct Probe {
 
 impl Kind for Config {
     type Probe = Probe;
-
-    fn common(&self) -> Common {
-        self.keys()
-    }
 
     fn compile(&self, _: &Path) -> Result<Probe, (&'static str, String)> {
         if self.command.trim().is_empty() {

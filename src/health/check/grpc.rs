@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::super::tracker::Observation;
 use super::connect::{authority, connect};
 use super::secure::{Secure, TlsConfig};
-use super::{Ask, Common, Kind, Target, check_config};
+use super::{Ask, Kind, Target, check_config};
 
 /// Longest message that is read.
 const MESSAGE_MAX: usize = 4096;
@@ -48,10 +48,6 @@ pub(super) struct Probe {
 
 impl Kind for Config {
     type Probe = Probe;
-
-    fn common(&self) -> Common {
-        self.keys()
-    }
 
     fn ca_file(&self) -> Option<&Path> {
         self.tls.as_ref()?.ca_file.as_deref()

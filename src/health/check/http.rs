@@ -13,7 +13,7 @@ use super::super::tracker::Observation;
 use super::connect::{authority, connect, in_words};
 use super::secure::{Secure, TlsConfig};
 use super::status::StatusSet;
-use super::{Ask, Common, Kind, Target, answer, check_config};
+use super::{Ask, Kind, Target, answer, check_config};
 use crate::units::Size;
 
 /// Largest compiled pattern.
@@ -75,10 +75,6 @@ pub(super) struct Probe {
 
 impl Kind for Config {
     type Probe = Probe;
-
-    fn common(&self) -> Common {
-        self.keys()
-    }
 
     fn ca_file(&self) -> Option<&Path> {
         self.tls.as_ref()?.ca_file.as_deref()

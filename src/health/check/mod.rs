@@ -103,13 +103,16 @@ pub(super) enum Manner {
     Push(Duration),
 }
 
+/// The keys that every kind has; [`check_config`] adds them, and this.
+trait Keys {
+    /// What they say.
+    fn common(&self) -> Common;
+}
+
 /// What a kind's configuration must be able to do.
-trait Kind {
+trait Kind: Keys {
     /// What asks a target.
     type Probe: Ask;
-
-    /// The keys that every kind has.
-    fn common(&self) -> Common;
 
     /// What stands in the table, in the form that is needed to ask; relative paths begin at
     /// `base_dir`.
@@ -172,8 +175,8 @@ macro_rules! check_config {
             pub fall: Option<u32>,
         }
 
-        impl Config {
-            const fn keys(&self) -> $crate::health::check::Common {
+        impl $crate::health::check::Keys for Config {
+            fn common(&self) -> $crate::health::check::Common {
                 $crate::health::check::Common {
                     port: self.port,
                     interval: self.interval,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::super::tracker::Observation;
 use super::mysql_state::{Replica, State, Wanted, judge};
 use super::secure::TlsConfig;
-use super::{Ask, Common, Election, Kind, Target, check_config};
+use super::{Ask, Election, Kind, Target, check_config};
 use crate::catalog::model::Address;
 use crate::units::Period;
 
@@ -69,10 +69,6 @@ pub(super) struct Probe {
 
 impl Kind for Config {
     type Probe = Probe;
-
-    fn common(&self) -> Common {
-        self.keys()
-    }
 
     fn ca_file(&self) -> Option<&Path> {
         self.tls.as_ref()?.ca_file.as_deref()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::super::tracker::Observation;
-use super::{Ask, Common, Kind, Manner, Target, too_short};
+use super::{Ask, Common, Keys, Kind, Manner, Target, too_short};
 use crate::units::Period;
 
 /// `[service.NAME] check.push`.
@@ -23,12 +23,14 @@ pub(super) struct Probe {
     ttl: Period,
 }
 
-impl Kind for Config {
-    type Probe = Probe;
-
+impl Keys for Config {
     fn common(&self) -> Common {
         Common::default()
     }
+}
+
+impl Kind for Config {
+    type Probe = Probe;
 
     fn compile(&self, _: &Path) -> Result<Probe, (&'static str, String)> {
         match too_short(self.ttl) {

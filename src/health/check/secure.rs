@@ -58,11 +58,11 @@ impl Secure {
             })
         });
         let files = TlsFiles {
-            ca_file: config.ca_file.as_ref().map(|file| base_dir.join(file)),
+            ca_file: config.ca_file.clone(),
             unverified: !config.verify,
             ..TlsFiles::default()
         };
-        let client = tls::client(&files, alpn).map_err(|error| match error {
+        let client = tls::client(&files.below(base_dir), alpn).map_err(|error| match error {
             TlsError::File { what, path, why } => {
                 (what, format!("cannot use {}: {why}", path.display()))
             }

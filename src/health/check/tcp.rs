@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::tracker::Observation;
 use super::connect::connect;
-use super::{Ask, Common, Kind, Target, check_config};
+use super::{Ask, Kind, Target, check_config};
 
 check_config! {
     /// `[service.NAME] check.tcp`.
@@ -21,10 +21,6 @@ pub(super) struct Probe {
 
 impl Kind for Config {
     type Probe = Probe;
-
-    fn common(&self) -> Common {
-        self.keys()
-    }
 
     fn compile(&self, _: &Path) -> Result<Probe, (&'static str, String)> {
         Ok(Probe { connected: Observation::passed("connected") })

@@ -7,7 +7,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::super::tracker::{Observation, Outcome};
 use super::secure::{Secure, TlsConfig};
-use super::{Ask, Common, Kind, Target, check_config};
+use super::{Ask, Kind, Target, check_config};
 use crate::units::Period;
 
 const fn yes() -> bool {
@@ -38,10 +38,6 @@ pub(super) struct Probe {
 
 impl Kind for Config {
     type Probe = Probe;
-
-    fn common(&self) -> Common {
-        self.keys()
-    }
 
     fn ca_file(&self) -> Option<&Path> {
         self.ca_file.as_deref()

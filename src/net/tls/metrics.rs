@@ -1,6 +1,8 @@
 //! What is counted about TLS towards clients.
 
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry};
+
+use crate::telemetry::metrics::Register as _;
 
 /// How a handshake ended. The order is that of [`OUTCOMES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,38 +71,30 @@ impl Metrics {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let expiry = IntGaugeVec::new(
-            Opts::new(
-                "portolan_tls_certificate_expiry_timestamp_seconds",
-                "When the certificate that is shown runs out, in seconds since 1970.",
-            ),
+        let expiry = registry.gauge_vec(
+            "portolan_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate that is shown runs out, in seconds since 1970.",
             &["certificate"],
         )?;
-        registry.register(Box::new(expiry.clone()))?;
         Ok(Self {
-            handshakes: counter(
+            handshakes: registry.counter_vec(
                 "portolan_tls_handshakes_total",
                 "Handshakes of TLS with clients, by listener and result.",
                 &["listener", "result"],
             )?,
-            sessions: counter(
+            sessions: registry.counter_vec(
                 "portolan_tls_sessions_total",
                 "Handshakes of TLS that succeeded, by listener, version and whether a session was \
                  resumed.",
                 &["listener", "version", "resumed"],
             )?,
             expiry,
-            swaps: counter(
+            swaps: registry.counter_vec(
                 "portolan_tls_certificate_swaps_total",
                 "Certificates that were replaced because their files changed.",
                 &["certificate"],
             )?,
-            failures: counter(
+            failures: registry.counter_vec(
                 "portolan_tls_certificate_failures_total",
                 "Changes of certificate files that could not be used, so that the last good \
                  certificate stayed.",

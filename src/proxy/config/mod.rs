@@ -317,6 +317,25 @@ pub struct TcpListenerConfig {
 }
 
 impl TcpListenerConfig {
+    /// One of which nothing is said but where it listens and who gets the connections.
+    #[must_use]
+    pub fn usual(bind: Vec<SocketAddr>, service: String) -> Self {
+        Self {
+            bind,
+            service,
+            ports: None,
+            from_registry: RegistryPorts::default(),
+            timeouts: TcpTimeouts::default(),
+            connections_per_client: None,
+            proxy_protocol: None,
+            sticky: None,
+            certificates: None,
+            unknown_name: None,
+            protocols: None,
+            tls: None,
+        }
+    }
+
     /// Whether clients speak TLS.
     #[must_use]
     pub const fn speaks_tls(&self) -> bool {

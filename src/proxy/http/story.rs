@@ -301,34 +301,13 @@ fn refused<'a>(
 ) -> Record<'a> {
     /// More of a line that nobody could read is not shown.
     const SHOWN: usize = 8 << 10;
+    let request = RequestLine::of(&bytes[..bytes.len().min(SHOWN)]);
     Record {
-        listener,
-        route: None,
-        client: client.to_canonical(),
-        request: RequestLine::of(&bytes[..bytes.len().min(SHOWN)]),
-        host: None,
         status: refusal.status,
-        bytes_in: 0,
         bytes_out: refusal.message.len() as u64 + 1,
         duration,
-        connect: None,
-        first_byte: None,
-        added: None,
-        service: None,
-        instance: None,
-        endpoint: None,
-        attempts: 0,
-        generation: 0,
-        trace_id: None,
-        request_id: None,
-        user_agent: None,
-        referer: None,
-        forwarded_for: None,
-        tls_version: None,
-        tls_cipher: None,
-        sni: None,
         refused: Some(refusal.reason),
-        error: None,
+        ..Record::bare(listener, client.to_canonical(), request)
     }
 }
 

@@ -1,6 +1,8 @@
 //! What limits and retries count, by listener. Every handle is looked up when a listener starts.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Registry};
+
+use crate::telemetry::metrics::Register as _;
 
 /// Why a request was not carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,25 +64,18 @@ impl Metrics {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let metrics = Self {
-            limited: IntCounterVec::new(
-                Opts::new(
-                    "portolan_proxy_limited_total",
-                    "HTTP requests that a limit kept from being carried, by listener and reason.",
-                ),
+        Ok(Self {
+            limited: registry.counter_vec(
+                "portolan_proxy_limited_total",
+                "HTTP requests that a limit kept from being carried, by listener and reason.",
                 &["listener", "reason"],
             )?,
-            retries: IntCounterVec::new(
-                Opts::new(
-                    "portolan_proxy_retries_total",
-                    "HTTP attempts that failed, by listener and what became of them.",
-                ),
+            retries: registry.counter_vec(
+                "portolan_proxy_retries_total",
+                "HTTP attempts that failed, by listener and what became of them.",
                 &["listener", "result"],
             )?,
-        };
-        registry.register(Box::new(metrics.limited.clone()))?;
-        registry.register(Box::new(metrics.retries.clone()))?;
-        Ok(metrics)
+        })
     }
 
     /// The handles of one listener.

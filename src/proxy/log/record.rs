@@ -63,6 +63,42 @@ pub struct Record<'a> {
     pub error: Option<&'a str>,
 }
 
+impl<'a> Record<'a> {
+    /// One of which no more is known than where it came, from whom, and how it began.
+    #[must_use]
+    pub const fn bare(listener: &'a str, client: IpAddr, request: RequestLine<'a>) -> Self {
+        Self {
+            listener,
+            route: None,
+            client,
+            request,
+            host: None,
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration: 0,
+            connect: None,
+            first_byte: None,
+            added: None,
+            service: None,
+            instance: None,
+            endpoint: None,
+            attempts: 0,
+            generation: 0,
+            trace_id: None,
+            request_id: None,
+            user_agent: None,
+            referer: None,
+            forwarded_for: None,
+            tls_version: None,
+            tls_cipher: None,
+            sni: None,
+            refused: None,
+            error: None,
+        }
+    }
+}
+
 /// The first line of a request.
 #[derive(Debug, Clone, Copy)]
 pub enum RequestLine<'a> {

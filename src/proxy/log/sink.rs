@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, Registry};
 
 use super::output::Output;
 use crate::proxy::config::{AccessLogConfig, LogTarget};
 use crate::proxy::table::Settings;
+use crate::telemetry::metrics::Register as _;
 
 /// Lines are handed over in pieces of about this size.
 pub(super) const PIECE: usize = 16 << 10;
@@ -40,17 +41,13 @@ impl Metrics {
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let written =
-            IntCounter::new("portolan_access_log_lines_total", "Lines that were written.")?;
-        let dropped = IntCounterVec::new(
-            Opts::new(
-                "portolan_access_log_dropped_total",
-                "Lines that were not written: too many waited, writing failed, or it was longer \
-                 than a datagram may be.",
-            ),
+            registry.counter("portolan_access_log_lines_total", "Lines that were written.")?;
+        let dropped = registry.counter_vec(
+            "portolan_access_log_dropped_total",
+            "Lines that were not written: too many waited, writing failed, or it was longer \
+             than a datagram may be.",
             &["reason"],
         )?;
-        registry.register(Box::new(written.clone()))?;
-        registry.register(Box::new(dropped.clone()))?;
         let dropped = |reason| dropped.with_label_values(&[reason]);
         let [full, failed, too_long] = ["full", "failed", "too_long"].map(dropped);
         Ok(Self { written, full, failed, too_long })

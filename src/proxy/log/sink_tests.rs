@@ -35,42 +35,10 @@ fn log(to: &str, buffer: u64) -> Log {
 impl Log {
     /// Notes a request with this path.
     fn note(&self, path: &str) {
-        note(
-            &self.rule,
-            &Record {
-                listener: "web",
-                route: None,
-                client: [127, 0, 0, 1].into(),
-                request: RequestLine::Read {
-                    method: b"GET",
-                    target: path.as_bytes(),
-                    protocol: b"HTTP/1.1",
-                },
-                host: None,
-                status: 200,
-                bytes_in: 0,
-                bytes_out: 0,
-                duration: 0,
-                connect: None,
-                first_byte: None,
-                added: None,
-                service: None,
-                instance: None,
-                endpoint: None,
-                attempts: 0,
-                generation: 0,
-                trace_id: None,
-                request_id: None,
-                user_agent: None,
-                referer: None,
-                forwarded_for: None,
-                tls_version: None,
-                tls_cipher: None,
-                sni: None,
-                refused: None,
-                error: None,
-            },
-        );
+        let target = path.as_bytes();
+        let request = RequestLine::Read { method: b"GET", target, protocol: b"HTTP/1.1" };
+        let bare = Record::bare("web", [127, 0, 0, 1].into(), request);
+        note(&self.rule, &Record { status: 200, ..bare });
     }
 
     /// What was noted is written.

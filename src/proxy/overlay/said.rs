@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::super::config::{
-    HttpListenerConfig, RegistryPorts, RouteConfig, ServiceBalance, StickyConfig, TcpListenerConfig,
+    HttpListenerConfig, RouteConfig, ServiceBalance, StickyConfig, TcpListenerConfig,
 };
 use super::super::http::access::Access;
 use super::super::labels::{BalanceLabels, Labelled, LabelledPort, MarathonLbConfig, Mode};
@@ -250,20 +250,9 @@ fn own(
             if let Some(what) = told.pop() {
                 return Err(of_its_own(what));
             }
-            let config = TcpListenerConfig {
-                bind: bind.clone(),
-                service: port.target.key.to_string(),
-                ports: None,
-                from_registry: RegistryPorts::default(),
-                timeouts: *timeouts,
-                connections_per_client: None,
-                proxy_protocol: None,
-                sticky: port.sticky.clone(),
-                certificates: None,
-                unknown_name: None,
-                protocols: None,
-                tls: None,
-            };
+            let usual = TcpListenerConfig::usual(bind.clone(), port.target.key.to_string());
+            let config =
+                TcpListenerConfig { timeouts: *timeouts, sticky: port.sticky.clone(), ..usual };
             Listener::Tcp { config: Box::new(config), target: port.target.clone(), access }
         }
         Mode::Http(timeouts, asked) => {

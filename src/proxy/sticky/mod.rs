@@ -17,13 +17,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 use tokio::task::AbortHandle;
 
 use super::config::{ListenerConfig, RouteConfig, StickyConfig, StickyRule};
 use super::route::ServiceRef;
 use super::table::{ProxyTable, Unfit};
 use super::upstream::Endpoint;
+use crate::telemetry::metrics::Register as _;
 use cookie::Keys;
 pub use identity::{Identity, Index};
 use source::{Binding, Sources};
@@ -125,32 +126,22 @@ impl Metrics {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let outcomes = IntCounterVec::new(
-            Opts::new(
-                "portolan_proxy_sticky_total",
-                "Answered requests and connections that are sticky, by what became of the binding.",
-            ),
+        let outcomes = registry.counter_vec(
+            "portolan_proxy_sticky_total",
+            "Answered requests and connections that are sticky, by what became of the binding.",
             &["listener", "result"],
         )?;
-        let dropped = IntCounter::new(
+        let dropped = registry.counter(
             "portolan_proxy_sticky_dropped_total",
             "Clients whose binding by address was good and went because there were too many.",
         )?;
-        let kept = IntGauge::new(
-            "portolan_proxy_sticky_sources",
-            "Clients that are bound by their address.",
-        )?;
-        let writes = IntCounterVec::new(
-            Opts::new(
-                "portolan_proxy_sticky_writes_total",
-                "Writes of the clients that are bound by their address to disk, by result.",
-            ),
+        let kept = registry
+            .gauge("portolan_proxy_sticky_sources", "Clients that are bound by their address.")?;
+        let writes = registry.counter_vec(
+            "portolan_proxy_sticky_writes_total",
+            "Writes of the clients that are bound by their address to disk, by result.",
             &["result"],
         )?;
-        registry.register(Box::new(outcomes.clone()))?;
-        registry.register(Box::new(dropped.clone()))?;
-        registry.register(Box::new(kept.clone()))?;
-        registry.register(Box::new(writes.clone()))?;
         Ok(Self { outcomes, dropped, kept, writes })
     }
 

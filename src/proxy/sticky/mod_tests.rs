@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::catalog::{Instance, Snapshot};
 use crate::proxy::Settings;
-use crate::proxy::config::{RegistryPorts, TcpListenerConfig, TcpTimeouts};
+use crate::proxy::table;
 use crate::proxy::upstream::tests::{instance, service};
 use crate::units::Period;
 
@@ -14,26 +14,9 @@ fn sticky(cookie: Option<&str>, source: Option<u64>) -> StickyConfig {
 }
 
 fn tcp(service: &str, sticky: Option<StickyConfig>) -> ListenerConfig {
-    ListenerConfig {
-        http: None,
-        https: None,
-        tls: None,
-        udp: None,
-        tcp: Some(TcpListenerConfig {
-            ports: None,
-            from_registry: RegistryPorts::default(),
-            connections_per_client: None,
-            proxy_protocol: None,
-            bind: vec!["127.0.0.1:0".parse().unwrap()],
-            service: service.into(),
-            timeouts: TcpTimeouts::default(),
-            sticky,
-            certificates: None,
-            unknown_name: None,
-            protocols: None,
-            tls: None,
-        }),
-    }
+    let mut listener = table::tests::tcp(service);
+    listener.tcp.as_mut().unwrap().sticky = sticky;
+    listener
 }
 
 /// Tables over `web` and `next`, both sticky, by a clock of its own.

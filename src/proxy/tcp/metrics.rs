@@ -1,8 +1,9 @@
 //! What is counted of TCP connections.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Registry};
 
 use super::pipes::Pipes;
+use crate::telemetry::metrics::Register as _;
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,18 +79,13 @@ impl Metrics {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
         Ok(Self {
-            ended: counter(
+            ended: registry.counter_vec(
                 "portolan_proxy_tcp_ended_total",
                 "TCP connections that have ended, by listener and how.",
                 &["listener", "end"],
             )?,
-            spliced: counter(
+            spliced: registry.counter_vec(
                 "portolan_proxy_tcp_spliced_bytes_total",
                 "Bytes of TCP listeners that the kernel moved from socket to socket, by the side they \
                  came from.",

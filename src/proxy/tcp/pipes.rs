@@ -17,6 +17,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::telemetry::metrics::Register as _;
+
 /// Room of a pipe, when the kernel grants it: 64 places. Each holds a piece of what came from the
 /// network, which may be as small as one packet.
 const ROOM: usize = 256 << 10;
@@ -57,16 +59,15 @@ impl Pipes {
     /// # Errors
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = IntGauge::new(
+        let gauge = registry.gauge(
             "portolan_proxy_tcp_pipes",
             "Pipes through which the kernel moves bytes of TCP connections.",
         )?;
-        let missed = IntCounter::new(
+        let missed = registry.counter(
             "portolan_proxy_tcp_pipes_missed_total",
-            "Times that bytes were copied because there were as many pipes as may be, or no descriptors.",
+            "Times that bytes were copied because there were as many pipes as may be, or no \
+             descriptors.",
         )?;
-        registry.register(Box::new(gauge.clone()))?;
-        registry.register(Box::new(missed.clone()))?;
         let (open, max, refused) =
             (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
         Ok(Self(Arc::new(Count { open, max, refused, gauge, missed })))

@@ -1,6 +1,8 @@
 //! What UDP listeners count. Handles are looked up when a listener starts.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+
+use crate::telemetry::metrics::Register as _;
 
 /// The metrics of all listeners.
 #[derive(Debug, Clone)]
@@ -77,15 +79,10 @@ impl Metrics {
     /// One of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str, label: &str| {
-            let counter = IntCounterVec::new(Opts::new(name, help), &["listener", label])?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
+            registry.counter_vec(name, help, &["listener", label])
         };
-        let open = IntGaugeVec::new(
-            Opts::new("portolan_udp_flows", "Flows of UDP listeners."),
-            &["listener"],
-        )?;
-        registry.register(Box::new(open.clone()))?;
+        let open =
+            registry.gauge_vec("portolan_udp_flows", "Flows of UDP listeners.", &["listener"])?;
         Ok(Self {
             open,
             flows: counter(

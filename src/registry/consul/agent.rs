@@ -115,15 +115,15 @@ impl Agents {
         base_dir: &Path,
         broken: watch::Sender<Option<Instant>>,
     ) -> Self {
-        let file = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| base_dir.join(p));
         let settings = Settings {
             tls: TlsFiles {
-                ca_file: file(&config.ca_file),
-                cert_file: file(&config.cert_file),
-                key_file: file(&config.key_file),
+                ca_file: config.ca_file.clone(),
+                cert_file: config.cert_file.clone(),
+                key_file: config.key_file.clone(),
                 unverified: !config.verify,
                 only_13: false,
-            },
+            }
+            .below(base_dir),
             server_name: config.server_name.clone(),
             connect_timeout: config.timeout.0.min(Duration::from_secs(5)),
             connections_max: config.max_watches.max(4),

@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use crate::catalog::stale::WhenStale;
 use crate::net::http::Origin;
+use crate::registry::defaults::{
+    one_hundred_thousand, sixty_four_mebibytes, ten_seconds, two_seconds, yes,
+};
 use crate::registry::secret::Secret;
 use crate::units::{Period, Size};
 
@@ -116,20 +119,8 @@ impl ConsulConfig {
     }
 }
 
-const fn yes() -> bool {
-    true
-}
-
 const fn one_second() -> Period {
     Period::from_secs(1)
-}
-
-const fn two_seconds() -> Period {
-    Period::from_secs(2)
-}
-
-const fn ten_seconds() -> Period {
-    Period::from_secs(10)
 }
 
 const fn five_minutes() -> Period {
@@ -144,16 +135,8 @@ const fn one_hundred_and_fifty() -> usize {
     150
 }
 
-const fn sixty_four_mebibytes() -> Size {
-    Size(64 << 20)
-}
-
 const fn twenty_thousand() -> usize {
     20_000
-}
-
-const fn one_hundred_thousand() -> usize {
-    100_000
 }
 
 const fn two_hundred_thousand() -> usize {

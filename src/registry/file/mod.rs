@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::catalog::RegistryView;
 use crate::registry::Source;
+use crate::registry::defaults::{sixty_four_mebibytes, two_hundred_thousand, two_seconds, yes};
 use crate::registry::follow::Followed;
 use crate::registry::outlet::Outlet;
 use crate::registry::tree::Notation;
@@ -96,22 +97,6 @@ impl TryFrom<PathBuf> for ServicesPath {
         };
         Ok(Self { path, notation })
     }
-}
-
-const fn yes() -> bool {
-    true
-}
-
-const fn two_seconds() -> Period {
-    Period::from_secs(2)
-}
-
-const fn sixty_four_mebibytes() -> Size {
-    Size(64 << 20)
-}
-
-const fn two_hundred_thousand() -> usize {
-    200_000
 }
 
 impl Source for FileConfig {

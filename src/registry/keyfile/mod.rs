@@ -17,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::catalog::{Key, Keys, Problem, RegistryView};
 use crate::registry::Source;
+use crate::registry::defaults::{one_hundred_thousand, sixteen_mebibytes, two_seconds, yes};
 use crate::registry::outlet::Outlet;
 use crate::registry::read::{self, Look, SETTLE, Seen};
 use crate::registry::tree::Notation;
@@ -60,24 +61,8 @@ pub struct KeyfileConfig {
     pub max_keys: usize,
 }
 
-const fn yes() -> bool {
-    true
-}
-
-const fn two_seconds() -> Period {
-    Period::from_secs(2)
-}
-
-const fn sixteen_mebibytes() -> Size {
-    Size(16 << 20)
-}
-
 const fn one_thousand() -> usize {
     1000
-}
-
-const fn one_hundred_thousand() -> usize {
-    100_000
 }
 
 impl Source for KeyfileConfig {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use super::zk_url::ZkUrl;
 use crate::catalog::stale::WhenStale;
 use crate::net::http::Origin;
+use crate::registry::defaults::{one_hundred_thousand, sixteen_mebibytes, ten_seconds, yes};
 use crate::units::{Period, Size};
 
 /// `[registry.NAME.marathon]`.
@@ -142,10 +143,6 @@ fn marathon() -> String {
     "marathon".into()
 }
 
-const fn yes() -> bool {
-    true
-}
-
 const fn three() -> u8 {
     3
 }
@@ -156,10 +153,6 @@ const fn four() -> usize {
 
 const fn one_hundred_milliseconds() -> Period {
     Period::from_millis(100)
-}
-
-const fn ten_seconds() -> Period {
-    Period::from_secs(10)
 }
 
 const fn thirty_seconds() -> Period {
@@ -178,16 +171,8 @@ const fn one_mebibyte() -> Size {
     Size(1 << 20)
 }
 
-const fn one_hundred_thousand() -> usize {
-    100_000
-}
-
 const fn one_million() -> usize {
     1_000_000
-}
-
-const fn sixteen_mebibytes() -> Size {
-    Size(16 << 20)
 }
 
 const fn one_gibibyte() -> Size {

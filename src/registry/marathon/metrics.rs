@@ -1,6 +1,8 @@
 //! Numbers of the link to a Marathon.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+
+use crate::telemetry::metrics::Register as _;
 
 /// The types of events that are counted by name; others together, as `other`.
 const KINDS: [&str; 24] = [
@@ -47,38 +49,29 @@ pub(in crate::registry) struct Metrics {
 impl Metrics {
     /// Registers them.
     pub(in crate::registry) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name, help, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let gauge = |name, help| {
-            let gauge = IntGaugeVec::new(Opts::new(name, help), &["registry"])?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
+        let gauge = |name, help| registry.gauge_vec(name, help, &["registry"]);
         Ok(Self {
-            events: counter(
+            events: registry.counter_vec(
                 "portolan_marathon_events_total",
                 "Events that a Marathon sent, by type.",
                 &["registry", "type"],
             )?,
-            ignored: counter(
+            ignored: registry.counter_vec(
                 "portolan_marathon_events_ignored_total",
                 "Events of a type that is not known.",
                 &["registry"],
             )?,
-            dropped: counter(
+            dropped: registry.counter_vec(
                 "portolan_marathon_events_dropped_total",
                 "Events that were not taken in, so that everything was read, by reason.",
                 &["registry", "reason"],
             )?,
-            reads: counter(
+            reads: registry.counter_vec(
                 "portolan_marathon_reads_total",
                 "Reads of everything and of single apps, by result.",
                 &["registry", "what", "result"],
             )?,
-            breaks: counter(
+            breaks: registry.counter_vec(
                 "portolan_marathon_stream_breaks_total",
                 "Event streams that ended, or came to nothing.",
                 &["registry"],

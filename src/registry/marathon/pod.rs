@@ -8,7 +8,7 @@ use super::decode::{RawPod, RawPodInstance};
 use super::health;
 use super::labels::labels;
 use super::ports::{Layout, Mode, Protocol, joined, network_mode, number};
-use super::service::{Builder, Shared, absolute, finished, service_name, told};
+use super::service::{Builder, Shared, absolute, finished, kept, service_name, told};
 use super::state::Fate;
 use crate::catalog::model::{Meta, NAME_MAX, parse_name, parse_text};
 use crate::catalog::{Address, Health, Instance, Presence, Weight};
@@ -147,8 +147,7 @@ impl Builder {
             cause,
             presence: Presence::Active,
         };
-        let shared = known.filter(|known| ***known == instance);
-        Ok((listed, Some(shared.map_or_else(|| Arc::new(instance), Arc::clone))))
+        Ok((listed, Some(kept(known, instance))))
     }
 }
 

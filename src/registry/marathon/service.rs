@@ -225,9 +225,7 @@ impl Builder {
             cause,
             presence,
         };
-        // The same as before: the allocation too.
-        let shared = known.filter(|known| ***known == instance);
-        Ok((listed, Some(shared.map_or_else(|| Arc::new(instance), Arc::clone))))
+        Ok((listed, Some(kept(known, instance))))
     }
 
     /// The node called `host`, and its address. A name that Mesos gives an address for (which it
@@ -276,6 +274,12 @@ impl Builder {
         self.agents.insert(agent.into(), Arc::clone(&id));
         Ok(id)
     }
+}
+
+/// What is known, when it is the same as `instance`: the allocation too.
+pub(super) fn kept(known: Option<&Arc<Instance>>, instance: Instance) -> Arc<Instance> {
+    let same = known.filter(|known| ***known == instance);
+    same.map_or_else(|| Arc::new(instance), Arc::clone)
 }
 
 /// The app with its instances in order, and with what events have said before.

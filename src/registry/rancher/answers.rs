@@ -17,6 +17,7 @@ use super::metadata;
 use crate::catalog::model::{META_VALUE_MAX, Meta, parse_name, parse_text};
 use crate::catalog::{Address, Instance, Problem, RegistryView, SourceService};
 use crate::registry::Source;
+use crate::registry::defaults::{sixty_four_mebibytes, two_hundred_thousand, two_seconds, yes};
 use crate::registry::file::ServicesPath;
 use crate::registry::follow::Followed;
 use crate::registry::outlet::Outlet;
@@ -66,24 +67,8 @@ pub enum AnswersKind {
     Metadata,
 }
 
-const fn yes() -> bool {
-    true
-}
-
-const fn two_seconds() -> Period {
-    Period::from_secs(2)
-}
-
-const fn sixty_four_mebibytes() -> Size {
-    Size(64 << 20)
-}
-
 const fn ten_thousand() -> usize {
     10_000
-}
-
-const fn two_hundred_thousand() -> usize {
-    200_000
 }
 
 /// The section that is everybody's.

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, Registry};
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 
 use super::{Users, credentials};
 use crate::proxy::http::refusal::Refusal;
 use crate::proxy::sticky::store::random;
+use crate::telemetry::metrics::Register as _;
 
 /// Verdicts that one worker remembers, twice: those of late, and those before.
 const REMEMBERED: usize = 4096;
@@ -72,8 +73,7 @@ impl AuthMetrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let name = "portolan_proxy_auth_total";
         let help = "Requests of routes that ask for name and password, by what became of it.";
-        let counter = IntCounterVec::new(Opts::new(name, help), &["result"])?;
-        registry.register(Box::new(counter.clone()))?;
+        let counter = registry.counter_vec(name, help, &["result"])?;
         Ok(Self(RESULTS.map(|result| counter.with_label_values(&[result]))))
     }
 
