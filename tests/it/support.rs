@@ -173,9 +173,8 @@ pub(crate) async fn says(file: &Path, text: &str) {
             tokio::time::sleep(LOOK).await;
         }
     });
-    if said.await.is_err() {
-        panic!("{} says {:?} after {PATIENCE:?}, and not {text:?}", file.display(), read());
-    }
+    let same = said.await.is_ok();
+    assert!(same, "{} says {:?} after {PATIENCE:?}, and not {text:?}", file.display(), read());
 }
 
 /// An HTTP server on 127.0.0.`host` that answers every request with `name`.
