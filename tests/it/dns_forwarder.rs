@@ -70,6 +70,13 @@ async fn a_thousand_clients_who_wait_cost_the_upstream_one_query() {
         rig.metric_is("portolan_dns_forward_waiting", f64::from(n + 1) * 50.0).await;
         clients.push(socket);
     }
+    // What was sent to it may still be on its way.
+    within("the query", async {
+        while upstream.count("popular.example") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     assert_eq!(upstream.count("popular.example"), 1);
     upstream.let_go();
     for (n, socket) in clients.iter().enumerate() {

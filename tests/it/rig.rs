@@ -134,12 +134,18 @@ impl Rig {
 
     /// Returns once `name` has the value `wanted`; a counter may be counted just after its cause.
     pub(crate) async fn metric_is(&self, name: &str, wanted: f64) {
-        within(name, async {
-            while self.metric(name).await.is_none_or(|value| (value - wanted).abs() > 0.1) {
+        let mut last = None;
+        let reached = tokio::time::timeout(PATIENCE, async {
+            loop {
+                last = self.metric(name).await;
+                if last.is_some_and(|value| (value - wanted).abs() <= 0.1) {
+                    return;
+                }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-        })
-        .await;
+        });
+        let reached = reached.await.is_ok();
+        assert!(reached, "{name} is {last:?} after {PATIENCE:?}, and not {wanted}");
     }
 }
 

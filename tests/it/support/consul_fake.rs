@@ -255,6 +255,8 @@ async fn requests(stream: &mut TcpStream, shared: &Shared) -> Option<()> {
         let index = asked.index.as_deref().and_then(|text| text.parse::<u64>().ok());
         let wait = asked.wait.as_deref().map_or(Duration::from_secs(300), seconds);
         let known = asked.token.as_deref() == Some(TOKEN);
+        // From before it is noted: whoever has seen the request in the log may cut it.
+        let cut = shared.cut.subscribe();
         let fault = {
             let mut model = shared.model.lock().unwrap();
             model.log.push(asked);
@@ -281,7 +283,7 @@ async fn requests(stream: &mut TcpStream, shared: &Shared) -> Option<()> {
             _ => {}
         }
         if fault != Some(Fault::SameAtOnce) {
-            news(stream, shared, &path, index.unwrap_or(0), wait).await?;
+            news(stream, shared, (&path, cut), index.unwrap_or(0), wait).await?;
         }
         let told = shared.model.lock().unwrap().catalog.tell(&path, fault == Some(Fault::Filtered));
         answer(stream, shared, fault, told).await?;
@@ -292,7 +294,7 @@ async fn requests(stream: &mut TcpStream, shared: &Shared) -> Option<()> {
 async fn news(
     stream: &TcpStream,
     shared: &Shared,
-    path: &str,
+    (path, mut cut): (&str, watch::Receiver<String>),
     index: u64,
     wait: Duration,
 ) -> Option<()> {
@@ -300,8 +302,6 @@ async fn news(
         return Some(());
     }
     let mut changed = shared.changed.subscribe();
-    let mut cut = shared.cut.subscribe();
-    cut.mark_unchanged();
     let cut = async { while cut.changed().await.is_ok() && *cut.borrow_and_update() != path {} };
     let newer = async {
         while shared.model.lock().unwrap().catalog.tell(path, false).1 <= index {
