@@ -134,12 +134,18 @@ impl Rig {
 
     /// Returns once `name` has the value `wanted`; a counter may be counted just after its cause.
     pub(crate) async fn metric_is(&self, name: &str, wanted: f64) {
-        within(name, async {
-            while self.metric(name).await.is_none_or(|value| (value - wanted).abs() > 0.1) {
+        let mut seen = None;
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                seen = self.metric(name).await;
+                if seen.is_some_and(|value| (value - wanted).abs() <= 0.1) {
+                    return;
+                }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-        })
-        .await;
+        });
+        let waited = waited.await;
+        assert!(waited.is_ok(), "{name} is {seen:?} after {PATIENCE:?}, and not {wanted}");
     }
 }
 
