@@ -508,8 +508,10 @@ async fn who_is_bound_to_an_endpoint_that_is_full_goes_elsewhere_for_once_and_st
         client.send(format!("GET /hold HTTP/1.1\r\nHost: a\r\n{headers}\r\n")).await;
         let number = usize::from(home.as_bytes()[0] - b'a');
         origins[number].seen("the held one", |_| origins[number].text().contains("/hold")).await;
+        let mut other = Client::connect(address(&node.app, "web").await).await;
         for _ in 0..3 {
-            let answer = node.ask(&headers).await;
+            other.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n")).await;
+            let answer = other.answer().await;
             assert_eq!(answer.status, 200, "{sticky}");
             assert_ne!(answer.body, home, "{sticky}: it is full");
             assert_eq!(given(&answer), None, "{sticky}: it is not bound anew");

@@ -379,8 +379,12 @@ async fn an_event_has_its_app_read_and_what_is_gone_goes() {
     linked.live("new", &[]).await;
     let events = |kind| linked.metric("portolan_marathon_events_total", &[("type", kind)]);
     assert_eq!((events("status_update_event"), events("api_post_event")), (1, 1));
-    let report = linked.registry.reports().borrow().clone();
-    assert!(report.detail.contains("follows events; 1 apps"), "{report:?}");
+    // The report follows the state.
+    until("it is told", async || {
+        let detail = linked.registry.reports().borrow().detail.clone();
+        detail.contains("follows events; 1 apps").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -513,7 +517,7 @@ async fn a_node_that_closes_fails_or_is_mute_is_left_for_the_next() {
     ];
     nodes[3].app("web", &[31_001]);
     let all: Vec<&Node> = nodes.iter().collect();
-    let mut linked = Linked::to(&all, "idle = \"300ms\"\nbackoff_max = \"20ms\"");
+    let mut linked = Linked::to(&all, "idle = \"2500ms\"\nbackoff_max = \"20ms\"");
     linked.live("web", &[31_001]).await;
     for node in &nodes[..3] {
         assert_eq!(node.asked("/v2/events"), 1);
@@ -556,9 +560,9 @@ async fn a_change_without_an_event_is_found_by_reading_everything_now_and_then()
 async fn heartbeats_of_any_form_keep_a_stream() {
     let node = Node::start(Role::Leads).await;
     node.app("web", &[31_001]);
-    let mut linked = Linked::to(&[&node], "idle = \"1s\"");
+    let mut linked = Linked::to(&[&node], "idle = \"3s\"");
     linked.live("web", &[31_001]).await;
-    for round in 0..30 {
+    for round in 0..70 {
         node.send(["\r", "\r\n", "\n", ": ping\n"][round % 4]);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
@@ -664,7 +668,10 @@ async fn a_leader_that_cannot_be_reached_by_its_name_is_passed_over() {
     node.app("web", &[31_002]);
     node.close_streams();
     linked.live("web", &[31_002]).await;
-    assert!(linked.registry.reports().borrow().detail.starts_with(&node.url()));
+    until("it is followed", async || {
+        linked.registry.reports().borrow().detail.starts_with(&node.url()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

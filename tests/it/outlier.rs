@@ -67,21 +67,18 @@ async fn one_of_three_that_answers_500_is_out_and_comes_back_after_its_time() {
     let rig = rig("{ base_ejection = \"2s\" }", &all).await;
     let began = Instant::now();
     ask_until_one_is_out(&rig, 3).await;
-    let out = Instant::now();
     eligible(&rig, &all[..2]).await;
-    println!("out after {:?}", out - began);
+    println!("out after {:?}", began.elapsed());
     assert_eq!(statuses(&rig, 30).await, BTreeSet::from([200]), "nobody sees it meanwhile");
     let told = rig.app.tables().snapshot.service("web").unwrap().clone();
     let ejected = told.instances.iter().find(|i| i.id.as_ref() == bad.address.to_string()).unwrap();
     assert_eq!(ejected.health, Health::Unhealthy);
     assert!(ejected.cause.ends_with("failures in a row (status); out for 2s"), "{}", ejected.cause);
-    assert_eq!(
-        rig.metric("portolan_health_ejections_total{signal=\"consecutive_failures\"}").await,
-        Some(1.0)
-    );
+    rig.metric_is("portolan_health_ejections_total{signal=\"consecutive_failures\"}", 1.0).await;
     eligible(&rig, &all).await;
-    let away = out.elapsed();
-    assert!(away > Duration::from_millis(1800), "{away:?}");
+    // From before it was out: whoever looks late has seen less of its time.
+    let away = began.elapsed();
+    assert!(away >= Duration::from_secs(2), "{away:?}");
     ask_until_one_is_out(&rig, 3).await;
     let told = rig.app.tables().snapshot.service("web").unwrap().clone();
     assert!(told.instances.iter().any(|i| i.cause.ends_with("out for 4s")), "longer this time");

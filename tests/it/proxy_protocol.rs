@@ -11,7 +11,7 @@ use crate::peers::{own_address, serving, start};
 use crate::rig::{Client, Rig, service};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-const FROM_HERE: &str = "proxy_protocol = { from = [\"127.0.0.1/32\"], timeout = \"500ms\" }";
+const FROM_HERE: &str = "proxy_protocol = { from = [\"127.0.0.1/32\"], timeout = \"2500ms\" }";
 
 fn told(result: &str) -> String {
     format!("portolan_proxy_protocol_total{{listener=\"web\",result=\"{result}\"}}")
