@@ -74,9 +74,9 @@ impl App {
     pub async fn give_notice(&self) {
         let notice = self.running.lock().await.config.limits.notice.0;
         if !notice.is_zero() {
-            tracing::info!(seconds = notice.as_secs_f64(), "leaving; no longer ready");
             self.lifecycle.advance(Phase::Leaving);
             self.readiness.set(false);
+            tracing::info!(seconds = notice.as_secs_f64(), "leaving; no longer ready");
             tokio::time::sleep(notice).await;
         }
     }
