@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
+use crate::support::LOOK;
 use crate::support::fleet::{Edge, Fleet};
 use crate::support::load::{Sessions, Wrk};
 use crate::support::nginx::Nginx;
-use crate::support::until;
 
 /// How much of everything there is.
 #[derive(Debug, Clone, Copy)]
@@ -226,10 +226,13 @@ pub(crate) async fn reloads_beside(fleet: &mut Fleet, edge: &mut Edge, texts: Ve
 }
 
 /// Returns once it has answered a request of wrk or h2load: one that nobody asks is replaced without
-/// a loss by anybody. That takes a while when its first answer was slow, by the default policy.
+/// a loss by anybody. By the default policy one whose first answer took a second waits a minute for
+/// the next request, until that has decayed.
 async fn was_asked(origin: &Nginx) {
-    until(&format!("{} is asked", origin.name), async || {
-        origin.log().contains("\"GET / HTTP/1.1\" 200").then_some(())
-    })
-    .await;
+    let asked = tokio::time::timeout(Duration::from_secs(120), async {
+        while !origin.log().contains("\"GET / HTTP/1.1\" 200") {
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    assert!(asked.await.is_ok(), "{} was never asked: {}", origin.name, origin.log());
 }
