@@ -479,7 +479,7 @@ async fn drained(raw: &mut Raw, idle: Peer, go: watch::Sender<bool>, slow: &[(&s
 #[tokio::test]
 async fn an_idle_connection_is_closed_with_a_word_and_pings_do_not_keep_it() {
     let origin = Origin::answering(OK).await;
-    let rig = Rig::http("timeouts = { idle = \"300ms\" }", &[origin.address]).await;
+    let rig = Rig::http("timeouts = { idle = \"2s\" }", &[origin.address]).await;
     let mut raw = Raw::connect(rig.address("web").await, &[]).await;
     raw.get(1, &GET).await;
     assert_eq!(raw.outcome(1).await, Outcome::Status(200));

@@ -349,6 +349,8 @@ async fn row_40_peers_that_say_nothing_any_more_are_closed_in_time() {
         client.send(words).await;
         silent.push(client);
     }
+    // All of them were in.
+    rig.metric_is("portolan_listener_connections_accepted_total{listener=\"web\"}", 7.0).await;
     rig.metric_is(OPEN, 0.0).await;
     origin
         .seen("the end", |all| all.iter().all(|c| c.ended || c.text().ends_with("\r\n\r\n")))

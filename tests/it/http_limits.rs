@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::origin::{OK, Origin, end_of_request};
 use crate::rig::{Client, Rig, service};
+use crate::support::until;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const RETRIES: &str = "portolan_proxy_connect_retries_total{listener=\"web\"}";
@@ -42,7 +43,7 @@ async fn black_hole() -> (Vec<Socket>, SocketAddr) {
 #[tokio::test]
 async fn a_head_that_comes_too_slowly_gets_408_and_silence_a_close() {
     let origin = Origin::answering(OK).await;
-    let more = "timeouts = { request_head = \"300ms\", idle = \"200ms\" }";
+    let more = "timeouts = { request_head = \"300ms\", idle = \"2s\" }";
     let rig = Rig::http(more, &[origin.address]).await;
 
     let began = Instant::now();
@@ -78,7 +79,7 @@ async fn an_endpoint_that_cannot_be_reached_gives_way_to_the_next() {
     let (_held, hole) = black_hole().await;
     for (case, dead) in [("refused", refused), ("no answer at all", hole)] {
         let config = "[service.web]\npolicy = \"round-robin\"\n";
-        let more = format!("timeouts = {{ connect = \"200ms\" }}\n{config}");
+        let more = format!("timeouts = {{ connect = \"1s\" }}\n{config}");
         let rig = Rig::http(&more, &[origin.address, dead]).await;
         for method in ["GET", "POST"] {
             // Two in turn: one of them meets the dead one first.
@@ -89,7 +90,8 @@ async fn an_endpoint_that_cannot_be_reached_gives_way_to_the_next() {
                 assert_eq!((answer.status, &*answer.body), (200, "ok"), "{case}: {answer:?}");
             }
         }
-        assert!(rig.metric(RETRIES).await.is_some_and(|retries| retries >= 1.0), "{case}");
+        until("a retry", async || rig.metric(RETRIES).await.filter(|retries| *retries >= 1.0))
+            .await;
         assert_eq!(origin.text().matches("\r\n\r\nhi").count(), 4, "{case}: bodies");
         rig.tell(vec![service("web", &[dead])]).await;
         let answer = rig.ask(GET).await;
@@ -109,6 +111,8 @@ async fn a_silent_origin_is_504_and_one_that_breaks_off_is_told_from_a_complete_
     assert!(began.elapsed() >= Duration::from_millis(200));
     silent.seen("the end", |all| all[0].ended).await;
 
+    // Those that say something do so in time.
+    let rig = Rig::http("timeouts = { read = \"1s\" }", &[silent.address]).await;
     for (case, part) in [
         ("half a head", "HTTP/1.1 200 OK\r\nContent-"),
         ("a head", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"),
@@ -144,7 +148,7 @@ async fn a_silent_origin_is_504_and_one_that_breaks_off_is_told_from_a_complete_
 #[tokio::test]
 async fn half_a_body_never_becomes_a_request_at_the_origin() {
     let origin = Origin::answering(OK).await;
-    let rig = Rig::http("timeouts = { read = \"200ms\" }", &[origin.address]).await;
+    let rig = Rig::http("timeouts = { read = \"1s\" }", &[origin.address]).await;
     for (case, request) in [
         ("of a length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello"),
         (
