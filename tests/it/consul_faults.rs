@@ -126,6 +126,14 @@ async fn after_a_restart_watches_come_back_by_and_by() {
     let started = Instant::now();
     let app = launch(&fake, directory.path(), "").await;
     told(&app, &truth).await;
+    // Who has not asked for news yet would be counted among those who come back.
+    until("news of all are waited for", async || {
+        let log = fake.log();
+        let services = log.iter().filter(|asked| asked.path.starts_with("/v1/health/service/"));
+        let waiting = services.filter(|asked| asked.index.is_some()).map(|asked| &asked.path);
+        (waiting.collect::<BTreeSet<_>>().len() == 140).then_some(())
+    })
+    .await;
     let log = fake.log();
     let begin = ahead(&firsts(&log), started);
     let before = log.len();

@@ -229,7 +229,8 @@ async fn without_consul_all_stays_as_it_was_and_an_empty_one_is_believed_only_wh
     known(&app, "web", 2).await;
     let faces = Faces::of(&app, directory.path()).await;
     assert_eq!(faces.dns.addresses("web.service.consul").await, both);
-    assert!(faces.stale(false).await["ready"].as_bool().unwrap());
+    until("all of it is heard", async || (faces.stale(false).await["ready"] == true).then_some(()))
+        .await;
 
     let list = directory.path().join("list");
     until("the file tells both", async || {
