@@ -49,7 +49,8 @@ soak: build-deps ## about an hour of load (the tables show the memory after the 
 	scripts/install-peers --debian
 	PORTOLAN_FULL=1 PORTOLAN_STORM_STEPS=$(STORM_STEPS) \
 		cargo test --locked --release --test it -- --nocapture --test-threads 1 \
-		consul_ dns_express checks::ten_thousand
+		consul_ dns_express checks::ten_thousand \
+		confd:: flow:: metadata render_catalog restart::
 	cargo test --locked --test it -- --ignored --nocapture go_grammar
 	cargo test --locked --test it -- --ignored --nocapture testssl
 	PORTOLAN_FULL=1 PORTOLAN_STORM_STEPS=$(STORM_STEPS) \

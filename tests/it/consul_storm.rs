@@ -23,6 +23,9 @@ const STEPS: u64 = 10_000;
 const SHORT: Duration = Duration::from_secs(30);
 /// How often one thing may be asked for in one second, however good the reasons.
 const ASKED_A_SECOND: usize = 16;
+/// For how long a loss is held that may be none: all that was registered is registered anew in much
+/// less.
+pub(crate) const HOLD: Duration = Duration::from_secs(3);
 /// Longer than any pause after a failure.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -42,14 +45,15 @@ heartbeat = "1s"
 {more}
 [guard]
 max_loss = "0%"
-hold = "1s"
+hold = "{}s"
 [dns]
 listen = ["127.0.0.1:0"]
 [dns.zone.test]
 [admin]
 socket = "admin.sock"
 "#,
-        fake.address
+        fake.address,
+        HOLD.as_secs()
     );
     start(&text, directory).await
 }

@@ -24,7 +24,7 @@ use crate::peers::own_ip;
 use crate::secure::Authority;
 use crate::support::consul::{Consul, Entry};
 use crate::support::marathon::{self, Era, Fake, Net, State};
-use crate::support::says;
+use crate::support::{says, until};
 
 /// Longer than anything here takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -339,6 +339,8 @@ async fn the_balancer_and_the_names_of_a_marathon_follow_its_apps() {
     client.send("GET /safe HTTP/1.1\r\nHost: web.example\r\n\r\n").await;
     assert_eq!(client.answer().await.body, "/safe");
     let service_port = SocketAddr::new(ip, 10_001);
+    // Ports of labels are bound once they are known.
+    until("the service port listens", async || TcpStream::connect(service_port).await.ok()).await;
     assert_eq!(get(service_port, "anybody", "/by-port").await, (ok.clone(), "/by-port".into()));
     let apps = address(&app, "apps").await;
     let host = "anybody\r\nX-Marathon-App-Id: /shop/web";

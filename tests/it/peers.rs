@@ -50,10 +50,10 @@ pub(crate) fn own_address() -> SocketAddr {
 
 /// Returns once `server` accepts connections at `address`; fails when it ends instead.
 pub(crate) async fn serving(server: &mut Child, address: SocketAddr) {
-    within("the server", async {
+    within(&format!("a server at {address}"), async {
         while tokio::net::TcpStream::connect(address).await.is_err() {
             if let Some(status) = server.try_wait().unwrap() {
-                panic!("the server ended with {status}");
+                panic!("the server for {address} ended with {status}");
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

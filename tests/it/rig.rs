@@ -218,6 +218,21 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         Self::over(stream)
     }
+
+    /// As [`Self::connect`], as soon as somebody listens there.
+    pub(crate) async fn connect_once_there(address: SocketAddr) -> Self {
+        let stream = within("somebody listens", async {
+            loop {
+                match TcpStream::connect(address).await {
+                    Ok(stream) => return stream,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        })
+        .await;
+        stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {

@@ -61,6 +61,21 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     .await
 }
 
+/// What is granted where `promised` is promised. The long forms run alone, in `make soak`, and get
+/// that; the short form has the machine for itself only in part, beside all other tests, and gets
+/// four times as long.
+pub(crate) fn granted(promised: Duration) -> Duration {
+    if std::env::var_os("PORTOLAN_FULL").is_some() { promised } else { 4 * promised }
+}
+
+/// Tells after how long `what` was seen, and holds it to the second that is promised; see
+/// [`granted`].
+pub(crate) fn soon(what: &str, took: Duration) {
+    println!("{what}: {took:?}");
+    let most = granted(Duration::from_secs(1));
+    assert!(took <= most, "{what}: {took:?}, and not within {most:?}");
+}
+
 /// The configuration in `text`, named `portolan.toml`; or its problems, as they are shown.
 pub(crate) fn load(text: &str, directory: &Path) -> Result<Loaded, Vec<String>> {
     let loaded = config::parse("portolan.toml", text, directory, &|_| None);

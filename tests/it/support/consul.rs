@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::{until, within};
+use super::{LOOK, PATIENCE, within};
 use crate::peers::own_ip;
 
 /// The datacenter that it serves.
@@ -178,16 +178,22 @@ impl Consul {
         });
         self.child = Some(child);
         let log = self.directory.path().join("log");
-        until("consul leads", async || {
-            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
-                panic!("consul ended, {status}: {}", std::fs::read_to_string(&log).unwrap());
+        let said = || std::fs::read_to_string(&log).unwrap();
+        let leads = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                    panic!("consul ended, {status}: {}", said());
+                }
+                // A leader takes writes; that it is known comes a little sooner.
+                let body = Some(json!({"Node": "ready", "Address": "127.0.0.1"}));
+                let answer = exchange(self.address(), "PUT", "/v1/catalog/register", body).await;
+                if answer.is_some_and(|(status, _)| status == 200) {
+                    return;
+                }
+                tokio::time::sleep(LOOK).await;
             }
-            // A leader takes writes; that it is known comes a little sooner.
-            let body = Some(json!({"Node": "ready", "Address": "127.0.0.1"}));
-            let answer = exchange(self.address(), "PUT", "/v1/catalog/register", body).await;
-            answer.is_some_and(|(status, _)| status == 200).then_some(())
-        })
-        .await;
+        });
+        assert!(leads.await.is_ok(), "consul does not lead after {PATIENCE:?}: {}", said());
         self.put("/v1/catalog/deregister", json!({"Node": "ready"})).await;
     }
 
