@@ -155,7 +155,7 @@ async fn certificates_are_swapped_under_load_without_an_error() {
         let swaps = "portolan_tls_certificate_swaps_total{certificate=\"a\"}";
         rig.metric_is(swaps, swap as f64).await;
     }
-    until("requests enough", async || (served.load(Ordering::Relaxed) > SWAPS).then_some(())).await;
+    until("enough requests", async || (served.load(Ordering::Relaxed) > SWAPS).then_some(())).await;
     done.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.unwrap();

@@ -153,6 +153,8 @@ async fn becomes(rig: &Rig, service: &str, at: usize, want: Health, cause: &str)
 
 #[tokio::test]
 async fn a_task_that_marathon_calls_well_and_whose_own_check_fails_gets_nothing_and_comes_back() {
+    // `maxConsecutiveFailures` and one more; one may have been on its way.
+    const ENOUGH: usize = 4;
     let (a, b) = (Task::start("a").await, Task::start("b").await);
     let tasks = [&[a.at()][..], &[b.at()]];
     let checks = json!([health_check("/health", 0)]);
@@ -165,8 +167,6 @@ async fn a_task_that_marathon_calls_well_and_whose_own_check_fails_gets_nothing_
     }
     assert_eq!(answering(&rig, "shop.test", 40).await.len(), 2);
 
-    // `maxConsecutiveFailures` and one more; one may have been on its way.
-    const ENOUGH: usize = 4;
     a.complaints.store(ENOUGH, Ordering::SeqCst);
     a.says_well(false);
     becomes(&rig, "shop", 0, Health::Unhealthy, "http: 503 Unwell").await;

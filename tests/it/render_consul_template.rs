@@ -241,7 +241,7 @@ async fn two_hundred_changes_in_a_row_cost_no_request() {
     }
     let took = since.elapsed();
     let asked = || requests.load(Ordering::Relaxed);
-    until("requests enough", async || (asked() > CHANGES).then_some(())).await;
+    until("enough requests", async || (asked() > CHANGES).then_some(())).await;
     done.store(true, Ordering::Relaxed);
     asking.await.unwrap();
     println!("{CHANGES} changes in {took:?}, {} requests, none failed", asked());

@@ -357,7 +357,8 @@ async fn an_endpoint_where_nobody_listens_gives_way_to_another_with_the_next_dat
 
 #[tokio::test]
 async fn without_an_endpoint_datagrams_are_dropped_and_the_next_one_finds_it_when_it_is_there() {
-    let rig = rig(HERE, "", &[]).await;
+    // Longer than anybody waits here.
+    let rig = rig(HERE, "timeouts = { idle = \"1m\" }\n", &[]).await;
     let client = client(&rig).await;
     client.send(b"a").await.unwrap();
     rig.metric_is(&dropped("nobody"), 1.0).await;
