@@ -50,41 +50,46 @@ async fn row_31_a_body_that_trickles_gets_408_and_its_endpoint_never_sees_it_end
 
 #[tokio::test]
 async fn a_body_that_comes_fast_enough_or_waits_for_our_word_is_not_cut() {
-    let origin = Origin::answering(OK).await;
-    let more = "min_rates = { body = \"1kB\", over = \"500ms\" }";
-    let rig = Rig::http(more, &[origin.address]).await;
-    let mut client = rig.client().await;
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n").await;
-    let began = Instant::now();
-    for _ in 0..20 {
-        client.send([b'x'; 1000]).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(began.elapsed() >= Duration::from_secs(1));
-    assert_eq!(client.answer().await.status, 200);
-
-    // It may not send before it is told to, and nobody tells it for a while.
-    let (go, gone) = tokio::sync::watch::channel(false);
-    let origin = Origin::start(move |mut exchange| {
-        let mut go = gone.clone();
-        async move {
-            exchange.head().await?;
-            go.wait_for(|go| *go).await.ok()?;
-            exchange.send("HTTP/1.1 100 Continue\r\n\r\n").await?;
-            exchange.some().await?;
-            exchange.send(OK).await
+    const MORE: &str = "min_rates = { body = \"1kB\", over = \"2500ms\" }";
+    let fast_enough = async {
+        let origin = Origin::answering(OK).await;
+        let rig = Rig::http(MORE, &[origin.address]).await;
+        let mut client = rig.client().await;
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n").await;
+        let began = Instant::now();
+        for _ in 0..70 {
+            client.send([b'x'; 1000]).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-    })
-    .await;
-    let rig = Rig::http(more, &[origin.address]).await;
-    let mut client = rig.client().await;
-    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
-    client.send(head).await;
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-    go.send_replace(true);
-    assert_eq!(client.answer().await.status, 100);
-    client.send("hi").await;
-    assert_eq!(client.answer().await.status, 200);
+        assert!(began.elapsed() >= Duration::from_secs(3));
+        assert_eq!(client.answer().await.status, 200);
+    };
+    // It may not send before it is told to, and nobody tells it for a while.
+    let waits = async {
+        let (go, gone) = tokio::sync::watch::channel(false);
+        let origin = Origin::start(move |mut exchange| {
+            let mut go = gone.clone();
+            async move {
+                exchange.head().await?;
+                go.wait_for(|go| *go).await.ok()?;
+                exchange.send("HTTP/1.1 100 Continue\r\n\r\n").await?;
+                exchange.some().await?;
+                exchange.send(OK).await
+            }
+        })
+        .await;
+        let rig = Rig::http(MORE, &[origin.address]).await;
+        let mut client = rig.client().await;
+        let head =
+            "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+        client.send(head).await;
+        tokio::time::sleep(Duration::from_millis(3500)).await;
+        go.send_replace(true);
+        assert_eq!(client.answer().await.status, 100);
+        client.send("hi").await;
+        assert_eq!(client.answer().await.status, 200);
+    };
+    tokio::join!(fast_enough, waits);
 }
 
 /// A client that takes little at a time.
@@ -116,7 +121,7 @@ async fn large() -> Origin {
 #[tokio::test]
 async fn row_31_who_does_not_take_its_answer_is_cut_and_who_takes_it_slowly_is_not() {
     let origin = large().await;
-    let more = "min_rates = { send = \"10kB\", over = \"1s\" }";
+    let more = "min_rates = { send = \"10kB\", over = \"2500ms\" }";
     let rig = Rig::http(more, &[origin.address]).await;
     let mut idle = narrow(&rig).await;
     idle.send(GET).await;
@@ -125,7 +130,7 @@ async fn row_31_who_does_not_take_its_answer_is_cut_and_who_takes_it_slowly_is_n
     let began = Instant::now();
     // Some 80 kB in a second, by small sips, for longer than it takes to be cut.
     let mut sip = [0; 4096];
-    while began.elapsed() < Duration::from_secs(3) {
+    while began.elapsed() < Duration::from_secs(6) {
         let read = within("a sip", slowly.stream.read(&mut sip)).await.unwrap();
         assert!(read > 0);
         tokio::time::sleep(Duration::from_millis(50)).await;

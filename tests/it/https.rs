@@ -12,6 +12,7 @@ use tokio_rustls::rustls::{AlertDescription, Error};
 use crate::origin::{OK, Origin};
 use crate::rig::{Rig, service, within};
 use crate::secure::{Authority, Terms, read, shake, shown, told};
+use crate::support::until;
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 
@@ -154,13 +155,13 @@ async fn certificates_are_swapped_under_load_without_an_error() {
         let swaps = "portolan_tls_certificate_swaps_total{certificate=\"a\"}";
         rig.metric_is(swaps, swap as f64).await;
     }
+    until("enough requests", async || (served.load(Ordering::Relaxed) > SWAPS).then_some(())).await;
     done.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.unwrap();
     }
     let client = authority.trusting().connect(at, "swap-20.a.example").await.unwrap();
     assert_eq!(shown(&client), authority.certificate("a"));
-    assert!(served.load(Ordering::Relaxed) > SWAPS, "{served:?}");
     let failures = "portolan_tls_certificate_failures_total{certificate=\"a\"}";
     rig.metric_is(failures, 0.0).await;
 }

@@ -90,15 +90,23 @@ async fn what_keepalived_balanced_is_balanced_by_what_migrate_prints() {
         let said = async || answer().await.filter(|said| said == wanted).map(drop);
         until(wanted, said).await;
     };
+    let admin = place("state/admin.sock");
+    let unhealthy = async |wanted: u64| {
+        let known = async || {
+            let status = get_by_socket(&admin, "/v1/services/vs-127-0-0-1-80").await;
+            (status.json()["states"]["unhealthy"] == wanted).then_some(())
+        };
+        until(&format!("{wanted} unhealthy"), known).await;
+    };
     says("well").await;
+    unhealthy(1).await;
     for _ in 0..20 {
         assert_eq!(answer().await.as_deref(), Some("well"), "the one that fails gets nothing");
     }
     // The last one that is well goes, and the sorry server takes over.
     task.abort();
     says("sorry").await;
-    let status = get_by_socket(&place("state/admin.sock"), "/v1/services/vs-127-0-0-1-80").await;
-    assert_eq!(status.json()["states"]["unhealthy"], 2, "{}", status.body);
+    unhealthy(2).await;
     // The list is followed like any other.
     let (again, _) = serve("again", StatusCode::OK).await;
     let at = format!("127.0.0.1:{again}").parse().unwrap();

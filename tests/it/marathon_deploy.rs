@@ -375,8 +375,11 @@ async fn an_autoscaler_finds_both_by_name_and_scales_by_what_the_csv_says() {
     assert_eq!(from, 1);
     until("all instances", async || (up().await == vec![true; to]).then_some(())).await;
     // Told to look at backends, it sees the same requests there.
-    let told = get(face, CSV).await.body;
-    assert!(as_autoscale(&told, "BACKEND")["nginx_10000"] > 0, "{told}");
+    until("a rate of the backend", async || {
+        let told = get(face, CSV).await.body;
+        (as_autoscale(&told, "BACKEND")["nginx_10000"] > 0).then_some(())
+    })
+    .await;
     stop.store(true, SeqCst);
     let mut asked = 0;
     for client in clients {

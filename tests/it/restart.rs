@@ -9,7 +9,7 @@ use hickory_proto::rr::RecordType;
 
 use crate::child::Running;
 use crate::clients::{Dns, get, get_by_socket};
-use crate::support::{address, backend, granted, known, listing, replace, start, within};
+use crate::support::{address, backend, granted, known, listing, replace, start, until, within};
 
 const CONFIGURATION: &str = r#"
 [node]
@@ -195,6 +195,9 @@ async fn what_nobody_has_spoken_of_yet_is_unknown_and_not_absent() {
     assert_eq!(dns.addresses("web.test").await, [at.ip()].into());
     assert_eq!(dns.ask("other.test", RecordType::A).await.code(), ResponseCode::NXDomain);
     assert_eq!(get(web, "/").await.body, "web");
-    assert_eq!(get_by_socket(&admin, "/readyz").await.status, 200);
+    until("it is ready", async || {
+        (get_by_socket(&admin, "/readyz").await.status == 200).then_some(())
+    })
+    .await;
     app.stop().await;
 }

@@ -90,10 +90,12 @@ impl Authority {
     fn sign(&self, stem: &str, params: &CertificateParams) {
         let key = KeyPair::generate().unwrap();
         let made = params.signed_by(&key, &self.issuer).unwrap();
-        for (name, text) in [("key", key.serialize_pem()), ("crt", made.pem())] {
-            let aside = self.path(&format!("{stem}.{name}.new"));
-            std::fs::write(&aside, text).unwrap();
-            std::fs::rename(aside, self.path(&format!("{stem}.{name}"))).unwrap();
+        let aside = |name: &str| self.path(&format!("{stem}.{name}.new"));
+        std::fs::write(aside("key"), key.serialize_pem()).unwrap();
+        std::fs::write(aside("crt"), made.pem()).unwrap();
+        // Right behind each other: for half a second the two may belong to different pairs.
+        for name in ["key", "crt"] {
+            std::fs::rename(aside(name), self.path(&format!("{stem}.{name}"))).unwrap();
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::rig::{Client, Rig, service, within};
 use crate::support::echo;
@@ -276,15 +277,21 @@ async fn all_that_64_connections_carry_arrives_while_instances_come_and_go() {
     let (one, two) = (echo().await, echo().await);
     let rig = rig("", &[one, two]).await;
     let address = rig.address("web").await;
+    // Nobody ends before there were changes enough to tell.
+    let (changed, enough) = watch::channel(0);
     let mut carrying = tokio::task::JoinSet::new();
     for connection in 0..CONNECTIONS {
+        let mut enough = enough.clone();
         carrying.spawn(async move {
             let (mut read, mut write) = Client::connect(address).await.stream.into_split();
             let writing = tokio::spawn(async move {
                 let mut sum = Sha256::new();
                 let mut state = connection + 1;
                 let mut piece = vec![0; 64 << 10];
-                for _ in 0..each / piece.len() {
+                for number in 1..=each / piece.len() {
+                    if number == each / piece.len() {
+                        within("changes", enough.wait_for(|changes| *changes > 10)).await.unwrap();
+                    }
                     fill(&mut piece, &mut state);
                     sum.update(&piece);
                     write.write_all(&piece).await.unwrap();
@@ -310,11 +317,11 @@ async fn all_that_64_connections_carry_arrives_while_instances_come_and_go() {
         let instances = [vec![one], vec![two], vec![one, two]];
         rig.tell(vec![service("web", &instances[changes % 3])]).await;
         changes += 1;
+        changed.send_replace(changes);
         while let Some(done) = carrying.try_join_next() {
             done.unwrap();
         }
     }
-    assert!(changes > 10, "too few changes to tell: {changes}");
     let all = (each as u64 * CONNECTIONS) as f64;
     rig.metric_is(FROM_CLIENT, all).await;
     rig.metric_is(FROM_ENDPOINT, all).await;

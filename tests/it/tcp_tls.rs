@@ -196,7 +196,7 @@ async fn names_protocols_and_handshakes_are_as_on_https() {
     let authority = Authority::new();
     let origin = Origin::echoing().await;
     let more = "certificates = [\"a\"]\nunknown_name = \"refuse\"\nprotocols = [\"imap\", \"x\"]\n\
-                tls = { min = \"1.3\", handshake_timeout = \"500ms\" }\n"
+                tls = { min = \"1.3\", handshake_timeout = \"2s\" }\n"
         .to_owned()
         + &certificate(&authority);
     let rig = rig(&more, &[origin.address]).await;

@@ -286,7 +286,7 @@ async fn a_handshake_that_takes_too_long_is_given_up_and_another_endpoint_is_ask
     let silent = Origin::silent().await;
     let origin = ok(acceptor(&authority.certify(&["127.0.0.1"], false), None, &[])).await;
     let more = format!(
-        "timeouts = {{ connect = \"200ms\" }}\n[service.web]\npolicy = \"round-robin\"\n\
+        "timeouts = {{ connect = \"2s\" }}\n[service.web]\npolicy = \"round-robin\"\n\
          [service.web.tls]\n{}",
         authority.ca()
     );

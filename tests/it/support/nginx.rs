@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::within;
+use super::{until, within};
 use crate::peers::{own_address, serving, start};
 
 /// A running nginx, master and worker. Dropping it kills both.
@@ -46,6 +46,7 @@ impl Nginx {
         let mut master =
             start(Command::new("nginx").arg("-p").arg(directory.path()).arg("-c").arg(file));
         serving(&mut master, address).await;
+        serving(&mut master, calls).await;
         Self { name: name.to_owned(), address, calls, directory, master }
     }
 
@@ -62,8 +63,9 @@ impl Nginx {
 
     /// SIGKILL to all of its processes.
     pub(crate) async fn kill(&mut self) {
-        let all = self.processes();
-        assert!(all.len() > 1, "{}: a master without a worker", self.name);
+        // It listens before it has one.
+        let all = async || Some(self.processes()).filter(|all| all.len() > 1);
+        let all = until(&format!("a worker of {}", self.name), all).await;
         for pid in all {
             signal(pid, Signal::KILL);
         }
