@@ -24,6 +24,7 @@ use tokio_rustls::server::TlsStream;
 use crate::origin::{OK, Origin, end_of_request};
 use crate::peers::{own_address, serving, start};
 use crate::rig::{Rig, service, within};
+use crate::support::until;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -403,6 +404,20 @@ async fn a_reload_reads_the_files_again_and_keeps_connections_when_nothing_has_c
     assert!(told.contains("ca_file") && told.contains("ca.pem"), "{told}");
 }
 
+/// Whether a socket of this host has a connection to `address` that it has not closed itself, as
+/// `/proc/net/tcp` tells it.
+fn has_connection_to(address: SocketAddr) -> bool {
+    const ESTABLISHED: &str = "01";
+    const CLOSE_WAIT: &str = "08";
+    let SocketAddr::V4(address) = address else { panic!("{address} is not of IPv4") };
+    let remote = format!("{:08X}:{:04X}", u32::from(*address.ip()).to_be(), address.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    sockets.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(2);
+        words.next() == Some(&remote) && matches!(words.next(), Some(ESTABLISHED | CLOSE_WAIT))
+    })
+}
+
 #[tokio::test]
 async fn a_post_on_a_kept_connection_that_has_closed_goes_by_a_new_one() {
     let authority = Authority::new();
@@ -413,10 +428,8 @@ async fn a_post_on_a_kept_connection_that_has_closed_goes_by_a_new_one() {
     for number in 1..=20 {
         let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
         assert_eq!(rig.ask(post).await.status, 200);
-        within("the end of the connection", async {
-            while origin.gone.load(SeqCst) < number {
-                tokio::task::yield_now().await;
-            }
+        until("the end of the connection, on both sides", async || {
+            (origin.gone.load(SeqCst) == number && !has_connection_to(origin.address)).then_some(())
         })
         .await;
     }
