@@ -1,6 +1,7 @@
 //! Unix sockets that are listened on, with a mode.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -28,9 +29,7 @@ pub fn is_free(path: &Path) -> io::Result<()> {
 /// A listening socket at `path`, in the place of whatever was there, that those may open whom `mode`
 /// lets. Blocking.
 ///
-/// Nobody else could open it at any time: Linux gives the file the mode that the socket has before it
-/// is bound, less the process's mask. The mask itself stays alone, for it is that of all threads and of
-/// every child that is started meanwhile.
+/// Nobody else could open it at any time.
 ///
 /// # Errors
 /// What the kernel says.
@@ -39,13 +38,21 @@ pub fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    fchmod(&socket, Mode::from_raw_mode(mode))?;
-    socket.bind(&SockAddr::unix(path)?)?;
+    let socket = born(path, mode)?;
     // What the mask took away.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
-    Ok(UnixListener::from(std::os::fd::OwnedFd::from(socket)))
+    Ok(UnixListener::from(OwnedFd::from(socket)))
+}
+
+/// A socket at `path` with no more than `mode`: Linux gives the file the mode that the socket has
+/// before it is bound, less the process's mask. The mask itself stays alone, for it is that of all
+/// threads and of every child that is started meanwhile.
+fn born(path: &Path, mode: u32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    fchmod(&socket, Mode::from_raw_mode(mode))?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -54,7 +61,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     #[test]
-    fn a_socket_has_its_mode_from_the_first_moment_and_takes_the_place_of_one_that_was_left() {
+    fn a_socket_has_its_mode_whatever_the_mask_and_takes_the_place_of_one_that_was_left() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         for mode in [0o600, 0o660, 0o666, 0o600] {
@@ -71,10 +78,8 @@ mod tests {
     fn a_socket_is_born_with_no_more_than_its_mode() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        fchmod(&socket, Mode::from_raw_mode(0o600)).unwrap();
-        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600, "what the kernel makes of it");
+        let _socket = born(&path, 0o600).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
     }
 
     #[test]
