@@ -21,7 +21,7 @@ use crate::origin::{OK, Origin};
 use crate::peers::{own_address, own_ip, serving, start};
 use crate::rig::{Client, Rig, instance, service, within};
 use crate::support::successors::Line;
-use crate::support::{PATIENCE, listing};
+use crate::support::{PATIENCE, listing, until};
 
 pub(crate) const CSV: &str = "/haproxy?stats;csv";
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -263,6 +263,8 @@ async fn haproxy(directory: &Path, app: SocketAddr, gone: SocketAddr) -> (Child,
     for at in ports {
         serving(&mut child, at).await;
     }
+    // It gets its name behind the listeners.
+    until("HAProxy's stats socket", async || UnixStream::connect(&socket).await.ok()).await;
     (child, ports)
 }
 
